@@ -1,0 +1,1 @@
+"""What relay and gateway have in common: the words, the wire between them, the database."""

@@ -1,0 +1,155 @@
+"""Changes, batches and ticks, and how they travel from relay to gateway.
+
+A batch holds the changes that became visible between two snapshots of Postgres. It is numbered
+without holes within the life of the database; `Batch.epoch` tells numbers apart that a crash of
+Postgres took back. Row images are JSON text that passes through byte for byte: nothing here
+decodes a value.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import msgspec
+
+from shared.errors import BusMessageError
+
+FORMAT: Final = 1
+"""The version of the messages on the bus; gateways drop what they do not know."""
+
+
+NO_IMAGE: Final = msgspec.Raw(b"null")
+"""Stands where a change has no such image."""
+
+
+class Op(enum.StrEnum):
+    """What happened to a row, in the letters of the outbox."""
+
+    CREATE = "I"
+    UPDATE = "U"
+    DELETE = "D"
+    TRUNCATE = "T"
+
+
+class Change(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One row created, updated or deleted by a committed transaction (or a TRUNCATE).
+
+    `index` is its place in the batch, over all tables. `new` and `old` are row images, one line of
+    JSON each, keys in column order. `truncated` means that an image was larger than the limit: the
+    images here hold the key columns only, and the whole ones lie in the outbox under `seq`.
+    `lost` means that Postgres could not write the image as JSON: there is none.
+    """
+
+    index: int
+    seq: int
+    op: Op
+    new: msgspec.Raw = NO_IMAGE
+    old: msgspec.Raw = NO_IMAGE
+    truncated: bool = False
+    lost: bool = False
+
+    @property
+    def new_image(self) -> bytes | None:
+        """The row after the change, None for a delete."""
+        return None if self.new == NO_IMAGE else bytes(self.new)
+
+    @property
+    def old_image(self) -> bytes | None:
+        """The row before the change, None for a create."""
+        return None if self.old == NO_IMAGE else bytes(self.old)
+
+
+class TableChanges(msgspec.Struct, frozen=True, array_like=True):
+    """The changes of one table in one batch.
+
+    `table` is `schema.table` as Postgres knows them (unquoted), `key` the primary key columns.
+    """
+
+    table: str
+    relid: int
+    key: tuple[str, ...]
+    changes: tuple[Change, ...]
+
+
+class TableMessage(msgspec.Struct, frozen=True, array_like=True):
+    """What one message on a table's channel carries."""
+
+    format: int
+    epoch: int
+    batch: int
+    content: TableChanges
+
+
+class TickTable(msgspec.Struct, frozen=True, array_like=True):
+    """A table named by a tick, with the number of its changes in the batch."""
+
+    table: str
+    relid: int
+    changes: int
+
+
+class Tick(msgspec.Struct, frozen=True, array_like=True):
+    """Announces a batch, and while idle repeats the last one as a sign of life.
+
+    `lsn` is a position in the write-ahead log at which all of the batch is committed; a replica
+    that has replayed it sees the batch. `at` is the time of the batch, Unix seconds.
+    """
+
+    format: int
+    epoch: int
+    batch: int
+    lsn: int
+    at: float
+    tables: tuple[TickTable, ...]
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """A batch with its content (of all tables, or of those that were asked for)."""
+
+    epoch: int
+    id: int
+    lsn: int
+    at: float
+    tables: tuple[TableChanges, ...]
+
+    def tick(self) -> Tick:
+        """Make the tick that announces this batch."""
+        named = tuple(TickTable(t.table, t.relid, len(t.changes)) for t in self.tables)
+        return Tick(FORMAT, self.epoch, self.id, self.lsn, self.at, named)
+
+    def messages(self) -> list[TableMessage]:
+        """Make the table messages of this batch."""
+        return [TableMessage(FORMAT, self.epoch, self.id, table) for table in self.tables]
+
+
+_encoder = msgspec.json.Encoder()
+_tick_decoder = msgspec.json.Decoder(Tick)
+_table_decoder = msgspec.json.Decoder(TableMessage)
+
+
+def encode(message: Tick | TableMessage) -> bytes:
+    """Write a message for the bus."""
+    return _encoder.encode(message)
+
+
+def decode_tick(data: bytes) -> Tick:
+    """Read a tick; raise `BusMessageError` for anything else."""
+    try:
+        tick = _tick_decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BusMessageError(f"not a tick: {error}") from None
+    if tick.format != FORMAT:
+        raise BusMessageError(f"tick of unknown format {tick.format}")
+    return tick
+
+
+def decode_table_message(data: bytes) -> TableMessage:
+    """Read a table message; raise `BusMessageError` for anything else."""
+    try:
+        message = _table_decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BusMessageError(f"not a table message: {error}") from None
+    if message.format != FORMAT:
+        raise BusMessageError(f"table message of unknown format {message.format}")
+    return message

@@ -1,0 +1,40 @@
+"""Where a client is in the stream of changes: the SSE `id`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from shared.errors import PositionError
+
+_FORM = re.compile(r"(?:([1-9][0-9]{0,8})\.)?(0|[1-9][0-9]{0,17})(?:-(0|[1-9][0-9]{0,8}))?")
+
+WHOLE = 1 << 62
+"""The index of a position that stands after the last change of its batch."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A client that shows this position has everything up to and including it.
+
+    Positions of one epoch are ordered; `index` is `WHOLE` where the whole batch has been passed.
+    """
+
+    epoch: int
+    batch: int
+    index: int = WHOLE
+
+    def __str__(self) -> str:
+        """Write the SSE id: the first epoch and a whole batch stay unwritten."""
+        epoch = "" if self.epoch == 1 else f"{self.epoch}."
+        index = "" if self.index == WHOLE else f"-{self.index}"
+        return f"{epoch}{self.batch}{index}"
+
+
+def parse_position(text: str) -> Position:
+    """Read an SSE id as a client shows it again; raise `PositionError` for anything else."""
+    match = _FORM.fullmatch(text)
+    if match is None:
+        raise PositionError
+    epoch, batch, index = match.groups()
+    return Position(int(epoch or 1), int(batch), WHOLE if index is None else int(index))

@@ -1,0 +1,41 @@
+"""Connections to Redis or Valkey."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Final
+
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+UNAVAILABLE: Final = (RedisError, OSError, TimeoutError)
+"""Errors after which one connects again."""
+
+_KEEPALIVE: Final = (
+    (getattr(socket, "TCP_KEEPIDLE", None), 5),
+    (getattr(socket, "TCP_KEEPINTVL", None), 3),
+    (getattr(socket, "TCP_KEEPCNT", None), 3),
+)
+
+
+def redis_client(url: str, *, answer_seconds: float | None = 5.0) -> redis.Redis:
+    """Make a client that neither retries nor reconnects by itself: its user decides.
+
+    Every wait for an answer is bounded, so that a frozen server is noticed.
+    """
+    extra: dict[str, Any] = {}
+    if not url.startswith("unix://"):
+        extra["socket_keepalive"] = True
+        extra["socket_keepalive_options"] = {
+            number: value for number, value in _KEEPALIVE if number is not None
+        }
+    return redis.Redis.from_url(
+        url,
+        socket_connect_timeout=5.0,
+        socket_timeout=answer_seconds,
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=0,
+        **extra,
+    )

@@ -1,0 +1,68 @@
+"""Settings from the environment, prefix `AYB_`, checked before anything starts."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.errors import SettingsError
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part for part in (piece.strip() for piece in value.split(",")) if part)
+    return value
+
+
+def _postgres_url(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("postgres://", "postgresql://")):
+        raise ValueError("must begin with postgres:// or postgresql://")
+    return value
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must begin with redis://, rediss:// or unix://")
+    return value
+
+
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""A comma-separated list; blanks around its members are dropped."""
+
+PostgresUrl = Annotated[SecretStr, AfterValidator(_postgres_url)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+RedisUrls = Annotated[tuple[RedisUrl, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
+
+
+class CommonSettings(BaseSettings):
+    """What relay and gateway both read."""
+
+    model_config = SettingsConfigDict(env_prefix="AYB_", extra="ignore", hide_input_in_errors=True)
+
+    log_level: str = Field(default="info", pattern=r"(?i)^(debug|info|warning|error)$")
+    log_format: str = Field(default="json", pattern="^(json|console)$")
+    realtime_bus_key: SecretStr | None = Field(default=None, min_length=32)
+    """Key of the signatures on bus messages; the same on relay and gateways."""
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def load_settings(kind: type[S]) -> S:
+    """Read and check the settings.
+
+    Raises `SettingsError` with one line that names the first wrong setting and how many more there
+    are; never with the value, which may be a secret.
+    """
+    try:
+        return kind()
+    except ValidationError as error:
+        faults = error.errors(include_input=False, include_url=False)
+        first = faults[0]
+        where = "_".join(str(part) for part in first["loc"] if isinstance(part, str))
+        name = f"AYB_{where}".upper() if where else "settings"
+        what = "is required" if first["type"] == "missing" else first["msg"]
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise SettingsError(f"{name}: {what.removeprefix('Value error, ')}{more}") from None
