@@ -9,7 +9,7 @@ from shared.errors import PositionError
 
 _FORM = re.compile(r"(?:([1-9][0-9]{0,8})\.)?(0|[1-9][0-9]{0,17})(?:-(0|[1-9][0-9]{0,8}))?")
 
-WHOLE = 1 << 62
+WHOLE = (1 << 31) - 1
 """The index of a position that stands after the last change of its batch."""
 
 
@@ -23,6 +23,11 @@ class Position:
     epoch: int
     batch: int
     index: int = WHOLE
+
+    @property
+    def order(self) -> int:
+        """The position as one number that sorts like it within the life of a database."""
+        return self.batch << 31 | self.index
 
     def __str__(self) -> str:
         """Write the SSE id: the first epoch and a whole batch stay unwritten."""

@@ -1,17 +1,11 @@
 -- The outbox: what the capture trigger writes, what the relay has read, and how long it lies there.
 -- Owned by the relay's login. Full row images lie here: only the relay's and the gateways' logins
--- may read it.
+-- may read it. docs/decisions/0003-outbox-ring.md tells why it is built this way.
 
-CREATE TABLE ayb_realtime.migrations (
-    number     integer PRIMARY KEY,
-    name       text NOT NULL,
-    applied_at timestamptz NOT NULL DEFAULT now()
-);
-
--- seq = generation * 2^40 + counter. The generation is the place of a change in the ring of six
--- partitions below: the relay empties the next partition with TRUNCATE, then jumps the sequence
--- into it. Nothing is ever deleted row by row, and a writer never depends on a partition that
--- somebody had to create in time.
+-- seq = generation * 2^40 + counter. A generation is a stretch of time; its changes lie together in
+-- one of the six partitions below. The relay empties a partition with TRUNCATE, then jumps the
+-- sequence into it. Nothing is ever deleted row by row, and a writer never depends on a partition
+-- that somebody had to create in time.
 CREATE SEQUENCE ayb_realtime.change_seq AS bigint MINVALUE 1 START 1 CACHE 1;
 
 CREATE TABLE ayb_realtime.changes (
@@ -24,29 +18,29 @@ CREATE TABLE ayb_realtime.changes (
     at    timestamptz NOT NULL DEFAULT clock_timestamp()
 ) PARTITION BY LIST (((seq >> 40) % 6));
 
-CREATE TABLE ayb_realtime.changes_0 PARTITION OF ayb_realtime.changes FOR VALUES IN (0);
-CREATE TABLE ayb_realtime.changes_1 PARTITION OF ayb_realtime.changes FOR VALUES IN (1);
-CREATE TABLE ayb_realtime.changes_2 PARTITION OF ayb_realtime.changes FOR VALUES IN (2);
-CREATE TABLE ayb_realtime.changes_3 PARTITION OF ayb_realtime.changes FOR VALUES IN (3);
-CREATE TABLE ayb_realtime.changes_4 PARTITION OF ayb_realtime.changes FOR VALUES IN (4);
-CREATE TABLE ayb_realtime.changes_5 PARTITION OF ayb_realtime.changes FOR VALUES IN (5);
-
-CREATE INDEX changes_xid_seq ON ayb_realtime.changes (xid, seq);
-
 -- An epoch is a stretch of batch numbers that no crash of Postgres can have taken back. A new one
--- begins when the relay finds a restarted or a foreign server; first_batch is its first number.
+-- begins when the relay finds that Postgres crashed, or another database than before; first_batch
+-- is its first number.
 CREATE TABLE ayb_realtime.epochs (
     epoch             integer PRIMARY KEY,
     first_batch       bigint NOT NULL,
     system_identifier bigint NOT NULL,
-    server_started_at timestamptz NOT NULL,
+    database          oid NOT NULL,
     started_at        timestamptz NOT NULL DEFAULT now()
 );
 
+-- Tells a crash: Postgres empties unlogged tables in crash recovery, when a standby is promoted and
+-- when a base backup is restored, which are just the cases in which it may have forgotten commits
+-- that were made with synchronous_commit = off. A clean restart keeps the row.
+CREATE UNLOGGED TABLE ayb_realtime.uncrashed (
+    epoch integer PRIMARY KEY
+);
+
 -- A batch: the relay's checkpoint and the index for replay. Its changes are those with an xid in
--- xids and a seq from first_seq to last_seq. The next batch reads on from snapshot; if this one
--- was cut (complete = false), first the rest of the difference (prev_snapshot, snapshot) behind
--- last_seq. Partitioned like the outbox: generation is the one of the changes when it was recorded.
+-- xids and a seq from first_seq to last_seq, in the order of seq. The next batch reads on from
+-- snapshot; if this one was cut (complete = false), first the rest of the difference between
+-- prev_snapshot and snapshot that lies behind last_seq. Partitioned like the outbox: generation is
+-- the one that writers were in when the batch was recorded.
 CREATE TABLE ayb_realtime.batches (
     id            bigint NOT NULL,
     epoch         integer NOT NULL,
@@ -57,20 +51,39 @@ CREATE TABLE ayb_realtime.batches (
     first_seq     bigint NOT NULL,
     last_seq      bigint NOT NULL,
     changes       integer NOT NULL,
+    bytes         bigint NOT NULL,
     relids        oid[] NOT NULL,
     lsn           pg_lsn NOT NULL,
     at            timestamptz NOT NULL DEFAULT clock_timestamp(),
     generation    bigint NOT NULL
 ) PARTITION BY LIST ((generation % 6));
 
-CREATE TABLE ayb_realtime.batches_0 PARTITION OF ayb_realtime.batches FOR VALUES IN (0);
-CREATE TABLE ayb_realtime.batches_1 PARTITION OF ayb_realtime.batches FOR VALUES IN (1);
-CREATE TABLE ayb_realtime.batches_2 PARTITION OF ayb_realtime.batches FOR VALUES IN (2);
-CREATE TABLE ayb_realtime.batches_3 PARTITION OF ayb_realtime.batches FOR VALUES IN (3);
-CREATE TABLE ayb_realtime.batches_4 PARTITION OF ayb_realtime.batches FOR VALUES IN (4);
-CREATE TABLE ayb_realtime.batches_5 PARTITION OF ayb_realtime.batches FOR VALUES IN (5);
+-- Insert-only and emptied as a whole: there is nothing to vacuum but at the wraparound of xids.
+DO $create$
+BEGIN
+    FOR place IN 0..5 LOOP
+        EXECUTE format('CREATE TABLE ayb_realtime.changes_%s PARTITION OF ayb_realtime.changes '
+            'FOR VALUES IN (%s) WITH (autovacuum_vacuum_insert_threshold = -1)', place, place);
+        EXECUTE format('CREATE TABLE ayb_realtime.batches_%s PARTITION OF ayb_realtime.batches '
+            'FOR VALUES IN (%s) WITH (autovacuum_vacuum_insert_threshold = -1)', place, place);
+        EXECUTE format('CREATE UNIQUE INDEX ON ayb_realtime.batches_%s (id)', place);
+    END LOOP;
+END
+$create$;
 
-CREATE INDEX batches_id ON ayb_realtime.batches (id);
+CREATE INDEX changes_xid_seq ON ayb_realtime.changes (xid, seq);
+
+-- Batches with changes from before the generation in which they were recorded, that is, of
+-- transactions that were open at a rotation. Few.
+CREATE INDEX batches_late ON ayb_realtime.batches (first_seq) WHERE (first_seq >> 40) < generation;
+
+-- The generations whose changes lie in the outbox. The newest is where writers write.
+CREATE TABLE ayb_realtime.generations (
+    generation bigint PRIMARY KEY,
+    entered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    left_at    timestamptz
+);
+INSERT INTO ayb_realtime.generations (generation) VALUES (0);
 
 -- The oldest batch whose changes are certainly all in the outbox; older positions are answered
 -- with resync. Raised in the transaction that empties a partition.
@@ -79,3 +92,47 @@ CREATE TABLE ayb_realtime.horizon (
     first_batch  bigint NOT NULL DEFAULT 1
 );
 INSERT INTO ayb_realtime.horizon DEFAULT VALUES;
+
+-- What a change's table is like now: its name as clients know it, the primary key in key order, and
+-- the columns of type timestamptz or a domain over it.
+CREATE VIEW ayb_realtime.captured AS
+SELECT
+    c.oid AS relid,
+    n.nspname || '.' || c.relname AS "table",
+    ARRAY(
+        SELECT a.attname::text
+        FROM pg_catalog.pg_index i
+        CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
+        WHERE i.indrelid = c.oid AND i.indisprimary AND k.place <= i.indnkeyatts
+        ORDER BY k.place
+    ) AS key,
+    ARRAY(
+        SELECT a.attname::text
+        FROM pg_catalog.pg_attribute a
+        JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        AND (t.oid = 'pg_catalog.timestamptz'::regtype OR t.typtype = 'd' AND (
+            WITH RECURSIVE base (oid, typtype, typbasetype) AS (
+                SELECT t.oid, t.typtype, t.typbasetype
+                UNION ALL
+                SELECT u.oid, u.typtype, u.typbasetype
+                FROM base
+                JOIN pg_catalog.pg_type u ON u.oid = base.typbasetype
+                WHERE base.typtype = 'd'
+            )
+            SELECT bool_or(base.oid = 'pg_catalog.timestamptz'::regtype) FROM base
+        ))
+        ORDER BY a.attnum
+    ) AS stamps
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace;
+
+-- The key columns of a row image, each value as it stands there.
+CREATE FUNCTION ayb_realtime.key_image(image json, key text[]) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (
+    SELECT '{' || coalesce(string_agg(to_json(k.name)::text || ':' || (image -> k.name)::text, ','
+        ORDER BY k.place) FILTER (WHERE (image -> k.name) IS NOT NULL), '') || '}'
+    FROM unnest(key) WITH ORDINALITY AS k (name, place)
+);

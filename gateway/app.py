@@ -1,0 +1,185 @@
+"""The composition root of the gateway: what is built, from which settings, and how long it lives."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from gateway import login
+from gateway.backlog import Backlog
+from gateway.bus import Bus
+from gateway.catalog import Catalog
+from gateway.claims import TokenVerifier
+from gateway.delivery import Delivery
+from gateway.drain import Drain
+from gateway.errors import install_error_handlers
+from gateway.hub import Hub
+from gateway.limits import StreamLimits
+from gateway.metrics import GatewayMetrics
+from gateway.resume import Resumer
+from gateway.routes import Readiness, operations_router
+from gateway.server import Server, server_config
+from gateway.stream import StreamEndpoint, StreamOptions
+from gateway.visibility import Visibility
+from shared.postgres import open_pool
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    import asyncpg
+
+    from gateway.settings import GatewaySettings
+
+    ASGIApp = Callable[..., Awaitable[None]]
+
+REALTIME_PATH = "/api/realtime"
+
+
+async def serve(settings: GatewaySettings) -> None:
+    """Run a gateway until it is asked to stop; a part that fails takes it down, loudly."""
+    url = settings.read_database_url or settings.database_url
+    async with (
+        open_pool(
+            url.get_secret_value(),
+            application_name="ayb-gateway",
+            most=settings.realtime_pool_connections,
+            settings={
+                "default_transaction_read_only": "on",
+                "statement_timeout": str(round(settings.realtime_statement_seconds * 1000)),
+                "jit": "off",
+            },
+            command_seconds=settings.realtime_statement_seconds + 5,
+        ) as pool,
+        asyncio.TaskGroup() as group,
+    ):
+        gateway = Gateway(settings, pool, group)
+        side = [
+            group.create_task(gateway.bus.run(), name="bus"),
+            group.create_task(gateway.hub.run(), name="hub"),
+            group.create_task(gateway.resumer.run(), name="resumer"),
+            *(
+                [group.create_task(gateway.verifier.run(), name="key set")]
+                if gateway.verifier is not None
+                else []
+            ),
+        ]
+        server = Server(
+            server_config(
+                gateway.app,
+                host=settings.server_host,
+                port=settings.server_port,
+                forwarded_allow_ips=settings.forwarded_allow_ips,
+            ),
+            gateway.stop,
+        )
+        try:
+            await server.run()
+        finally:
+            for task in side:
+                task.cancel()
+
+
+class Gateway:
+    """All parts of one gateway, put together."""
+
+    def __init__(
+        self, settings: GatewaySettings, pool: asyncpg.Pool, group: asyncio.TaskGroup
+    ) -> None:
+        self.metrics = GatewayMetrics()
+        self.verifier = TokenVerifier(settings) if settings.auth_enabled else None
+        visibility = Visibility(pool) if settings.auth_enabled else None
+        bus_key = settings.realtime_bus_key
+        self.backlog = Backlog(
+            pool, most_bytes=settings.realtime_ring_bytes, metrics=self.metrics
+        )
+        self.bus = Bus(
+            settings.redis_url.get_secret_value(),
+            key=None if bus_key is None else bus_key.get_secret_value().encode(),
+            backlog=self.backlog,
+            metrics=self.metrics,
+        )
+        delivery = Delivery(
+            visibility=visibility,
+            backlog=self.backlog,
+            deletes=settings.realtime_deletes,
+            metrics=self.metrics,
+        )
+        self.hub = Hub(
+            backlog=self.backlog,
+            bus=self.bus,
+            delivery=delivery,
+            metrics=self.metrics,
+            heartbeat_seconds=settings.realtime_heartbeat_seconds,
+        )
+        self.resumer = Resumer(
+            hub=self.hub, backlog=self.backlog, delivery=delivery, metrics=self.metrics
+        )
+        self._drain = Drain(seconds=settings.realtime_drain_seconds)
+        limits = StreamLimits(
+            most=settings.realtime_max_connections,
+            most_per_user=settings.realtime_max_connections_per_user,
+        )
+        stream = StreamEndpoint(
+            hub=self.hub,
+            resumer=self.resumer,
+            backlog=self.backlog,
+            catalog=Catalog(pool),
+            verifier=self.verifier,
+            visibility=visibility,
+            limits=limits,
+            drain=self._drain,
+            metrics=self.metrics,
+            options=StreamOptions(
+                anonymous_role=settings.auth_anon_role,
+                cors_origins=settings.cors_origins,
+                most_pending_bytes=settings.realtime_max_pending_bytes,
+            ),
+            spawn=lambda work, name: group.create_task(work, name=name),
+        )
+        web = FastAPI(title="ayb-realtime", docs_url=None, redoc_url=None)
+        web.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "Cache-Control", "Last-Event-ID"],
+            max_age=600,
+        )
+        install_error_handlers(web)
+        web.include_router(
+            operations_router(
+                readiness=Readiness(pool=pool, hub=self.hub, bus=self.bus, drain=self._drain),
+                metrics=self.metrics,
+                limits=limits,
+                resumer=self.resumer,
+                hub=self.hub,
+                backlog=self.backlog,
+            )
+        )
+        if settings.auth_login_enabled:
+            web.include_router(login.router(settings=settings, pool=pool, verifier=self.verifier))
+        self.app = _dispatch(stream, web)
+
+    async def stop(self) -> None:
+        """Drain: end the streams in turn."""
+        await self._drain.run(lambda: [*self.hub.connections(), *self.resumer.connections()])
+
+
+def _dispatch(stream: StreamEndpoint, web: ASGIApp) -> ASGIApp:
+    """Lead the stream past the framework: nothing may stand between the hub and the socket."""
+
+    async def app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:  # noqa: ANN401
+        if (
+            scope["type"] == "http"
+            and scope["path"] == REALTIME_PATH
+            and scope["method"] == "GET"
+        ):
+            with contextlib.suppress(ConnectionError):
+                await stream(scope, receive, send)
+        else:
+            await web(scope, receive, send)
+
+    return app

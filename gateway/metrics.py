@@ -1,0 +1,59 @@
+"""What the gateway counts, for Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+
+class GatewayMetrics:
+    """The gateway's metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self.opened = Counter("ayb_streams_opened_total", "Streams accepted", registry=r)
+        self.closed = Counter(
+            "ayb_streams_closed_total", "Streams ended, by reason", ["reason"], registry=r
+        )
+        self.refused = Counter(
+            "ayb_streams_refused_total", "Stream requests refused, by status", ["status"], registry=r
+        )
+        self.resumed = Counter(
+            "ayb_streams_resumed_total", "Streams that continue after a position", registry=r
+        )
+        self.resyncs = Counter(
+            "ayb_resyncs_total", "Positions that could not be continued", ["reason"], registry=r
+        )
+        self.overflows = Counter(
+            "ayb_streams_overflowed_total",
+            "Times a slow stream was taken off the live one to be replayed to",
+            registry=r,
+        )
+        self.open = Gauge("ayb_streams_open", "Open streams", registry=r)
+        self.replaying = Gauge("ayb_streams_replaying", "Streams behind the live one", registry=r)
+        self.batches = Counter("ayb_batches_told_total", "Batches told to live streams", registry=r)
+        self.events = Counter("ayb_events_sent_total", "Events written to live streams", registry=r)
+        self.replayed = Counter("ayb_events_replayed_total", "Events written in replay", registry=r)
+        self.behind_seconds = Gauge(
+            "ayb_behind_seconds", "Age of the last batch when it was written", registry=r
+        )
+        self.judged_seconds = Histogram(
+            "ayb_visibility_seconds",
+            "Duration of one visibility question",
+            buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+            registry=r,
+        )
+        self.outbox_reads = Counter(
+            "ayb_outbox_reads_total", "Portions read from the outbox instead of the ring", registry=r
+        )
+        self.ring_bytes = Gauge("ayb_ring_bytes", "Bytes of recent batches in memory", registry=r)
+        self.bus_connected = Gauge("ayb_bus_connected", "1 while Redis is connected", registry=r)
+        self.pushing = Gauge(
+            "ayb_bus_pushing", "1 while ticks arrive, 0 while the outbox is polled", registry=r
+        )
+        self.bus_dropped = Counter(
+            "ayb_bus_messages_dropped_total", "Bus messages that were not understood", registry=r
+        )
+        self.holding = Gauge(
+            "ayb_holding", "1 while events wait because Postgres cannot be asked", registry=r
+        )

@@ -1,0 +1,154 @@
+"""Replay: connections that are behind the live stream are brought up to it, together.
+
+Behind are clients that come back with a position, and live ones whose socket was full for too long.
+All of them are replayed in rounds: a round reads the batches after the one furthest behind, asks
+one question per table for the whole group, and tells each connection only what lies behind its own
+position. So ten thousand clients that come back at once cost a handful of queries. One that cannot
+take more is left out until its socket is empty again; that is its backpressure.
+
+Handover: near the end a round runs while the hub stands still between two rounds of its own. Then
+`taken` does not move, the last portion ends exactly there, and the connection joins the live stream
+at that same batch: no gap, and since every connection knows how far it has been told, no
+repetition.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from gateway import sse
+from gateway.roster import Roster
+from shared.backoff import Backoff
+from shared.errors import DatabaseUnavailableError
+from shared.position import WHOLE, Position
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.backlog import Backlog
+    from gateway.connection import Connection
+    from gateway.delivery import Delivery
+    from gateway.hub import Hub
+    from gateway.metrics import GatewayMetrics
+
+log = structlog.get_logger(__name__)
+
+_NEAR_BATCHES: Final = 32
+
+
+class Resumer:
+    """Replays to connections until they can join the hub."""
+
+    def __init__(
+        self, *, hub: Hub, backlog: Backlog, delivery: Delivery, metrics: GatewayMetrics
+    ) -> None:
+        self._hub = hub
+        self._backlog = backlog
+        self._delivery = delivery
+        self._metrics = metrics
+        self._waiting: dict[Connection, dict[str, int]] = {}
+        self._wake = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def connections(self) -> list[Connection]:
+        """The connections that are being replayed to."""
+        return list(self._waiting)
+
+    def add(self, connection: Connection, relids: dict[str, int]) -> None:
+        """Replay to a connection what lies behind its `order`, then make it live."""
+        self._waiting[connection] = relids
+        self._wake.set()
+
+    def discard(self, connection: Connection) -> None:
+        """Forget a connection."""
+        self._waiting.pop(connection, None)
+
+    async def run(self) -> None:
+        """Replay for ever."""
+        backoff = Backoff(first_seconds=0.02, most_seconds=1.0)
+        while True:
+            await self._wake.wait()
+            group = self._ready()
+            if not group:
+                self._wake.clear()
+                continue
+            try:
+                moved = await self._round(group)
+            except* DatabaseUnavailableError as group_error:
+                moved = False
+                log.warning("replay waits", error=str(group_error.exceptions[0]))
+            if moved:
+                backoff.reset()
+                # Clients that come back in a herd arrive over some milliseconds; and the live
+                # stream goes first.
+                await asyncio.sleep(0.002)
+            else:
+                await asyncio.sleep(backoff.next_seconds())
+
+    def _ready(self) -> list[Connection]:
+        ready = []
+        for connection in self._waiting:
+            if connection.is_stuck:
+                connection.when_drained(self._drained)
+            elif connection.is_open:
+                ready.append(connection)
+        return ready
+
+    def _drained(self, _connection: Connection) -> None:
+        self._wake.set()
+
+    async def _round(self, group: Sequence[Connection]) -> bool:
+        after = _batch_after(min(connection.order for connection in group))
+        if self._hub.taken - after > _NEAR_BATCHES:
+            return await self._portion(group, after)
+        async with self._hub.rounds:
+            moved = await self._portion(group, after)
+            end = Position(1, self._hub.taken).order
+            for connection in group:
+                relids = self._waiting.get(connection)
+                if relids is not None and connection.is_open and connection.order >= end:
+                    del self._waiting[connection]
+                    self._hub.join(connection, relids)
+            return moved
+
+    async def _portion(self, group: Sequence[Connection], after: int) -> bool:
+        upto = self._hub.taken
+        if after >= upto:
+            return True
+        roster = Roster()
+        for connection in group:
+            relids = self._waiting.get(connection)
+            if relids is not None:
+                roster.add(connection, relids)
+        batches = await self._backlog.read(after, upto, roster)
+        if not batches:
+            if not self._backlog.is_gone(after + 1):
+                return False
+            self._give_up(group)
+            return True
+        tellings = await self._delivery.judge(batches, roster)
+        told = await self._delivery.write(tellings)
+        self._metrics.replayed.inc(told)
+        reached = Position(1, batches[-1].id).order
+        for connection in group:
+            connection.order = max(connection.order, reached)
+        return True
+
+    def _give_up(self, group: Sequence[Connection]) -> None:
+        """Tell those whose next batch has been rotated away to fetch afresh."""
+        position = self._hub.position
+        for connection in group:
+            if self._backlog.is_gone(_batch_after(connection.order) + 1):
+                connection.order = position.order
+                connection.write(sse.resync_frame(position, "expired", connection.tables))
+
+
+def _batch_after(order: int) -> int:
+    """Name the batch behind which reading must begin for a connection that stands at `order`."""
+    batch, index = order >> 31, order & WHOLE
+    return batch if index == WHOLE else batch - 1

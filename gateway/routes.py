@@ -1,0 +1,111 @@
+"""The plain HTTP around the stream: health, readiness, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.status import HTTP_503_SERVICE_UNAVAILABLE
+
+from shared.postgres import UNAVAILABLE
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from gateway.backlog import Backlog
+    from gateway.bus import Bus
+    from gateway.drain import Drain
+    from gateway.hub import Hub
+    from gateway.limits import StreamLimits
+    from gateway.metrics import GatewayMetrics
+    from gateway.resume import Resumer
+
+_PROBE_SECONDS: Final = 2.0
+_FRESH_SECONDS: Final = 0.5
+
+
+class Readiness:
+    """Whether the gateway may take traffic, and why not."""
+
+    def __init__(self, *, pool: asyncpg.Pool, hub: Hub, bus: Bus, drain: Drain) -> None:
+        self._pool = pool
+        self._hub = hub
+        self._bus = bus
+        self._drain = drain
+        self._database: tuple[float, str] = (float("-inf"), "not asked yet")
+        self._asking = asyncio.Lock()
+
+    async def report(self) -> tuple[bool, dict[str, str]]:
+        """Look at every part; polling the outbox instead of push is slower, but ready."""
+        parts = {
+            "database": await self._ask_database(),
+            "stream": "ok" if self._hub.is_started else "waiting for the outbox",
+            "events": "held: the database cannot be asked" if self._hub.is_holding else "ok",
+            "bus": "ok"
+            if self._bus.is_pushing
+            else "no ticks from relay or redis: polling the outbox",
+            "drain": "draining" if self._drain.is_draining else "ok",
+        }
+        ready = all(parts[name] == "ok" for name in ("database", "stream", "events", "drain"))
+        return ready, parts
+
+    async def _ask_database(self) -> str:
+        async with self._asking:
+            asked_at, answer = self._database
+            if time.monotonic() - asked_at < _FRESH_SECONDS:
+                return answer
+            try:
+                async with asyncio.timeout(_PROBE_SECONDS):
+                    await self._pool.fetchval("SELECT 1")
+                answer = "ok"
+            except UNAVAILABLE as error:
+                answer = f"unavailable: {type(error).__name__}"
+            self._database = (time.monotonic(), answer)
+            return answer
+
+
+def operations_router(
+    *,
+    readiness: Readiness,
+    metrics: GatewayMetrics,
+    limits: StreamLimits,
+    resumer: Resumer,
+    hub: Hub,
+    backlog: Backlog,
+) -> APIRouter:
+    """Build `/healthz`, `/readyz` and `/metrics`."""
+    router = APIRouter()
+
+    @router.get("/healthz", tags=["operations"])
+    async def healthz() -> dict[str, str]:
+        """Tell that the process is alive."""
+        return {"status": "ok"}
+
+    @router.get(
+        "/readyz",
+        tags=["operations"],
+        responses={HTTP_503_SERVICE_UNAVAILABLE: {"description": "Not ready; says why"}},
+    )
+    async def readyz() -> JSONResponse:
+        """Tell whether this gateway may take traffic, and why not."""
+        ready, parts = await readiness.report()
+        status = "ready" if ready else "not ready"
+        return JSONResponse(
+            {"status": status, "parts": parts},
+            status_code=200 if ready else HTTP_503_SERVICE_UNAVAILABLE,
+        )
+
+    @router.get("/metrics", tags=["operations"], response_class=Response)
+    async def show_metrics() -> Response:
+        """Show the metrics in the text format of Prometheus."""
+        metrics.open.set(limits.total)
+        metrics.replaying.set(len(resumer))
+        metrics.ring_bytes.set(backlog.ring_bytes)
+        metrics.holding.set(hub.is_holding)
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router

@@ -1,0 +1,82 @@
+-- name: log_state
+-- Where the log of batches stands, for who reads it. Also on a replica.
+SELECT
+    coalesce((SELECT max(epoch) FROM ayb_realtime.epochs), 0) AS epoch,
+    coalesce((SELECT max(id) FROM ayb_realtime.batches), 0) AS last_batch,
+    (SELECT first_batch FROM ayb_realtime.horizon) AS horizon,
+    ARRAY(SELECT epoch FROM ayb_realtime.epochs ORDER BY epoch) AS epochs,
+    ARRAY(SELECT first_batch FROM ayb_realtime.epochs ORDER BY epoch) AS first_batches
+
+-- name: read_batches
+-- Recorded batches after $1 and up to $2 with what they hold of the tables named in $3 or of oid
+-- in $4. As many as fit: $5 batches, $6 changes, $7 bytes, but one at least. Images above $8 bytes
+-- are reduced to the key. The first row of each batch tells about it in head and has no seq. A
+-- batch is given up where its content may have been rotated away (horizon).
+WITH numbered AS MATERIALIZED (
+    SELECT b.*
+    FROM ayb_realtime.batches b
+    WHERE b.id > $1 AND b.id <= $2
+    AND b.id >= (SELECT h.first_batch FROM ayb_realtime.horizon h)
+    ORDER BY b.id
+    LIMIT $5
+), wanted AS MATERIALIZED (
+    SELECT t.relid, t."table", t.key, t.stamps
+    FROM (SELECT DISTINCT unnest(n.relids) AS relid FROM numbered n) used
+    JOIN ayb_realtime.captured t USING (relid)
+    WHERE t."table" = ANY ($3) OR t.relid = ANY ($4)
+), measured AS (
+    SELECT
+        n.*,
+        n.relids && ARRAY(SELECT w.relid FROM wanted w) AS is_wanted,
+        row_number() OVER () AS place,
+        sum(n.changes) OVER (ORDER BY n.id) AS changes_sum,
+        sum(n.bytes) OVER (ORDER BY n.id) AS bytes_sum
+    FROM numbered n
+), taken AS MATERIALIZED (
+    SELECT * FROM measured WHERE place = 1 OR (changes_sum <= $6 AND bytes_sum <= $7)
+)
+SELECT
+    t.id AS batch,
+    NULL::bigint AS seq,
+    NULL::bigint AS index,
+    NULL::oid AS relid,
+    NULL::text AS op,
+    NULL::bytea AS new,
+    NULL::bytea AS old,
+    NULL::boolean AS truncated,
+    json_build_object(
+        'epoch', t.epoch,
+        'lsn', t.lsn - '0/0'::pg_lsn,
+        'at', extract(epoch FROM t.at),
+        'tables', coalesce((
+            SELECT json_agg(json_build_array(w.relid, w."table", w.key, w.stamps))
+            FROM wanted w WHERE w.relid = ANY (t.relids)), '[]'::json)
+    )::text AS head
+FROM taken t
+UNION ALL
+SELECT
+    t.id, c.seq, c.index, c.relid, c.op::text,
+    convert_to(CASE WHEN c.truncated THEN ayb_realtime.key_image(c.new, w.key)
+        ELSE c.new::text END, 'UTF8'),
+    convert_to(CASE WHEN c.truncated THEN ayb_realtime.key_image(c.old, w.key)
+        ELSE c.old::text END, 'UTF8'),
+    c.truncated, NULL
+FROM taken t
+CROSS JOIN LATERAL (
+    SELECT
+        d.*,
+        row_number() OVER (ORDER BY d.seq) - 1 AS index,
+        coalesce(octet_length(d.new::text) > $8, false)
+        OR coalesce(octet_length(d.old::text) > $8, false) AS truncated
+    FROM ayb_realtime.changes d
+    WHERE d.xid = ANY (t.xids) AND d.seq BETWEEN t.first_seq AND t.last_seq
+) c
+JOIN wanted w USING (relid)
+WHERE t.is_wanted
+ORDER BY batch, seq NULLS FIRST
+
+-- name: whole_images
+-- The images of single changes as they lie in the outbox.
+SELECT c.seq, convert_to(c.new::text, 'UTF8') AS new, convert_to(c.old::text, 'UTF8') AS old
+FROM unnest($1::xid8[], $2::bigint[]) AS wanted (xid, seq)
+JOIN ayb_realtime.changes c USING (xid, seq)
