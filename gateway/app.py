@@ -17,6 +17,7 @@ from gateway.claims import TokenVerifier
 from gateway.delivery import Delivery
 from gateway.drain import Drain
 from gateway.errors import install_error_handlers
+from gateway.heartbeat import Heartbeat
 from gateway.hub import Hub
 from gateway.limits import StreamLimits
 from gateway.metrics import GatewayMetrics
@@ -61,6 +62,7 @@ async def serve(settings: GatewaySettings) -> None:
             group.create_task(gateway.bus.run(), name="bus"),
             group.create_task(gateway.hub.run(), name="hub"),
             group.create_task(gateway.resumer.run(), name="resumer"),
+            group.create_task(gateway.heartbeat.run(), name="heartbeat"),
             *(
                 [group.create_task(gateway.verifier.run(), name="key set")]
                 if gateway.verifier is not None
@@ -113,10 +115,12 @@ class Gateway:
             bus=self.bus,
             delivery=delivery,
             metrics=self.metrics,
-            heartbeat_seconds=settings.realtime_heartbeat_seconds,
         )
         self.resumer = Resumer(
             hub=self.hub, backlog=self.backlog, delivery=delivery, metrics=self.metrics
+        )
+        self.heartbeat = Heartbeat(
+            hub=self.hub, resumer=self.resumer, seconds=settings.realtime_heartbeat_seconds
         )
         self._drain = Drain(seconds=settings.realtime_drain_seconds)
         limits = StreamLimits(

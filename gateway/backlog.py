@@ -17,17 +17,17 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import asyncpg
 import structlog
 
 from shared import outbox
 from shared.change import Batch, TableChanges, Tick
+from shared.errors import DatabaseUnavailableError, SchemaError
 from shared.position import WHOLE, Position
 from shared.postgres import unavailable_as_ours
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-
-    import asyncpg
 
     from gateway.metrics import GatewayMetrics
     from gateway.roster import Roster
@@ -124,13 +124,27 @@ class Backlog:
         return batch < self._horizon
 
     async def refresh(self) -> None:
-        """Read the state of the outbox; raises `DatabaseUnavailableError`."""
-        with unavailable_as_ours():
-            async with self._pool.acquire() as connection:
-                self.learned(await outbox.log_state(connection))
+        """Read the state of the outbox; raises `DatabaseUnavailableError`.
+
+        A schema that is missing or may not be read yet counts as unavailable too: whoever deploys
+        in another order than we think is told, and need not restart us.
+        """
+        try:
+            with unavailable_as_ours():
+                async with self._pool.acquire() as connection:
+                    state = await outbox.log_state(connection)
+        except SchemaError as error:
+            raise DatabaseUnavailableError(str(error)) from error
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise DatabaseUnavailableError(
+                f"{error}: grant the gateway's login what docs/sql/roles.sql says"
+            ) from error
+        self.learned(state)
 
     def learned(self, state: outbox.LogState) -> None:
-        """Take in what the outbox says of itself."""
+        """Take in what the outbox says of itself; nothing before the relay's first start."""
+        if not state.epoch:
+            return
         self._first_batches = dict(state.first_batches)
         self._horizon = state.horizon
         if state.epoch != self._epoch:
@@ -144,7 +158,7 @@ class Backlog:
             await self.refresh()
             if tick.epoch != self._epoch:
                 return
-        if tick.batch > self._newest:
+        if tick.batch >= self._newest and tick.batch not in self._ring:
             self._keep(_Kept(tick, dict(tables), size))
         self._announce(tick.batch)
 

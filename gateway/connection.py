@@ -44,7 +44,6 @@ class CloseReason(enum.StrEnum):
     STALLED = "stalled"  # it took nothing for too long; it may resume
     EXPIRED = "expired"  # its token's time is over
     DRAINED = "drained"  # this gateway stops
-    FORBIDDEN = "forbidden"  # its role may not be used any more
 
 
 class Connection:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gateway import sse
-from gateway.connection import CloseReason
 from gateway.roster import Roster
 from shared.backoff import Backoff
 from shared.errors import DatabaseUnavailableError
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_SWEEP_SECONDS: Final = 0.5
-
 
 class Hub:
     """Knows the live connections and writes to them."""
@@ -49,13 +46,11 @@ class Hub:
         bus: Bus,
         delivery: Delivery,
         metrics: GatewayMetrics,
-        heartbeat_seconds: float,
     ) -> None:
         self._backlog = backlog
         self._bus = bus
         self._delivery = delivery
         self._metrics = metrics
-        self._heartbeat_seconds = heartbeat_seconds
         self._roster = Roster()
         self._live: set[Connection] = set()
         self._taken = 0
@@ -83,6 +78,11 @@ class Hub:
     def position(self) -> Position:
         """Where a connection stands that joins now."""
         return Position(self._epoch, self._taken)
+
+    @property
+    def told(self) -> Position:
+        """How far every live connection has been told."""
+        return self._told
 
     def join(self, connection: Connection, relids: dict[str, int]) -> Position:
         """Make a connection live from here on."""
@@ -115,30 +115,32 @@ class Hub:
         """Follow the batches for ever."""
         await self._start()
         backoff = Backoff(first_seconds=0.02, most_seconds=1.0)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._sweep(), name="hub sweep")
-            while True:
-                await self._backlog.wait_beyond(self._taken)
-                async with self.rounds:
-                    try:
-                        moved = await self._round()
-                    except DatabaseUnavailableError as error:
-                        moved = False
-                        self._hold(str(error))
-                if moved:
-                    backoff.reset()
-                    self._holding = False
-                else:
-                    await asyncio.sleep(backoff.next_seconds())
+        while True:
+            await self._backlog.wait_beyond(self._taken)
+            async with self.rounds:
+                try:
+                    moved = await self._round()
+                except DatabaseUnavailableError as error:
+                    moved = False
+                    self._hold(str(error))
+            if moved:
+                backoff.reset()
+                self._holding = False
+            else:
+                await asyncio.sleep(backoff.next_seconds())
 
     async def _start(self) -> None:
         backoff = Backoff(most_seconds=2.0)
-        while not self._backlog.is_known:
+        while True:
             try:
                 await self._backlog.refresh()
+                if self._backlog.is_known:
+                    break
+                reason = "no relay has ever run on this database"
             except DatabaseUnavailableError as error:
-                log.warning("waiting for the database", error=str(error))
-                await asyncio.sleep(backoff.next_seconds())
+                reason = str(error)
+            log.warning("waiting for the outbox", reason=reason)
+            await asyncio.sleep(backoff.next_seconds())
         self._advance(self._backlog.newest)
         log.info("following", position=str(self.position))
 
@@ -194,17 +196,3 @@ class Hub:
         for connection in self.connections():
             connection.order = position.order
             connection.write(sse.resync_frame(position, reason, connection.tables))
-
-    async def _sweep(self) -> None:
-        """Send signs of life and end streams whose token has expired: one task for all of them."""
-        while True:
-            await asyncio.sleep(_SWEEP_SECONDS)
-            now, clock = time.monotonic(), time.time()
-            frame = sse.position_frame(self._told)
-            for connection in self.connections():
-                if connection.expires_at is not None and connection.expires_at <= clock:
-                    connection.write(sse.expired_frame())
-                    connection.close(CloseReason.EXPIRED)
-                elif now - connection.wrote_at >= self._heartbeat_seconds:
-                    connection.write(frame)
-

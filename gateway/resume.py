@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_NEAR_BATCHES: Final = 32
+_HANDOVER_BATCHES: Final = 32
+_WINDOW_BATCHES: Final = 500
 
 
 class Resumer:
@@ -51,6 +52,7 @@ class Resumer:
         self._metrics = metrics
         self._waiting: dict[Connection, dict[str, int]] = {}
         self._wake = asyncio.Event()
+        self._served_from = -1
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -73,15 +75,16 @@ class Resumer:
         backoff = Backoff(first_seconds=0.02, most_seconds=1.0)
         while True:
             await self._wake.wait()
-            group = self._ready()
-            if not group:
+            ready = self._ready()
+            if not ready:
                 self._wake.clear()
                 continue
+            moved = False
             try:
-                moved = await self._round(group)
-            except* DatabaseUnavailableError as group_error:
-                moved = False
-                log.warning("replay waits", error=str(group_error.exceptions[0]))
+                for group in self._groups(ready):
+                    moved |= await self._round(group)
+            except* DatabaseUnavailableError as errors:
+                log.warning("replay waits", error=str(errors.exceptions[0]))
             if moved:
                 backoff.reset()
                 # Clients that come back in a herd arrive over some milliseconds; and the live
@@ -89,6 +92,23 @@ class Resumer:
                 await asyncio.sleep(0.002)
             else:
                 await asyncio.sleep(backoff.next_seconds())
+
+    def _groups(self, ready: Sequence[Connection]) -> list[list[Connection]]:
+        """Choose who is served in this round: all that are near, and one group of the others."""
+        near, far = [], []
+        for connection in ready:
+            is_near = self._hub.taken - _batch_after(connection.order) <= _WINDOW_BATCHES
+            (near if is_near else far).append(connection)
+        groups = [near] if near else []
+        if far:
+            far.sort(key=lambda connection: connection.order)
+            behind_last = [c for c in far if _batch_after(c.order) > self._served_from]
+            first = (behind_last or far)[0]
+            start = self._served_from = _batch_after(first.order)
+            groups.append(
+                [c for c in far if start <= _batch_after(c.order) <= start + _WINDOW_BATCHES]
+            )
+        return groups
 
     def _ready(self) -> list[Connection]:
         ready = []
@@ -104,7 +124,7 @@ class Resumer:
 
     async def _round(self, group: Sequence[Connection]) -> bool:
         after = _batch_after(min(connection.order for connection in group))
-        if self._hub.taken - after > _NEAR_BATCHES:
+        if self._hub.taken - after > _HANDOVER_BATCHES:
             return await self._portion(group, after)
         async with self._hub.rounds:
             moved = await self._portion(group, after)
