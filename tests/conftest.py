@@ -1,0 +1,175 @@
+"""Real servers for the tests: one Postgres and one Valkey a session, one database a test."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+
+from devstack.servers import PostgresServer, ValkeyServer, free_port
+from shared.sql import migrations
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+ROLES_SQL = Path(__file__).parents[1] / "docs/sql/roles.sql"
+TEMPLATE = "ayb_template"
+
+POSTGRES_SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_connections": "300",
+    "wal_level": "replica",
+    "max_wal_senders": "8",
+    "hot_standby": "on",
+    "max_prepared_transactions": "10",
+}
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database of one test, with the outbox's schema, and the URLs of its three logins."""
+
+    name: str
+    dsn: str
+    relay_dsn: str
+    gateway_dsn: str
+
+    @contextlib.asynccontextmanager
+    async def connect(self, dsn: str | None = None) -> AsyncIterator[asyncpg.Connection]:
+        """Open a connection, as superuser unless another URL is given."""
+        connection = await asyncpg.connect(dsn or self.dsn)
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=5)
+
+    async def execute(self, sql: str, *arguments: Any) -> None:
+        """Run SQL as superuser: several statements, or one with arguments."""
+        async with self.connect() as connection:
+            await connection.execute(sql, *arguments)
+
+
+class Requirements:
+    """What a test needs beside Python: it is skipped without, or fails where all is required."""
+
+    def program(self, *names: str, package: str) -> Path:
+        """Find a program under one of its names; `package` is what apt would install."""
+        for name in names:
+            found = shutil.which(name)
+            if found is not None:
+                return Path(found)
+        return self._refuse(f"{names[0]} is not installed (apt-get install {package})")
+
+    def that(self, fact: object, reason: str) -> None:
+        """Insist on a fact; `reason` says what is missing."""
+        if not fact:
+            self._refuse(reason)
+
+    def _refuse(self, reason: str) -> Any:
+        if os.environ.get("REQUIRE_ALL") == "1":
+            pytest.fail(f"REQUIRE_ALL=1, but {reason}", pytrace=False)
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def require() -> Requirements:
+    """Ask for programs that cannot come from a Python package."""
+    return Requirements()
+
+
+@pytest.fixture(scope="session")
+def server_dir() -> Iterator[Path]:
+    """A short path for the servers' data, open to the user that Postgres runs as."""
+    folder = Path(tempfile.mkdtemp(prefix="ayb-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(server_dir: Path) -> Iterator[PostgresServer]:
+    """The Postgres of the session."""
+    server = PostgresServer(server_dir / "pg", port=free_port(), settings=POSTGRES_SETTINGS)
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey_server(server_dir: Path) -> Iterator[ValkeyServer]:
+    """The Valkey of the session. Channels are not namespaced: one relay at a time."""
+    with ValkeyServer(server_dir / "valkey", port=free_port()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def database_template(postgres_server: PostgresServer) -> str:
+    """Make the database that those of the tests are copies of; return its name."""
+    asyncio.run(make_template(postgres_server))
+    return TEMPLATE
+
+
+async def make_template(server: PostgresServer, name: str = TEMPLATE) -> None:
+    """Make a database with the roles, their grants and the migrations applied by the relay."""
+    admin = await asyncpg.connect(server.dsn())
+    await admin.execute(f'CREATE DATABASE "{name}"')
+    await admin.close()
+    admin = await asyncpg.connect(server.dsn(name))
+    await admin.execute(ROLES_SQL.read_text(encoding="utf-8"))
+    await admin.close()
+    relay = await asyncpg.connect(server.dsn(name, user="ayb_relay"))
+    await relay.execute("""
+        CREATE TABLE IF NOT EXISTS ayb_realtime.migrations (
+            number integer PRIMARY KEY,
+            name text NOT NULL,
+            applied_at timestamptz NOT NULL DEFAULT now()
+        )
+    """)
+    for number, migration, sql in migrations():
+        await relay.execute(sql)
+        await relay.execute(
+            "INSERT INTO ayb_realtime.migrations (number, name) VALUES ($1, $2)", number, migration
+        )
+    await relay.close()
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+async def database(
+    postgres_server: PostgresServer, database_template: str
+) -> AsyncIterator[Database]:
+    """A fresh copy of the template, dropped afterwards with whatever is still connected to it."""
+    name = f"test_{next(_numbers)}"
+    async with administration(postgres_server) as admin:
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {database_template}")
+    yield Database(
+        name=name,
+        dsn=postgres_server.dsn(name),
+        relay_dsn=postgres_server.dsn(name, user="ayb_relay"),
+        gateway_dsn=postgres_server.dsn(name, user="ayb_gateway"),
+    )
+    if not postgres_server.is_running:  # a test that ended it and failed
+        postgres_server.start()
+    async with administration(postgres_server) as admin:
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextlib.asynccontextmanager
+async def administration(server: PostgresServer) -> AsyncIterator[asyncpg.Connection]:
+    """Open a connection that stands outside of the tests' databases."""
+    connection = await asyncpg.connect(server.dsn())
+    try:
+        yield connection
+    finally:
+        await connection.close()
