@@ -49,7 +49,7 @@ SELECT
         'lsn', t.lsn - '0/0'::pg_lsn,
         'at', extract(epoch FROM t.at),
         'tables', coalesce((
-            SELECT json_agg(json_build_array(w.relid, w."table", w.key, w.stamps))
+            SELECT json_agg(json_build_array(w.relid::bigint, w."table", w.key, w.stamps))
             FROM wanted w WHERE w.relid = ANY (t.relids)), '[]'::json)
     )::text AS head
 FROM taken t
@@ -76,7 +76,15 @@ WHERE t.is_wanted
 ORDER BY batch, seq NULLS FIRST
 
 -- name: whole_images
--- The images of single changes as they lie in the outbox.
-SELECT c.seq, convert_to(c.new::text, 'UTF8') AS new, convert_to(c.old::text, 'UTF8') AS old
-FROM unnest($1::xid8[], $2::bigint[]) AS wanted (xid, seq)
-JOIN ayb_realtime.changes c USING (xid, seq)
+-- The images of single changes as they lie in the outbox. The index there begins with xid, so the
+-- way to a change leads over its batch, mostly the first that reaches up to it.
+SELECT found.seq, convert_to(found.new::text, 'UTF8') AS new, convert_to(found.old::text, 'UTF8') AS old
+FROM unnest($1::bigint[]) AS wanted (seq)
+CROSS JOIN LATERAL (
+    SELECT c.seq, c.new, c.old
+    FROM ayb_realtime.batches b
+    JOIN ayb_realtime.changes c ON c.xid = ANY (b.xids) AND c.seq = wanted.seq
+    WHERE b.last_seq >= wanted.seq AND b.first_seq <= wanted.seq
+    ORDER BY b.last_seq
+    LIMIT 1
+) found

@@ -73,6 +73,8 @@ $create$;
 
 CREATE INDEX changes_xid_seq ON ayb_realtime.changes (xid, seq);
 
+CREATE INDEX batches_seqs ON ayb_realtime.batches (last_seq, first_seq);
+
 -- Batches with changes from before the generation in which they were recorded, that is, of
 -- transactions that were open at a rotation. Few.
 CREATE INDEX batches_late ON ayb_realtime.batches (first_seq) WHERE (first_seq >> 40) < generation;

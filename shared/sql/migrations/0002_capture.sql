@@ -28,7 +28,7 @@ DECLARE
     new_image json;
     old_image json;
 BEGIN
-    IF TG_NAME OPERATOR(pg_catalog.<>) ('ayb_realtime_row_' OPERATOR(pg_catalog.||) root::pg_catalog.text) THEN
+    IF TG_NAME OPERATOR(pg_catalog.<>) ('!ayb_realtime_row_' OPERATOR(pg_catalog.||) root::pg_catalog.text) THEN
         RETURN NULL;
     END IF;
     BEGIN
@@ -68,3 +68,57 @@ $capture$;
 
 REVOKE ALL ON FUNCTION ayb_realtime.capture_row() FROM PUBLIC;
 REVOKE ALL ON FUNCTION ayb_realtime.capture_truncate() FROM PUBLIC;
+
+-- For tables with generated columns that are not stored (Postgres 18): a trigger gets a row without
+-- them, so they are computed here. Their expressions hold no functions but built-in ones.
+CREATE FUNCTION ayb_realtime.capture_row_computed() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = ''
+    SET timezone = 'UTC'
+    SET datestyle = 'ISO, MDY'
+    SET intervalstyle = 'postgres'
+    SET bytea_output = 'hex'
+    SET extra_float_digits = 1
+    SET lc_monetary = 'C'
+AS $capture$
+DECLARE
+    root oid := coalesce(pg_catalog.pg_partition_root(TG_RELID), TG_RELID);
+    new_image json;
+    old_image json;
+    query text;
+BEGIN
+    IF TG_NAME OPERATOR(pg_catalog.<>) ('!ayb_realtime_row_' OPERATOR(pg_catalog.||) root::pg_catalog.text) THEN
+        RETURN NULL;
+    END IF;
+    BEGIN
+        SELECT pg_catalog.format('SELECT pg_catalog.row_to_json(image) FROM (SELECT %s FROM (SELECT ($1).*) AS source) AS image',
+            pg_catalog.string_agg(
+                CASE WHEN a.attgenerated OPERATOR(pg_catalog.=) 'v'
+                THEN pg_catalog.format('(%s) AS %I', pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attname)
+                ELSE pg_catalog.format('%I', a.attname) END,
+                ', ' ORDER BY a.attnum))
+        INTO query
+        FROM pg_catalog.pg_attribute a
+        LEFT JOIN pg_catalog.pg_attrdef d
+            ON d.adrelid OPERATOR(pg_catalog.=) a.attrelid AND d.adnum OPERATOR(pg_catalog.=) a.attnum
+        WHERE a.attrelid OPERATOR(pg_catalog.=) TG_RELID AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped;
+        IF TG_OP OPERATOR(pg_catalog.<>) 'DELETE' THEN
+            EXECUTE query INTO new_image USING NEW;
+        END IF;
+        IF TG_OP OPERATOR(pg_catalog.<>) 'INSERT' THEN
+            EXECUTE query INTO old_image USING OLD;
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        new_image := NULL;
+        old_image := NULL;
+    END;
+    INSERT INTO ayb_realtime.changes (relid, op, new, old)
+    VALUES (root, pg_catalog.left(TG_OP, 1)::"char", new_image, old_image);
+    IF NOT pg_catalog.pg_try_advisory_xact_lock_shared(4707185, 1) THEN
+        NOTIFY ayb_realtime;
+    END IF;
+    RETURN NULL;
+END
+$capture$;
+
+REVOKE ALL ON FUNCTION ayb_realtime.capture_row_computed() FROM PUBLIC;

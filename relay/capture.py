@@ -1,0 +1,197 @@
+"""Installing the capture triggers, on the tables there are and on new ones soon after.
+
+A trigger's name holds the oid of the table it was installed on: the trigger function counts only
+the one of the table's own root. It begins with `!`, so that it is the first of a table's triggers:
+another that writes to the same row again is captured after the change that fired it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+import structlog
+
+from relay.patterns import Pattern, matches
+from shared.sql import queries
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from asyncpg import Connection
+
+    from relay.metrics import RelayMetrics
+
+log = structlog.get_logger(__name__)
+
+_SQL: Final = queries("relay")
+
+REFUSED: Final = (
+    asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.QueryCanceledError,
+    asyncpg.UndefinedTableError,
+    asyncpg.DuplicateObjectError,
+    asyncpg.ObjectInUseError,
+)
+"""What DDL may meet on a busy table: it is tried again at the next scan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table that could be captured, and what is on it."""
+
+    oid: int
+    schema: str
+    name: str
+    quoted: str
+    is_owned: bool
+    """Whether this login may alter it."""
+    has_virtual: bool
+    """Whether it has generated columns that are not stored."""
+    triggers: tuple[tuple[str, str, str], ...]
+    """Our triggers on it: name, function, and the letter that tells when it fires."""
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        """The triggers it should have: name to function."""
+        row = "capture_row_computed" if self.has_virtual else "capture_row"
+        return {
+            f"!ayb_realtime_row_{self.oid}": row,
+            f"!ayb_realtime_truncate_{self.oid}": "capture_truncate",
+        }
+
+    @property
+    def is_captured(self) -> bool:
+        """Whether both triggers are there and fire."""
+        present = {name: function for name, function, enabled in self.triggers if enabled in "OA"}
+        return self.wanted.items() <= present.items()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is to be done."""
+        return {name: function for name, function, _ in self.triggers} == self.wanted and all(
+            enabled == "A" or not self.is_owned for _, _, enabled in self.triggers
+        )
+
+
+async def list_tables(connection: Connection) -> list[Table]:
+    """List plain tables and the roots of partitioned ones, in all schemas but the system's."""
+    return [
+        Table(
+            row["oid"],
+            row["schema"],
+            row["name"],
+            row["quoted"],
+            row["is_owned"],
+            row["has_virtual"],
+            tuple((t["name"], t["function"], t["enabled"]) for t in _triggers(row)),
+        )
+        for row in await connection.fetch(_SQL["list_tables"])
+    ]
+
+
+def _triggers(row: asyncpg.Record) -> list[dict[str, str]]:
+    return [
+        {"name": name, "function": function, "enabled": enabled}
+        for name, function, enabled in zip(
+            row["trigger_names"], row["trigger_functions"], row["trigger_states"], strict=True
+        )
+    ]
+
+
+class Capture:
+    """Keeps the triggers as the patterns want them."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        patterns: Sequence[Pattern],
+        *,
+        lock_milliseconds: int,
+        metrics: RelayMetrics | None = None,
+    ) -> None:
+        self._connection = connection
+        self._patterns = patterns
+        self._lock_milliseconds = lock_milliseconds
+        self._metrics = metrics
+        self._told: dict[tuple[str, str], str] = {}
+
+    async def install(self) -> list[Table]:
+        """Install what is missing, remove what is too much; list what could not be captured."""
+        tables = await list_tables(self._connection)
+        failed = []
+        captured = 0
+        for table in tables:
+            wanted = matches(self._patterns, table.schema, table.name)
+            if wanted and not table.is_complete:
+                if not await self._try(table, self._capture, "capture"):
+                    failed.append(table)
+                    continue
+            elif not wanted and table.triggers and table.is_owned:
+                await self._try(table, self._release, "release")
+            captured += wanted
+        if self._metrics is not None:
+            self._metrics.captured_tables.set(captured)
+        return failed
+
+    async def _try(self, table: Table, work: _Work, what: str) -> bool:
+        """Do DDL on a table without making its users wait; tell once what stands in the way."""
+        key = (what, table.quoted)
+        try:
+            async with self._connection.transaction():
+                await self._connection.execute(
+                    _SQL["limit_lock_wait"], f"{self._lock_milliseconds}ms"
+                )
+                await work(table)
+        except REFUSED as error:
+            told = f"{error}; it will be tried again"
+        except asyncpg.InsufficientPrivilegeError as error:
+            told = f"{error}; GRANT TRIGGER, or run `python -m relay install` as the table's owner"
+        else:
+            self._told.pop(key, None)
+            log.info("table changed", change=what, table=table.quoted)
+            return True
+        if self._told.get(key) != told:
+            self._told[key] = told
+            log.warning("table not changed", change=what, table=table.quoted, error=told)
+        return False
+
+    async def _capture(self, table: Table) -> None:
+        present = {name: function for name, function, _ in table.triggers}
+        states = {name: enabled for name, _, enabled in table.triggers}
+        if table.is_owned:
+            await self._drop(table, present.keys() - table.wanted.keys())
+        for name, function in table.wanted.items():
+            if present.get(name) != function:
+                statement = _ROW if name.startswith("!ayb_realtime_row") else _TRUNCATE
+                await self._connection.execute(
+                    statement.format(name=name, table=table.quoted, function=function)
+                )
+                states[name] = "O"
+            if table.is_owned and states[name] != "A":
+                await self._connection.execute(_ALWAYS.format(name=name, table=table.quoted))
+
+    async def _release(self, table: Table) -> None:
+        await self._drop(table, {name for name, _, _ in table.triggers})
+
+    async def _drop(self, table: Table, names: Collection[str]) -> None:
+        for name in names:
+            await self._connection.execute(_DROP.format(name=name, table=table.quoted))
+
+
+_Work = Callable[[Table], Awaitable[None]]
+
+# Names of triggers are ours and need no escape; those of tables come quoted from Postgres.
+_ROW: Final = """
+CREATE OR REPLACE TRIGGER "{name}" AFTER INSERT OR UPDATE OR DELETE ON {table}
+FOR EACH ROW EXECUTE FUNCTION ayb_realtime.{function}()
+"""
+_TRUNCATE: Final = """
+CREATE OR REPLACE TRIGGER "{name}" AFTER TRUNCATE ON {table}
+FOR EACH STATEMENT EXECUTE FUNCTION ayb_realtime.{function}()
+"""
+_ALWAYS: Final = 'ALTER TABLE {table} ENABLE ALWAYS TRIGGER "{name}"'
+_DROP: Final = 'DROP TRIGGER IF EXISTS "{name}" ON {table}'

@@ -1,0 +1,90 @@
+"""Epochs: stretches of batch numbers that no crash of Postgres can have taken back.
+
+Batches are recorded with `synchronous_commit = off`, so a crash may forget the newest of them,
+whose numbers have been told to clients already. Whoever starts to write batches therefore asks
+first whether Postgres crashed since (an unlogged table is empty then) or is another database than
+the one the log was written in (`pg_dump` and restore), and begins a new epoch if so. The numbers go
+on; a position carries its epoch, so a number taken back is not mistaken for its successor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from shared.sql import queries
+
+if TYPE_CHECKING:
+    from asyncpg import Connection
+
+log = structlog.get_logger(__name__)
+
+_SQL: Final = queries("relay")
+
+Snapshot = tuple[int, int, tuple[int, ...]]
+"""A pg_snapshot: the xids xmin and xmax, and those in progress between them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where reading goes on: the last batch recorded.
+
+    If it is not `complete`, the changes between its two snapshots that lie behind `last_seq` are
+    still to come.
+    """
+
+    id: int
+    prev_snapshot: Snapshot
+    snapshot: Snapshot
+    complete: bool
+    last_seq: int
+    relids: tuple[int, ...]
+
+
+async def ensure_epoch(connection: Connection) -> int:
+    """Begin an epoch where one is due, and tell the present one.
+
+    The first one brings the place from which changes are read, so this comes before the first
+    trigger is installed.
+    """
+    async with connection.transaction():
+        # Other than a batch, an epoch must be safe on disk before its numbers are told.
+        await connection.execute(_SQL["commit_durably"])
+        await connection.execute(_SQL["lock_epochs"])
+        state = await connection.fetchrow(_SQL["database_state"])
+        epoch, last = state["epoch"], state["last_batch"]
+        if epoch == 0:
+            reason, first = "first start", 1
+            await connection.execute(_SQL["begin_epoch"], 1, first)
+            await connection.execute(_SQL["baseline"], 0, 1)
+        elif not state["is_same"] or not state["has_checkpoint"]:
+            # What lies in the outbox speaks of oids and transactions of elsewhere. One number stays
+            # unused, so that everybody notices that something between cannot be had.
+            reason, first = "other database", max(last, state["first_batch"]) + 2
+            await connection.execute(_SQL["empty_outbox"])
+            await connection.execute(_SQL["forget_generations"])
+            await connection.execute(_SQL["raise_horizon"], first)
+            await connection.execute(_SQL["begin_epoch"], epoch + 1, first)
+            await connection.execute(_SQL["baseline"], first - 1, epoch + 1)
+        elif not state["is_uncrashed"]:
+            reason, first = "crash of Postgres", last + 1
+            await connection.execute(_SQL["begin_epoch"], epoch + 1, first)
+        else:
+            return int(epoch)
+    log.info("epoch begins", epoch=epoch + 1, first_batch=first, reason=reason)
+    return int(epoch) + 1
+
+
+async def read_checkpoint(connection: Connection) -> Checkpoint:
+    """Read where the log ends; there is an epoch already."""
+    row = await connection.fetchrow(_SQL["checkpoint"])
+    return Checkpoint(
+        row["id"],
+        row["prev_snapshot"],
+        row["snapshot"],
+        row["complete"],
+        row["last_seq"],
+        tuple(row["relids"]),
+    )

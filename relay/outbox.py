@@ -1,0 +1,236 @@
+"""Reading the outbox: batches by the difference of two snapshots.
+
+A serial number is not the order of commits: a low `seq` may become visible after a high one. So a
+batch is not "what lies behind the last `seq`" but what became visible between two snapshots, as in
+PgQ: a change of transaction `xid` is new since the snapshot `prev` if `xid >= xmax(prev)`, or if
+`xid` was in progress then (`xip(prev)`); and it is visible now because this is a snapshot too. So
+
+* each committed change is in exactly one difference, however late its transaction commits, and
+  nobody waits for a long transaction;
+* within a difference changes are ordered by `seq`. Two changes of one row are ordered by the row's
+  lock: the second transaction takes its `seq` after the first has ended. If both are in the same
+  difference, `seq` orders them; else the first is in the earlier difference.
+
+A difference too large for one batch is cut. The first part is recorded as not complete, together
+with both snapshots, and the rest is what is visible in the second one and lies behind the last
+`seq` told; this can be asked again at any time, so a restart goes on in the middle. The rest is
+read through a cursor over keys and sizes alone, batch by batch, and the images of one batch at a
+time: memory is bounded whatever a transaction writes.
+
+A batch is recorded first and published after. Published twice under the same number is harmless.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from relay.epoch import Checkpoint, Snapshot, read_checkpoint
+from shared.change import Batch
+from shared.outbox import assemble, decode_tables, read_batches
+from shared.sql import queries
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncpg import Connection, Record
+
+    from relay.metrics import RelayMetrics
+
+log = structlog.get_logger(__name__)
+
+_SQL: Final = queries("relay")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """How much one batch holds; one change is always taken."""
+
+    changes: int
+    bytes: int
+    record_bytes: int
+    """A larger row image travels as its key alone."""
+
+
+class Outbox:
+    """The reader, one at a time: whoever holds the leader lock on the same connection."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        epoch: int,
+        checkpoint: Checkpoint,
+        limits: BatchLimits,
+        metrics: RelayMetrics,
+    ) -> None:
+        self._connection = connection
+        self._epoch = epoch
+        self._checkpoint = checkpoint
+        self._seen = checkpoint.snapshot
+        self._limits = limits
+        self._metrics = metrics
+        self._rest: _Rest | None = None
+
+    @classmethod
+    async def open(
+        cls, connection: Connection, *, epoch: int, limits: BatchLimits, metrics: RelayMetrics
+    ) -> Outbox:
+        """Go on where the log ends."""
+        checkpoint = await read_checkpoint(connection)
+        return cls(connection, epoch=epoch, checkpoint=checkpoint, limits=limits, metrics=metrics)
+
+    @property
+    def seen(self) -> Snapshot | None:
+        """The snapshot up to which everything is in a batch, None in the midst of a cut one."""
+        return self._seen if self._checkpoint.complete else None
+
+    async def last_batch(self) -> Batch:
+        """Read the last recorded batch again: it may not have been published."""
+        last = self._checkpoint
+        return await self._read_recorded(last.id, last.relids) or Batch(
+            self._epoch, last.id, 0, 0.0, ()
+        )
+
+    async def next_batch(self) -> Batch | None:
+        """Read and record the next batch; None where there is nothing new."""
+        if self._checkpoint.complete:
+            return await self._read_new()
+        return await self._read_rest()
+
+    async def _read_new(self) -> Batch | None:
+        limits = self._limits
+        head, *rows = await self._connection.fetch(
+            _SQL["read"], self._seen, limits.changes, limits.bytes, limits.record_bytes
+        )
+        snapshot: Snapshot = head["snapshot"]
+        tables = decode_tables(head["tables"])
+        self._metrics.skipped.inc(len(rows) - _count(rows, {table.relid for table in tables}))
+        if not tables and not head["has_more"]:
+            self._seen = snapshot
+            return None
+        at = await self._record(
+            rows,
+            self._seen,
+            snapshot,
+            lsn=head["lsn"],
+            complete=not head["has_more"],
+            bytes_=head["bytes"],
+        )
+        return Batch(self._epoch, self._checkpoint.id, head["lsn"], at, assemble(rows, tables))
+
+    async def _read_rest(self) -> Batch | None:
+        last = self._checkpoint
+        if self._rest is None:
+            self._rest = await _Rest.open(self._connection, last, self._limits)
+        rows, is_last = await self._rest.cut()
+        batch = None
+        if rows:
+            await self._record(
+                rows,
+                last.prev_snapshot,
+                last.snapshot,
+                lsn=self._rest.lsn,
+                complete=is_last,
+                bytes_=sum(row["bytes"] for row in rows),
+            )
+            batch = await self._read_recorded(self._checkpoint.id, self._checkpoint.relids)
+        else:
+            # Rotated away: nothing is left to be read of the difference.
+            self._seen = last.snapshot
+            self._checkpoint = Checkpoint(
+                last.id, last.prev_snapshot, last.snapshot, True, last.last_seq, last.relids
+            )
+        if is_last:
+            await self._rest.close()
+            self._rest = None
+        return batch
+
+    async def _record(
+        self,
+        rows: Sequence[Record],
+        prev: Snapshot,
+        snapshot: Snapshot,
+        *,
+        lsn: int,
+        complete: bool,
+        bytes_: int,
+    ) -> float:
+        number = self._checkpoint.id + 1
+        relids = tuple({row["relid"]: None for row in rows})
+        last_seq = rows[-1]["seq"]
+        at: float = await self._connection.fetchval(
+            _SQL["record"],
+            number,
+            self._epoch,
+            prev,
+            snapshot,
+            complete,
+            sorted({row["xid"] for row in rows}),
+            rows[0]["seq"],
+            last_seq,
+            len(rows),
+            bytes_,
+            relids,
+            lsn,
+        )
+        self._checkpoint = Checkpoint(number, prev, snapshot, complete, last_seq, relids)
+        self._seen = snapshot
+        self._metrics.recorded(number, len(rows), bytes_)
+        return at
+
+    async def _read_recorded(self, number: int, relids: Sequence[int]) -> Batch | None:
+        batches = await read_batches(
+            self._connection,
+            after=number - 1,
+            upto=number,
+            tables=(),
+            relids=relids,
+            max_record_bytes=self._limits.record_bytes,
+        )
+        return batches[0] if batches else None
+
+
+class _Rest:
+    """The rest of a difference that was cut: keys and sizes, behind a cursor of the server."""
+
+    def __init__(self, connection: Connection, limits: BatchLimits, lsn: int) -> None:
+        self._connection = connection
+        self._limits = limits
+        self._rows: deque[Any] = deque()
+        self._ended = False
+        self.lsn = lsn
+
+    @classmethod
+    async def open(cls, connection: Connection, cut: Checkpoint, limits: BatchLimits) -> _Rest:
+        await connection.execute(
+            _SQL["open_rest"], cut.prev_snapshot, cut.snapshot, cut.last_seq, limits.record_bytes
+        )
+        return cls(connection, limits, await connection.fetchval(_SQL["insert_lsn"]))
+
+    async def cut(self) -> tuple[list[Record], bool]:
+        """Take the rows of the next batch, and tell whether it is the last."""
+        limits, size = self._limits, 0
+        taken: list[Record] = []
+        while len(taken) < limits.changes and await self._has_rows():
+            size += self._rows[0]["bytes"]
+            if taken and size > limits.bytes:
+                break
+            taken.append(self._rows.popleft())
+        return taken, not await self._has_rows()
+
+    async def close(self) -> None:
+        await self._connection.execute(_SQL["close_rest"])
+
+    async def _has_rows(self) -> bool:
+        if not self._rows and not self._ended:
+            self._rows.extend(await self._connection.fetch(_SQL["fetch_rest"]))
+            self._ended = not self._rows
+        return bool(self._rows)
+
+
+def _count(rows: Sequence[Record], relids: set[int]) -> int:
+    return sum(1 for row in rows if row["relid"] in relids)

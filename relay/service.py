@@ -1,0 +1,171 @@
+"""The relay's life: connect, lead, read and publish; and again after the database was away."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from relay.capture import Capture
+from relay.epoch import ensure_epoch
+from relay.leader import lead
+from relay.loop import Loop
+from relay.migrate import migrate, missing_migrations
+from relay.outbox import BatchLimits, Outbox
+from relay.patterns import parse_pattern
+from relay.publisher import Publisher
+from relay.wakeup import Listener, SleepLock
+from shared.backoff import Backoff
+from shared.errors import DatabaseUnavailableError, SchemaError
+from shared.postgres import connect, unavailable_as_ours
+from shared.sql import queries
+
+if TYPE_CHECKING:
+    from asyncpg import Connection
+
+    from relay.health import Health
+    from relay.metrics import RelayMetrics
+    from relay.settings import RelaySettings
+
+log = structlog.get_logger(__name__)
+
+_SQL: Final = queries("relay")
+
+SESSION: Final = {
+    # What the database or the role may have set for others, and must not hold for us.
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "search_path": "pg_catalog",
+    "timezone": "UTC",
+    # A lost batch is found at the next start (relay.epoch); a commit need not wait for the disk.
+    "synchronous_commit": "off",
+    # The same few statements for ever, each by its index: neither planned anew nor by statistics.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "jit": "off",
+}
+
+
+class Relay:
+    """All of it, put together from settings."""
+
+    def __init__(self, settings: RelaySettings, *, health: Health, metrics: RelayMetrics) -> None:
+        self._settings = settings
+        self._health = health
+        self._metrics = metrics
+        self._dsn = settings.database_url.get_secret_value()
+        self._patterns = [parse_pattern(text) for text in settings.realtime_tables]
+        key = settings.realtime_bus_key
+        self._publisher = Publisher(
+            [url.get_secret_value() for url in settings.redis_url],
+            key=None if key is None else key.get_secret_value().encode(),
+            queue_bytes=settings.relay_queue_bytes,
+            metrics=metrics,
+        )
+
+    async def run(self) -> None:
+        """Relay for ever. Raises `OperatorError` for what only an operator can mend."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._publisher.run(), name="publisher")
+            group.create_task(self._lead_for_ever(), name="leader")
+
+    async def _lead_for_ever(self) -> None:
+        backoff = Backoff(most_seconds=2.0)
+        while True:
+            try:
+                await self._connect_and_lead(backoff)
+            except* DatabaseUnavailableError as group:
+                error = str(first_error(group))
+                log.warning("database unavailable", error=error)
+                self._health.unwell(f"database unavailable: {error}")
+            self._metrics.leading.set(0)
+            self._metrics.sleeping.set(0)
+            self._metrics.restarts.inc()
+            await asyncio.sleep(backoff.next_seconds())
+
+    async def _connect_and_lead(self, backoff: Backoff) -> None:
+        reader = await connect(self._dsn, application_name="ayb-relay", settings=SESSION)
+        try:
+            with unavailable_as_ours():
+                self._health.well()
+                await lead(reader)
+                await self._lead(reader, backoff)
+        finally:
+            reader.terminate()
+
+    async def _lead(self, reader: Connection, backoff: Backoff) -> None:
+        settings, metrics = self._settings, self._metrics
+        if settings.relay_install:
+            await migrate(reader)
+        elif missing := await missing_migrations(reader):
+            raise SchemaError(
+                f"the database lacks {len(missing)} migrations: run `python -m relay install`"
+            )
+        epoch = await ensure_epoch(reader)
+        outbox = await Outbox.open(
+            reader,
+            epoch=epoch,
+            limits=BatchLimits(
+                settings.realtime_batch_changes,
+                settings.realtime_batch_bytes,
+                settings.realtime_max_record_bytes,
+            ),
+            metrics=metrics,
+        )
+        side = await connect(self._dsn, application_name="ayb-relay side", settings=SESSION)
+        listener = await Listener.open(self._dsn, metrics)
+        try:
+            await listener.test(reader)
+            capture = Capture(
+                side,
+                self._patterns,
+                lock_milliseconds=settings.relay_lock_milliseconds,
+                metrics=metrics,
+            )
+            loop = Loop(
+                outbox,
+                self._publisher,
+                listener,
+                SleepLock(reader, metrics),
+                may_sleep=await self._may_sleep(reader),
+                poll_seconds=settings.relay_poll_milliseconds / 1000,
+                metrics=metrics,
+            )
+            if settings.relay_install:
+                await capture.install()
+            metrics.leading.set(1)
+            backoff.reset()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(loop.run(), name="loop")
+                group.create_task(listener.watch(), name="listener")
+                if settings.relay_install:
+                    group.create_task(self._scan(capture), name="scan")
+        finally:
+            side.terminate()
+            await listener.close()
+
+    async def _may_sleep(self, reader: Connection) -> bool:
+        if self._settings.relay_notify != "auto":
+            return self._settings.relay_notify == "on"
+        facts = await reader.fetchrow(_SQL["server_facts"])
+        if facts["prepared_transactions"] > 0:
+            log.info("prepared transactions are possible: polling instead of NOTIFY")
+            return False
+        return True
+
+    async def _scan(self, capture: Capture) -> None:
+        while True:
+            await asyncio.sleep(self._settings.relay_scan_seconds)
+            await capture.install()
+
+
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Find the first error that is no group in a group of errors."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

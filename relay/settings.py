@@ -1,0 +1,56 @@
+"""The relay's settings."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from shared.outbox import MAX_RECORD_BYTES
+from shared.settings import CommaList, CommonSettings, PostgresUrl, RedisUrls
+
+_MIB = 1024 * 1024
+
+
+class RelaySettings(CommonSettings):
+    """Read from the environment, prefix `AYB_`."""
+
+    database_url: PostgresUrl
+    """The primary, without a transaction-pooling proxy between."""
+
+    redis_url: RedisUrls
+    """One per region."""
+
+    realtime_tables: CommaList = ("public.*",)
+    """Patterns `schema.table` of what is captured; see `relay.patterns`."""
+
+    realtime_retention_seconds: float = Field(default=86_400, ge=4)
+    """How long changes stay in the outbox for clients that come back."""
+
+    realtime_outbox_bytes: int = Field(default=8 * 1024 * _MIB, ge=16 * _MIB)
+    """The size of the outbox at which changes are given up before their time."""
+
+    realtime_max_record_bytes: int = Field(default=MAX_RECORD_BYTES, ge=64)
+    realtime_batch_changes: int = Field(default=1_000, ge=1, le=100_000)
+    realtime_batch_bytes: int = Field(default=4 * _MIB, ge=1_024)
+
+    relay_host: str = "0.0.0.0"  # noqa: S104 (probes come from outside)
+    relay_port: int = Field(default=8091, ge=0, le=65_535)
+    relay_install: bool = True
+    """Whether the relay migrates and installs triggers by itself."""
+
+    relay_scan_seconds: float = Field(default=2.0, gt=0)
+    """How often new tables are looked for."""
+
+    relay_lock_milliseconds: int = Field(default=500, ge=1)
+    """How long DDL may wait for a lock; writers queue behind it for so long at the most."""
+
+    relay_notify: Literal["auto", "on", "off"] = "auto"
+    """Whether a sleeping relay is woken by NOTIFY; off, it polls. `auto` is off where the server
+    allows prepared transactions, which may not contain a NOTIFY."""
+
+    relay_poll_milliseconds: int = Field(default=20, ge=1)
+    """How often the outbox is read where NOTIFY is off."""
+
+    relay_queue_bytes: int = Field(default=64 * _MIB, ge=_MIB)
+    """What may wait for one Redis; past it, gateways of that region read the outbox instead."""

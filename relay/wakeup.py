@@ -1,0 +1,143 @@
+"""Waiting for changes: NOTIFY only while the relay sleeps.
+
+Every transaction that notifies takes a lock of the whole database at commit, so writers should
+notify only when somebody needs it. Whether somebody does is told by an advisory lock K:
+
+* A relay about to sleep takes K exclusively, and sleeps only while it holds K.
+* A writer's trigger tries K in shared mode, for the rest of its transaction. If that fails the
+  relay sleeps, or is about to, and the writer notifies. If it succeeds the writer stays silent.
+
+No wake-up is missed: the relay gets K only when no silent writer is in flight, and a writer's locks
+are released after its commit has become visible. So whatever was written silently is visible once K
+is held, and the relay reads once more before it waits. Whatever is written later notifies.
+
+A relay that is busy gives K back, and takes it again when it has found nothing several times. Under
+a light load it just keeps K: a NOTIFY now and then costs nothing. A timed poll stays underneath.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from shared.errors import DatabaseUnavailableError, OperatorError
+from shared.postgres import connect, unavailable_as_ours
+from shared.sql import queries
+
+if TYPE_CHECKING:
+    from asyncpg import Connection
+
+    from relay.metrics import RelayMetrics
+
+log = structlog.get_logger(__name__)
+
+CHANNEL: Final = "ayb_realtime"
+_SELF_TEST_SECONDS: Final = 5.0
+_SQL: Final = queries("relay")
+
+
+class ListenError(OperatorError):
+    """Notifications do not arrive."""
+
+
+class Listener:
+    """A connection of its own that hears NOTIFY."""
+
+    def __init__(self, connection: Connection, metrics: RelayMetrics) -> None:
+        self._connection = connection
+        self._metrics = metrics
+        self._heard = asyncio.Event()
+        self._closed = asyncio.Event()
+        self._test: tuple[str, asyncio.Event] | None = None
+
+    @classmethod
+    async def open(cls, dsn: str, metrics: RelayMetrics) -> Listener:
+        """Connect and listen; raises `DatabaseUnavailableError`."""
+        connection = await connect(dsn, application_name="ayb-relay listen")
+        listener = cls(connection, metrics)
+        connection.add_termination_listener(listener._on_closed)
+        with unavailable_as_ours():
+            await connection.add_listener(CHANNEL, listener._on_notify)
+        return listener
+
+    def _on_notify(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        if self._test is not None and payload == self._test[0]:
+            self._test[1].set()
+            return
+        self._metrics.wakes.inc()
+        self._heard.set()
+
+    def _on_closed(self, _connection: object) -> None:
+        self._closed.set()
+        self._heard.set()
+
+    async def watch(self) -> None:
+        """Wait until the connection ends; raises `DatabaseUnavailableError` then."""
+        await self._closed.wait()
+        raise DatabaseUnavailableError("the LISTEN connection was lost")
+
+    async def test(self, other: Connection) -> None:
+        """Prove that a notification sent by another connection arrives.
+
+        Raises `ListenError` where it does not, as behind a proxy that pools transactions.
+        """
+        token = f"test {secrets.token_hex(8)}"
+        arrived = asyncio.Event()
+        self._test = (token, arrived)
+        try:
+            with unavailable_as_ours():
+                await other.execute(_SQL["notify"], CHANNEL, token)
+            async with asyncio.timeout(_SELF_TEST_SECONDS):
+                await arrived.wait()
+        except TimeoutError:
+            raise ListenError(
+                "LISTEN hears nothing. AYB_DATABASE_URL probably leads through a proxy that pools "
+                "transactions (PgBouncer in transaction mode): point it at Postgres itself"
+            ) from None
+        finally:
+            self._test = None
+
+    def forget(self) -> None:
+        """Start anew to listen for a notification: done before each read."""
+        self._heard.clear()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait for a notification since `forget`, or for a time."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._heard.wait()
+        except TimeoutError:
+            pass
+
+    async def close(self) -> None:
+        """End the connection."""
+        self._connection.terminate()
+
+
+class SleepLock:
+    """The lock K, held by the connection that reads."""
+
+    def __init__(self, connection: Connection, metrics: RelayMetrics) -> None:
+        self._connection = connection
+        self._metrics = metrics
+        self._held = False
+
+    @property
+    def is_held(self) -> bool:
+        """Whether writers notify."""
+        return self._held
+
+    async def try_take(self) -> bool:
+        """Take K unless a silent writer is in flight."""
+        self._held = await self._connection.fetchval(_SQL["take_sleep_lock"])
+        self._metrics.sleeping.set(self._held)
+        return self._held
+
+    async def give_back(self) -> None:
+        """Let writers be silent."""
+        await self._connection.fetchval(_SQL["give_sleep_lock"])
+        self._held = False
+        self._metrics.sleeping.set(0)

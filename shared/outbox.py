@@ -1,0 +1,186 @@
+"""From rows of the outbox to changes and batches.
+
+The relay reads what is new and the gateways read again what was recorded; both come through
+`assemble`, so that a batch is the same, byte for byte and number for number, whoever reads it.
+Changes are numbered over the whole batch, in the order of `seq`, before anything is left out of it:
+other tables, or tables that have been dropped since.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+import msgspec
+
+from shared.change import NO_IMAGE, Batch, Change, Op, TableChanges
+from shared.errors import SchemaError
+from shared.render import UnreadableImageError, render
+from shared.sql import queries
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from asyncpg import Connection
+
+    Row = Mapping[str, Any]
+    """Keys seq, index, relid, op, new, old, truncated; images are JSON text as bytes."""
+
+MAX_RECORD_BYTES: Final = 1024 * 1024
+"""A larger row image travels as its key alone."""
+
+_SQL: Final = queries("shared", "outbox.sql")
+_MISSING: Final = (
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+)
+
+
+class Captured(msgspec.Struct, frozen=True, array_like=True):
+    """A table whose changes are in a batch, as it is now.
+
+    `table` is `schema.table`, `key` the primary key in its order, `stamps` the columns of type
+    `timestamptz`.
+    """
+
+    relid: int
+    table: str
+    key: tuple[str, ...]
+    stamps: tuple[str, ...]
+
+
+class _Head(msgspec.Struct, frozen=True):
+    epoch: int
+    lsn: int
+    at: float
+    tables: tuple[Captured, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """Where the log of batches stands.
+
+    `epoch` is 0 before the relay's first start, and `first_batches` empty. `horizon` is the oldest
+    batch whose changes are certainly all there. `first_batches` gives each epoch's first number.
+    """
+
+    epoch: int
+    last_batch: int
+    horizon: int
+    first_batches: Mapping[int, int]
+
+
+_head_decoder = msgspec.json.Decoder(_Head)
+_tables_decoder = msgspec.json.Decoder(tuple[Captured, ...])
+
+
+def decode_tables(text: str) -> tuple[Captured, ...]:
+    """Read the description of tables that comes with the rows of a batch."""
+    return _tables_decoder.decode(text)
+
+
+def assemble(rows: Iterable[Row], tables: Iterable[Captured]) -> tuple[TableChanges, ...]:
+    """Put the rows of one batch together by table; rows of other tables are left out.
+
+    Tables stand in the order of their first changes.
+    """
+    captured = {table.relid: table for table in tables}
+    found: dict[int, list[Change]] = {}
+    for row in rows:
+        table = captured.get(row["relid"])
+        if table is not None:
+            found.setdefault(table.relid, []).append(_change(row, table))
+    return tuple(
+        TableChanges(captured[relid].table, relid, captured[relid].key, tuple(changes))
+        for relid, changes in found.items()
+    )
+
+
+def _change(row: Row, table: Captured) -> Change:
+    index, seq, op = row["index"], row["seq"], Op(row["op"])
+    new, old = row["new"], row["old"]
+    try:
+        if op is not Op.TRUNCATE and new is None and old is None:
+            return Change(index, seq, op, lost=True)
+        return Change(
+            index,
+            seq,
+            op,
+            NO_IMAGE if new is None else msgspec.Raw(render(new, table.stamps)),
+            NO_IMAGE if old is None else msgspec.Raw(render(old, table.stamps)),
+            row["truncated"],
+        )
+    except UnreadableImageError:
+        return Change(index, seq, op, lost=True)
+
+
+async def log_state(connection: Connection) -> LogState:
+    """Read where the log stands; raises `SchemaError` where there is none."""
+    try:
+        row = await connection.fetchrow(_SQL["log_state"])
+    except _MISSING as error:
+        raise SchemaError from error
+    first_batches = dict(zip(row["epochs"], row["first_batches"], strict=True))
+    return LogState(row["epoch"], row["last_batch"], row["horizon"], first_batches)
+
+
+async def read_batches(
+    connection: Connection,
+    *,
+    after: int,
+    upto: int,
+    tables: Collection[str],
+    relids: Collection[int],
+    most_batches: int = 500,
+    most_changes: int = 2_000,
+    most_bytes: int = 8 * 1024 * 1024,
+    max_record_bytes: int = MAX_RECORD_BYTES,
+) -> list[Batch]:
+    """Read recorded batches again, those numbered from `after + 1` to `upto`, in order.
+
+    They come with the changes of the given tables only (`schema.table` names, or oids). The list
+    is as long as the limits allow, but a batch is never cut. It is empty, or begins later, where
+    batches are not visible yet (a replica that lags) or have been rotated away. One statement.
+    """
+    rows = await connection.fetch(
+        _SQL["read_batches"],
+        after,
+        upto,
+        list(tables),
+        list(relids),
+        most_batches,
+        most_changes,
+        most_bytes,
+        max_record_bytes,
+    )
+    return [_batch(batch, head, changes) for batch, head, changes in _grouped(rows)]
+
+
+def _grouped(rows: Iterable[Row]) -> Iterable[tuple[int, _Head, Sequence[Row]]]:
+    group: list[Row] = []
+    grouped: list[tuple[int, _Head, Sequence[Row]]] = []
+    for row in rows:
+        if row["seq"] is None:
+            group = []
+            grouped.append((row["batch"], _head_decoder.decode(row["head"]), group))
+        else:
+            group.append(row)
+    return grouped
+
+
+def _batch(number: int, head: _Head, rows: Sequence[Row]) -> Batch:
+    return Batch(head.epoch, number, head.lsn, head.at, assemble(rows, head.tables))
+
+
+async def whole_images(
+    connection: Connection, seqs: Collection[int]
+) -> dict[int, tuple[bytes | None, bytes | None]]:
+    """Fetch the (new, old) images of changes that were truncated, as they lie in the outbox.
+
+    What has been rotated away meanwhile is missing from the answer.
+    """
+    rows = await connection.fetch(_SQL["whole_images"], list(seqs))
+    return {row["seq"]: (row["new"], row["old"]) for row in rows}
