@@ -7,21 +7,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from shared.errors import OperatorError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from devstack.account import Account
+
 _LAUNCH = Path(__file__).with_name("launch.py")
-
-
-class Account(NamedTuple):
-    """The user and the group that a child runs as."""
-
-    uid: int
-    gid: int
 
 
 class Child:

@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 
 from devstack.servers import PostgresServer, ValkeyServer, free_port
-from shared.sql import migrations
+from relay.migrate import migrate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -35,6 +35,19 @@ POSTGRES_SETTINGS = {
 }
 
 
+@contextlib.asynccontextmanager
+async def open_connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """Open a connection and close it, whatever happens."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        yield connection
+    finally:
+        try:
+            await connection.close(timeout=5)
+        except (OSError, TimeoutError, asyncpg.PostgresError):
+            connection.terminate()  # the test has taken the server away
+
+
 @dataclass(frozen=True)
 class Database:
     """A database of one test, with the outbox's schema, and the URLs of its three logins."""
@@ -47,11 +60,8 @@ class Database:
     @contextlib.asynccontextmanager
     async def connect(self, dsn: str | None = None) -> AsyncIterator[asyncpg.Connection]:
         """Open a connection, as superuser unless another URL is given."""
-        connection = await asyncpg.connect(dsn or self.dsn)
-        try:
+        async with open_connection(dsn or self.dsn) as connection:
             yield connection
-        finally:
-            await connection.close(timeout=5)
 
     async def execute(self, sql: str, *arguments: Any) -> None:
         """Run SQL as superuser: several statements, or one with arguments."""
@@ -120,26 +130,12 @@ def database_template(postgres_server: PostgresServer) -> str:
 
 async def make_template(server: PostgresServer, name: str = TEMPLATE) -> None:
     """Make a database with the roles, their grants and the migrations applied by the relay."""
-    admin = await asyncpg.connect(server.dsn())
-    await admin.execute(f'CREATE DATABASE "{name}"')
-    await admin.close()
-    admin = await asyncpg.connect(server.dsn(name))
-    await admin.execute(ROLES_SQL.read_text(encoding="utf-8"))
-    await admin.close()
-    relay = await asyncpg.connect(server.dsn(name, user="ayb_relay"))
-    await relay.execute("""
-        CREATE TABLE IF NOT EXISTS ayb_realtime.migrations (
-            number integer PRIMARY KEY,
-            name text NOT NULL,
-            applied_at timestamptz NOT NULL DEFAULT now()
-        )
-    """)
-    for number, migration, sql in migrations():
-        await relay.execute(sql)
-        await relay.execute(
-            "INSERT INTO ayb_realtime.migrations (number, name) VALUES ($1, $2)", number, migration
-        )
-    await relay.close()
+    async with open_connection(server.dsn()) as admin:
+        await admin.execute(f'CREATE DATABASE "{name}"')
+    async with open_connection(server.dsn(name)) as admin:
+        await admin.execute(ROLES_SQL.read_text(encoding="utf-8"))
+    async with open_connection(server.dsn(name, user="ayb_relay")) as relay:
+        await migrate(relay)
 
 
 _numbers = itertools.count(1)
@@ -151,7 +147,7 @@ async def database(
 ) -> AsyncIterator[Database]:
     """A fresh copy of the template, dropped afterwards with whatever is still connected to it."""
     name = f"test_{next(_numbers)}"
-    async with administration(postgres_server) as admin:
+    async with open_connection(postgres_server.dsn()) as admin:
         await admin.execute(f"CREATE DATABASE {name} TEMPLATE {database_template}")
     yield Database(
         name=name,
@@ -161,15 +157,5 @@ async def database(
     )
     if not postgres_server.is_running:  # a test that ended it and failed
         postgres_server.start()
-    async with administration(postgres_server) as admin:
+    async with open_connection(postgres_server.dsn()) as admin:
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@contextlib.asynccontextmanager
-async def administration(server: PostgresServer) -> AsyncIterator[asyncpg.Connection]:
-    """Open a connection that stands outside of the tests' databases."""
-    connection = await asyncpg.connect(server.dsn())
-    try:
-        yield connection
-    finally:
-        await connection.close()

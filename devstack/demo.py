@@ -1,0 +1,52 @@
+"""The demo: roles, tables with policies, and two users."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from argon2 import PasswordHasher
+
+from shared.sql import queries
+
+if TYPE_CHECKING:
+    from asyncpg import Connection
+
+_SQL: Final = queries("devstack")
+_ROLES: Final = Path(__file__).parents[1] / "docs/sql/roles.sql"
+
+TABLES: Final = ("posts", "comments")
+PASSWORD: Final = "password"  # noqa: S105 (everybody's, by design)
+
+
+class User(NamedTuple):
+    """One who can log in to the demo."""
+
+    id: str
+    email: str
+
+
+USERS: Final = (
+    User("00000000-0000-4000-8000-000000000001", "user@example.com"),
+    User("00000000-0000-4000-8000-000000000002", "other@example.com"),
+)
+
+
+async def install_demo(connection: Connection) -> bool:
+    """Make the roles, and the demo where none of its tables exists; say whether it was made."""
+    await connection.execute(_ROLES.read_text(encoding="utf-8"))
+    if await connection.fetchval(_SQL["has_demo"]):
+        return False
+    async with connection.transaction():
+        await connection.execute(files("devstack").joinpath("sql/demo.sql").read_text("utf-8"))
+        for user in USERS:
+            await connection.execute(
+                _SQL["add_user"], user.id, user.email, PasswordHasher().hash(PASSWORD)
+            )
+    return True
+
+
+async def uncaptured(connection: Connection, tables: tuple[str, ...]) -> list[str]:
+    """List those of the tables that the relay has not put its trigger on."""
+    return [row["name"] for row in await connection.fetch(_SQL["uncaptured"], list(tables))]

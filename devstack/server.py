@@ -1,0 +1,125 @@
+"""What both servers have in common: a child process that can be ended in every way."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Self
+
+from shared.errors import OperatorError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from devstack.process import Child
+
+HOST = "127.0.0.1"
+START_SECONDS = 60.0
+_TURN_SECONDS = 0.02
+
+
+def free_port() -> int:
+    """Ask the system for a port of loopback that nobody uses at the moment."""
+    with closing(socket.socket()) as sock:
+        sock.bind((HOST, 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def check_port(port: int, *, purpose: str, setting: str | None = None) -> None:
+    """Raise `OperatorError` if somebody else listens on this port of loopback."""
+    with closing(socket.socket()) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((HOST, port))
+        except OSError as error:
+            hint = f"; end what uses it, or set {setting} to another port" if setting else ""
+            raise OperatorError(
+                f"port {port} for {purpose} cannot be used ({error.strerror}){hint}"
+            ) from None
+
+
+class Server:
+    """A server on loopback: started until it answers, ended in an orderly way or by force."""
+
+    name: str
+    port: int
+    _child: Child | None = None
+
+    def start(self) -> None:
+        """Start, and return when the server takes connections; raise `OperatorError` if not."""
+        raise NotImplementedError
+
+    @property
+    def pid(self) -> int:
+        """The id of the running process."""
+        return self._running().pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process is there (frozen ones are)."""
+        return self._child is not None and self._child.is_running
+
+    def stop(self) -> None:
+        """Shut down in an orderly way; nothing happens if it does not run."""
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
+
+    def kill(self) -> None:
+        """End by SIGKILL, as a crash does."""
+        self._running().kill()
+        self._child = None
+
+    def restart(self) -> None:
+        """Stop and start again, on the same port and data."""
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """Freeze the server: connections stay open and nothing is answered."""
+        self._running().pause()
+
+    def resume(self) -> None:
+        """Let a frozen server go on."""
+        self._running().resume()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _running(self) -> Child:
+        if self._child is None:
+            raise OperatorError(f"{self.name} is not running")
+        return self._child
+
+    def _wait_until_ready(self, child: Child) -> None:
+        end = time.monotonic() + START_SECONDS
+        while not self._is_ready():
+            if not child.is_running:
+                raise OperatorError(f"{self.name} did not start: {_complaint(child.output())}")
+            if time.monotonic() > end:
+                child.kill()
+                raise OperatorError(f"{self.name} did not start within {START_SECONDS:g} s")
+            time.sleep(_TURN_SECONDS)
+        self._child = child
+
+    def _is_ready(self) -> bool:
+        raise NotImplementedError
+
+
+def _complaint(output: str) -> str:
+    """The line of a server's output that tells why it ended."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    telling = [line for line in lines if re.search(r"FATAL|PANIC|Fatal|Failed|could not", line)]
+    return (telling or lines[-1:] or ["it said nothing"])[0]
