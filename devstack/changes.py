@@ -1,0 +1,51 @@
+"""Tells what passes over the bus, for people to read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from shared.change import decode_table_message
+from shared.channels import table_channel
+from shared.errors import BusMessageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MOST: Final = 20
+_WIDTH: Final = 160
+
+
+class ChangeWatch:
+    """Follows the changes of all tables, as the relay publishes them."""
+
+    def __init__(self, url: str) -> None:
+        self._redis = cast("Any", Redis.from_url(url))  # its pubsub has no types
+        self._pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
+        self._pubsub.psubscribe(table_channel("*"))
+
+    def read(self, seconds: float) -> Iterator[str]:
+        """Wait so long for a message, and give a line for each of its changes."""
+        try:
+            message = self._pubsub.get_message(timeout=seconds)
+        except RedisError:
+            return  # the stack itself tells that Valkey has ended
+        if message is None:
+            return
+        try:
+            content = decode_table_message(message["data"]).content
+        except BusMessageError:
+            return  # signed, or not ours
+        for change in content.changes[:_MOST]:
+            image = (change.new_image or change.old_image or b"").decode(errors="replace")
+            shown = image if len(image) <= _WIDTH else image[:_WIDTH] + "..."
+            yield f"{change.op.name.lower()} {content.table} {shown}"
+        if content.changes[_MOST:]:
+            yield f"and {len(content.changes) - _MOST} more of {content.table}"
+
+    def close(self) -> None:
+        """Hang up."""
+        self._pubsub.close()
+        self._redis.close()
