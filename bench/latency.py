@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from typing import Final
 
 import asyncpg
 
 from bench.report import Report, Row, percentile
-from bench.stack import BenchStack, read_stream
+from bench.stack import BenchStack, StreamReader, open_stream
 
 CLIENTS: Final = 100
 _USER: Final = "00000000-0000-4000-8000-{:012d}"
@@ -43,34 +44,6 @@ SELECT pg_notify('bench', id::text) FROM written
 """
 
 
-class _Clocks:
-    """When each change was committed, heard by LISTEN, and read by each client."""
-
-    def __init__(self) -> None:
-        self.committed: dict[int, float] = {}
-        self.heard: dict[int, float] = {}
-        self.read: list[tuple[int, float]] = []
-        self.missing = 0
-        self.done = asyncio.Event()
-
-    def expect(self, changes: int) -> None:
-        self.committed.clear()
-        self.heard.clear()
-        self.read.clear()
-        self.missing = changes * CLIENTS
-        self.done.clear()
-
-    def on_data(self, line: bytes) -> None:
-        now = time.perf_counter()
-        self.read.append((json.loads(line)["record"]["id"], now))
-        self.missing -= 1
-        if not self.missing:
-            self.done.set()
-
-    def on_notify(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        self.heard[int(str(payload))] = time.perf_counter()
-
-
 def run(*, quick: bool) -> Report:
     """Measure at 1, 100 and 1,000 changes a second; fails if any client misses any change."""
     report = Report("latency")
@@ -79,45 +52,42 @@ def run(*, quick: bool) -> Report:
 
 
 async def _measure(report: Report, *, quick: bool) -> None:
-    async with BenchStack(_SCHEMA) as stack, asyncio.TaskGroup() as group:
-        clocks = _Clocks()
-        events = [asyncio.Event() for _ in range(CLIENTS)]
-        readers = [
-            group.create_task(
-                read_stream(
-                    stack.port,
-                    f"/api/realtime?tables=posts&token={stack.token(_USER.format(number))}",
-                    clocks.on_data,
-                    event,
-                )
+    async with BenchStack(_SCHEMA) as stack:
+        streams = [
+            await open_stream(
+                stack.port,
+                f"/api/realtime?tables=posts&token={stack.token(_USER.format(number))}",
             )
-            for number, event in enumerate(events)
+            for number in range(CLIENTS)
         ]
-        for event in events:
-            await event.wait()
+        heard: dict[int, float] = {}
         listener = await asyncpg.connect(stack.postgres.dsn())
-        await listener.add_listener("bench", clocks.on_notify)
+        await listener.add_listener(
+            "bench", lambda *message: heard.setdefault(int(message[3]), time.perf_counter())
+        )
         writer = await asyncpg.connect(stack.postgres.dsn())
         first = 1
         for rate, seconds in ((1, 6 if quick else 30), (100, 5 if quick else 20),
                               (1000, 4 if quick else 10)):  # fmt: skip
             changes = rate * seconds
-            clocks.expect(changes)
-            await _write(writer, clocks, first, changes, rate)
-            async with asyncio.timeout(60):
-                await clocks.done.wait()
-            _check(clocks, first, changes)
+            for stream in streams:
+                stream.forget()
+            committed = await _write(writer, first, changes, rate)
+            await _until_read(streams, changes)
+            read = [change for stream in streams for change in stream.changes()]
+            _report(report, committed, _numbered(read, first, changes), heard, rate)
             first += changes
-            _report(report, clocks, rate)
-        for task in readers:
-            task.cancel()
+        for stream in streams:
+            stream.close()
         await listener.close()
         await writer.close()
 
 
 async def _write(
-    writer: asyncpg.Connection, clocks: _Clocks, first: int, changes: int, rate: int
-) -> None:
+    writer: asyncpg.Connection, first: int, changes: int, rate: int
+) -> dict[int, float]:
+    """Write at a steady rate; gives the time after each commit by the row's id."""
+    committed = {}
     insert = await writer.prepare(_INSERT)
     began = time.perf_counter()
     for number in range(changes):
@@ -125,27 +95,39 @@ async def _write(
         if wait > 0:
             await asyncio.sleep(wait)
         await insert.fetchval(first + number)
-        clocks.committed[first + number] = time.perf_counter()
+        committed[first + number] = time.perf_counter()
+    return committed
 
 
-def _check(clocks: _Clocks, first: int, changes: int) -> None:
-    counted: dict[int, int] = {}
-    for number, _ in clocks.read:
-        counted[number] = counted.get(number, 0) + 1
-    if counted != dict.fromkeys(range(first, first + changes), CLIENTS):
+async def _until_read(streams: list[StreamReader], changes: int) -> None:
+    async with asyncio.timeout(60):
+        while any(stream.frames < changes for stream in streams):
+            await asyncio.sleep(0.05)
+
+
+def _numbered(
+    read: list[tuple[float, bytes]], first: int, changes: int
+) -> list[tuple[int, float]]:
+    """Give each reading its row id; fails where a client missed a change or got one twice."""
+    numbered = [(json.loads(line)["record"]["id"], at) for at, line in read]
+    if Counter(number for number, _ in numbered) != dict.fromkeys(
+        range(first, first + changes), CLIENTS
+    ):
         raise RuntimeError("a client missed a change or got one twice")
+    return numbered
 
 
-def _report(report: Report, clocks: _Clocks, rate: int) -> None:
-    ours = _figures([at - clocks.committed[number] for number, at in clocks.read])
-    heard = _figures([at - clocks.committed[number] for number, at in clocks.heard.items()])
+def _report(
+    report: Report,
+    committed: dict[int, float],
+    read: list[tuple[int, float]],
+    heard: dict[int, float],
+    rate: int,
+) -> None:
+    ours = _figures([at - committed[number] for number, at in read])
+    listened = _figures([heard[number] - at for number, at in committed.items()])
     report.add(
-        Row(
-            f"{rate:,} changes/s, {CLIENTS} clients",
-            ours,
-            {"LISTEN (id only)": heard},
-            ours["p50_ms"] / heard["p50_ms"] if heard["p50_ms"] > 0 else None,
-        )
+        Row(f"{rate:,} changes/s, {CLIENTS} clients", ours, {"LISTEN (id only)": listened})
     )
     if rate == 1:
         report.expect(

@@ -139,7 +139,7 @@ async def _pgbench(postgres: PostgresServer, script: Path, seconds: int) -> floa
 async def _until_captured(admin: asyncpg.Connection) -> None:
     async with asyncio.timeout(30):
         while not await admin.fetchval(
-            "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'ayb_realtime_row_%'"
+            "SELECT count(*) FROM pg_trigger WHERE tgname LIKE '!ayb_realtime_row_%'"
         ):
             await asyncio.sleep(0.1)
 

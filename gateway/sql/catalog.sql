@@ -8,7 +8,7 @@ JOIN pg_catalog.pg_namespace AS ns
     ON ns.oid = c.relnamespace AND (asked.schema IS NULL OR ns.nspname = asked.schema)
 WHERE EXISTS (
     SELECT FROM pg_catalog.pg_trigger AS t
-    WHERE t.tgrelid = c.oid AND t.tgname = 'ayb_realtime_row_' || c.oid::text
+    WHERE t.tgrelid = c.oid AND t.tgname = '!ayb_realtime_row_' || c.oid::text
 )
 ORDER BY asked.n, ns.nspname <> 'public', ns.nspname
 
