@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import asyncpg
 import pytest
@@ -74,18 +74,17 @@ class Requirements:
 
     def program(self, *names: str, package: str) -> Path:
         """Find a program under one of its names; `package` is what apt would install."""
-        for name in names:
-            found = shutil.which(name)
-            if found is not None:
-                return Path(found)
-        return self._refuse(f"{names[0]} is not installed (apt-get install {package})")
+        found = next((path for name in names if (path := shutil.which(name))), None)
+        if found is None:
+            self._refuse(f"{names[0]} is not installed (apt-get install {package})")
+        return Path(found)
 
     def that(self, fact: object, reason: str) -> None:
         """Insist on a fact; `reason` says what is missing."""
         if not fact:
             self._refuse(reason)
 
-    def _refuse(self, reason: str) -> Any:
+    def _refuse(self, reason: str) -> NoReturn:
         if os.environ.get("REQUIRE_ALL") == "1":
             pytest.fail(f"REQUIRE_ALL=1, but {reason}", pytrace=False)
         pytest.skip(reason)
