@@ -31,8 +31,8 @@ def welcome(stack: Stack) -> str:
     text = files("devstack").joinpath("welcome.txt").read_text("utf-8")
     for name, value in (
         ("GATEWAY", stack.gateway_url),
-        ("USER", USERS[0].email),
-        ("OTHER", USERS[1].email),
+        ("USER", USERS[0]),
+        ("OTHER", USERS[1]),
         ("PASSWORD", PASSWORD),
         ("PSQL", stack.psql),
     ):

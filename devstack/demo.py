@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-from argon2 import PasswordHasher
+from typing import TYPE_CHECKING, Final
 
 from shared.sql import queries
 
@@ -17,20 +15,8 @@ _SQL: Final = queries("devstack")
 _ROLES: Final = Path(__file__).parents[1] / "docs/sql/roles.sql"
 
 TABLES: Final = ("posts", "comments")
+USERS: Final = ("user@example.com", "other@example.com")
 PASSWORD: Final = "password"  # noqa: S105 (everybody's, by design)
-
-
-class User(NamedTuple):
-    """One who can log in to the demo."""
-
-    id: str
-    email: str
-
-
-USERS: Final = (
-    User("00000000-0000-4000-8000-000000000001", "user@example.com"),
-    User("00000000-0000-4000-8000-000000000002", "other@example.com"),
-)
 
 
 async def install_demo(connection: Connection) -> bool:
@@ -40,10 +26,6 @@ async def install_demo(connection: Connection) -> bool:
         return False
     async with connection.transaction():
         await connection.execute(files("devstack").joinpath("sql/demo.sql").read_text("utf-8"))
-        for user in USERS:
-            await connection.execute(
-                _SQL["add_user"], user.id, user.email, PasswordHasher().hash(PASSWORD)
-            )
     return True
 
 

@@ -1,4 +1,4 @@
--- The demo's tables, with Row-Level Security as in AYB's documentation.
+-- The demo's tables, with Row-Level Security as in AYB's documentation, and two users.
 
 CREATE TABLE public._ayb_users (
     id            uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -7,6 +7,13 @@ CREATE TABLE public._ayb_users (
     created_at    timestamptz NOT NULL DEFAULT now(),
     updated_at    timestamptz NOT NULL DEFAULT now()
 );
+
+-- Their password is "password" (argon2id).
+INSERT INTO public._ayb_users (id, email, password_hash) VALUES
+    ('00000000-0000-4000-8000-000000000001', 'user@example.com',
+     '$argon2id$v=19$m=65536,t=3,p=4$y7ujBl59GM1hptIELeQTSQ$te3Wm2YBweZC65A66Fj4XfKleAEnz7T0kDv/Jzh+3ug'),
+    ('00000000-0000-4000-8000-000000000002', 'other@example.com',
+     '$argon2id$v=19$m=65536,t=3,p=4$S7+swFGEr4Til7Nw+0Jqog$4uPHcow1xLb6HBsZlvlnXEd6pVOjGr1EqLN/LdHlYKY');
 
 -- What psql inserts without an author is by user@example.com.
 CREATE TABLE public.posts (

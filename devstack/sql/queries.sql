@@ -3,9 +3,6 @@
 SELECT coalesce(to_regclass('public.posts'), to_regclass('public.comments'),
     to_regclass('public._ayb_users')) IS NOT NULL
 
--- name: add_user
-INSERT INTO public._ayb_users (id, email, password_hash) VALUES ($1, $2, $3)
-
 -- name: uncaptured
 -- Which of the tables $1 have no capture trigger yet.
 SELECT t.name
