@@ -1,0 +1,111 @@
+"""How often a login may be tried: per client network, and per e-mail address.
+
+Each is a bucket that holds some tries and gets one back from time to time; only tries that fail
+are taken from it in the end. It is kept as one number, the time at which it will be full again
+(the generic cell rate algorithm, ITU-T I.371). The number of buckets is bounded: whoever wants to
+have one forgotten must first fill all others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import math
+import time
+from typing import TYPE_CHECKING, Final
+
+from gateway.errors import InvalidCredentialsError, TooManyTriesError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MOST_KEYS: Final = 16_384
+
+
+class _Buckets:
+    """Buckets of `tries`, each of which comes back after `seconds`."""
+
+    def __init__(self, tries: int, seconds: float, most_keys: int) -> None:
+        self._seconds = seconds
+        self._depth_seconds = tries * seconds
+        self._most_keys = most_keys
+        self._full_at: dict[str, float] = {}  # the first was used the longest ago
+
+    def __len__(self) -> int:
+        return len(self._full_at)
+
+    def wait_seconds(self, key: str, now: float) -> float:
+        """Say how long to wait for a try; 0 if there is one."""
+        full_at = max(now, self._full_at.get(key, now))
+        return max(0.0, full_at + self._seconds - self._depth_seconds - now)
+
+    def take(self, key: str, now: float) -> None:
+        full_at = max(now, self._full_at.pop(key, now))
+        while len(self._full_at) >= self._most_keys:
+            del self._full_at[next(iter(self._full_at))]
+        self._full_at[key] = full_at + self._seconds
+
+    def give_back(self, key: str) -> None:
+        if key in self._full_at:
+            self._full_at[key] -= self._seconds
+
+
+class LoginAttempts:
+    """Counts the tries of everybody."""
+
+    def __init__(
+        self,
+        *,
+        per_network: tuple[int, float] = (30, 2.0),
+        per_email: tuple[int, float] = (10, 30.0),
+        most_keys: int = MOST_KEYS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take how many failed tries are free, and after how many seconds one comes back."""
+        self._networks = _Buckets(*per_network, most_keys)
+        self._emails = _Buckets(*per_email, most_keys)
+        self._clock = clock
+
+    @contextlib.contextmanager
+    def counting_failures(self, address: str, email: str) -> Iterator[None]:
+        """Take a try, and give it back unless `InvalidCredentialsError` comes out.
+
+        It is taken first, so that tries at the same time count as well. Raises
+        `TooManyTriesError`.
+        """
+        network = network_of(address)
+        now = self._clock()
+        wait_seconds = max(
+            self._networks.wait_seconds(network, now), self._emails.wait_seconds(email, now)
+        )
+        if wait_seconds > 0:
+            raise TooManyTriesError(retry_seconds=math.ceil(wait_seconds))
+        self._networks.take(network, now)
+        self._emails.take(email, now)
+        is_wrong = False
+        try:
+            yield
+        except InvalidCredentialsError:
+            is_wrong = True
+            raise
+        finally:
+            if not is_wrong:
+                self._networks.give_back(network)
+                self._emails.give_back(email)
+
+    def __len__(self) -> int:
+        """How many buckets are kept."""
+        return len(self._networks) + len(self._emails)
+
+
+def network_of(address: str) -> str:
+    """Name the network that one client controls: an IPv4 address, or an IPv6 /64."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address[:64]
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ipaddress.IPv6Network((ip, 64), strict=False))

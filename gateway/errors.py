@@ -1,0 +1,187 @@
+"""The refusals a client may get, and how they look in HTTP: `{"code": 401, "message": "..."}`.
+
+The docstring of a class is the message on the wire, letter for letter as in docs/protocol.md.
+"""
+# ruff: noqa: D400, D415 (wire texts, not sentences)
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import structlog
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from shared.errors import AybError, DatabaseUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fastapi import FastAPI
+    from starlette.requests import Request
+
+log = structlog.get_logger(__name__)
+
+RETRY_SECONDS: Final = (2, 10)
+"""Who is refused for a while is told a random time in this range, so that they come back spread."""
+
+
+class GatewayError(AybError):
+    """request refused"""
+
+    status: ClassVar[int] = 400
+    is_passing: ClassVar[bool] = False
+    """Whether the same request may succeed later; sent as `Retry-After`."""
+
+    def __init__(self, message: str | None = None, *, retry_seconds: int | None = None) -> None:
+        super().__init__(message)
+        self.message = str(self)
+        self.retry_after = retry_seconds
+        if retry_seconds is None and self.is_passing:
+            first, last = RETRY_SECONDS
+            self.retry_after = first + secrets.randbelow(last - first + 1)
+
+
+class AuthenticationRequiredError(GatewayError):
+    """authentication required"""
+
+    status = 401
+
+
+class InvalidTokenError(GatewayError):
+    """invalid or expired token"""
+
+    status = 401
+
+
+class InvalidRefreshTokenError(GatewayError):
+    """invalid or expired refresh token"""
+
+    status = 401
+
+
+class InvalidCredentialsError(GatewayError):
+    """invalid email or password"""
+
+    status = 401
+
+
+class SecondFactorRequiredError(GatewayError):
+    """second factor required"""
+
+    status = 403
+
+
+class InvalidBodyError(GatewayError):
+    """invalid request body"""
+
+
+class BodyTooLargeError(GatewayError):
+    """request body too large"""
+
+    status = 413
+
+
+class TooManyTriesError(GatewayError):
+    """too many tries"""
+
+    status = 429
+    is_passing = True
+
+
+class TablesRequiredError(GatewayError):
+    """tables parameter is required"""
+
+
+class NoTablesError(GatewayError):
+    """at least one valid table is required"""
+
+
+class UnknownTableRequestError(GatewayError):
+    """unknown table"""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(f"unknown table: {table}")
+
+
+class PermissionDeniedError(GatewayError):
+    """permission denied for table"""
+
+    status = 403
+
+    def __init__(self, table: str) -> None:
+        super().__init__(f"permission denied for table: {table}")
+
+
+class RequestTooLongError(GatewayError):
+    """request too long"""
+
+    status = 414
+
+
+class ConnectionLimitError(GatewayError):
+    """connection limit exceeded"""
+
+    status = 429
+    is_passing = True
+
+
+class ServiceUnavailableError(GatewayError):
+    """database unavailable"""
+
+    status = 503
+    is_passing = True
+
+
+class KeysUnavailableError(ServiceUnavailableError):
+    """token keys unavailable"""
+
+
+class ShuttingDownError(GatewayError):
+    """server is shutting down"""
+
+    status = 503
+    is_passing = True
+
+
+def error_body(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Build the response of any refusal. A 401 names the scheme (RFC 9110, section 11.6.1)."""
+    response = JSONResponse({"code": status, "message": message}, status, dict(headers or {}))
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def error_response(error: GatewayError) -> JSONResponse:
+    """Build the response of a refusal of ours."""
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    return error_body(error.status, error.message, headers)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Let every error of an application, ours or the framework's, have the protocol's form."""
+
+    @app.exception_handler(GatewayError)
+    async def ours(_request: Request, error: GatewayError) -> JSONResponse:
+        return error_response(error)
+
+    @app.exception_handler(DatabaseUnavailableError)
+    async def no_database(_request: Request, error: DatabaseUnavailableError) -> JSONResponse:
+        log.warning("database unavailable", error=str(error))
+        return error_response(ServiceUnavailableError())
+
+    @app.exception_handler(HTTPException)
+    async def the_frameworks(_request: Request, error: HTTPException) -> JSONResponse:
+        return error_body(error.status_code, str(error.detail).lower(), error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong_parameter(_request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]  # where and what is wrong; never the value
+        where = ".".join(str(part) for part in first["loc"])
+        return error_body(422, f"invalid request: {where}: {first['msg'].lower()}")
+
+    @app.exception_handler(Exception)
+    async def unexpected(_request: Request, _error: Exception) -> JSONResponse:
+        return error_body(500, "internal error")  # the server logs it

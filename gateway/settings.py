@@ -1,0 +1,197 @@
+"""The gateway's settings."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+from jose import jwk
+from jose.exceptions import JWKError
+from pydantic import AfterValidator, Field, FilePath, SecretStr, ValidationInfo, field_validator
+
+from shared.outbox import MAX_RECORD_BYTES
+from shared.settings import CommaList, CommonSettings, PostgresUrl, RedisUrl
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+Algorithm = Literal["HS256", "RS256", "ES256"]
+
+ALGORITHMS: Final[tuple[Algorithm, ...]] = ("HS256", "RS256", "ES256")
+
+_SECRET_CHARACTERS: Final = 32
+_MIB: Final = 1024 * 1024
+_ORIGIN = re.compile(r"https?://[^/?#\s]+|null")
+
+
+def _role(name: str) -> str:
+    if name == "none":
+        # SET ROLE none goes back to the login, whose rights are not those of a client.
+        raise ValueError("none is not a role that clients may have")
+    if not 0 < len(name.encode()) < 64 or "\x00" in name:
+        raise ValueError("a role's name has 1 to 63 bytes")
+    return name
+
+
+Role = Annotated[str, AfterValidator(_role)]
+
+
+class GatewaySettings(CommonSettings):
+    """Read from the environment, prefix `AYB_`.
+
+    A check that concerns several settings stands at the last of them.
+    """
+
+    database_url: PostgresUrl | None = None
+    read_database_url: PostgresUrl | None = None
+    """Where the gateway asks: a read replica, or the primary."""
+
+    redis_url: RedisUrl
+    """The Redis of this gateway's region."""
+
+    server_host: str = "0.0.0.0"  # noqa: S104 (it serves)
+    server_port: int = Field(default=8090, ge=0, le=65_535)
+    cors_origins: CommaList = ("*",)
+    forwarded_allow_ips: str = "127.0.0.1"
+    """Comma-separated addresses of proxies whose `X-Forwarded-For` is believed; `*` is all."""
+
+    auth_enabled: bool = True
+    auth_jwks_url: str | None = Field(default=None, pattern=r"(?i)^https?://\S+$")
+    auth_jwks_file: FilePath | None = None
+    auth_jwt_secret: SecretStr | None = None
+    auth_jwt_algorithms: CommaList = ()
+    """What is accepted; by default all that there is a key for."""
+
+    auth_jwt_issuer: str | None = Field(default=None, min_length=1)
+    auth_jwt_audience: str | None = Field(default=None, min_length=1)
+    auth_role: Role = "ayb_authenticated"
+    auth_role_claim: str | None = Field(default=None, min_length=1)
+    auth_roles: CommaList = ()
+    """The roles that the role claim may name, beside `auth_role`."""
+
+    auth_anon_role: Role | None = None
+    auth_login_enabled: bool = False
+
+    realtime_deletes: Literal["all", "visible"] = "all"
+    realtime_heartbeat_seconds: float = Field(default=25, gt=0)
+    realtime_max_connections: int = Field(default=20_000, ge=1)
+    realtime_max_connections_per_user: int = Field(default=100, ge=1)
+    realtime_max_record_bytes: int = Field(default=MAX_RECORD_BYTES, ge=64)
+    realtime_max_pending_bytes: int = Field(default=_MIB, ge=1_024)
+    realtime_ring_bytes: int = Field(default=64 * _MIB, ge=0)
+    realtime_drain_seconds: float = Field(default=20, ge=0)
+    realtime_verify: float = Field(default=0, ge=0, le=1)
+    """The share of answers that are compared with a real SELECT under RLS."""
+
+    realtime_pool_connections: int = Field(default=8, ge=2)
+    realtime_statement_seconds: float = Field(default=5, gt=0)
+
+    @property
+    def pool_url(self) -> SecretStr:
+        """Where the gateway asks."""
+        url = self.read_database_url or self.database_url
+        assert url is not None  # noqa: S101 (checked below)
+        return url
+
+    @property
+    def algorithms(self) -> AbstractSet[Algorithm]:
+        """The accepted algorithms; each has a key."""
+        usable = _with_a_key(self.auth_jwt_secret, self.auth_jwks_url or self.auth_jwks_file)
+        if not self.auth_jwt_algorithms:
+            return usable
+        return {name for name in usable if name in self.auth_jwt_algorithms}
+
+    @field_validator("read_database_url")
+    @classmethod
+    def _one_database(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if url is None and info.data.get("database_url", "wrong") is None:
+            raise ValueError("is required, or else AYB_DATABASE_URL")
+        return url
+
+    @field_validator("redis_url")
+    @classmethod
+    def _one_redis(cls, url: SecretStr) -> SecretStr:
+        if re.search(r",\s*(redis|rediss|unix)://", url.get_secret_value()):
+            raise ValueError("must be one URL for a gateway: that of its own region")
+        return url
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin} is not an origin (scheme://host[:port]) and not *")
+        return origins
+
+    @field_validator("auth_jwks_file")
+    @classmethod
+    def _one_key_set(cls, file: FilePath | None, info: ValidationInfo) -> FilePath | None:
+        if file is not None and info.data.get("auth_jwks_url") is not None:
+            raise ValueError("cannot be set together with AYB_AUTH_JWKS_URL")
+        return file
+
+    @field_validator("auth_jwt_secret")
+    @classmethod
+    def _secret(cls, secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if secret is None:
+            needed = info.data.get("auth_enabled") and {
+                info.data.get("auth_jwks_url", "wrong"),
+                info.data.get("auth_jwks_file", "wrong"),
+            } == {None}
+            if needed:
+                raise ValueError(
+                    "is required while AYB_AUTH_ENABLED is true, or else AYB_AUTH_JWKS_URL or _FILE"
+                )
+            return None
+        text = secret.get_secret_value()
+        if len(text) < _SECRET_CHARACTERS:
+            raise ValueError(f"must have at least {_SECRET_CHARACTERS} characters")
+        try:
+            jwk.construct(text, "HS256")
+        except JWKError:
+            raise ValueError("is a key or certificate, and so no secret") from None
+        return secret
+
+    @field_validator("auth_jwt_algorithms")
+    @classmethod
+    def _algorithms(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        usable = _with_a_key(
+            info.data.get("auth_jwt_secret"),
+            info.data.get("auth_jwks_url") or info.data.get("auth_jwks_file"),
+        )
+        for name in names:
+            if name not in ALGORITHMS:
+                raise ValueError(f"{name} is not one of {', '.join(ALGORITHMS)}")
+            if info.data.get("auth_enabled") and name not in usable:
+                key = "AYB_AUTH_JWT_SECRET" if name == "HS256" else "AYB_AUTH_JWKS_URL or _FILE"
+                raise ValueError(f"{name} needs {key}")
+        return names
+
+    @field_validator("auth_roles")
+    @classmethod
+    def _roles(cls, roles: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if not roles and info.data.get("auth_role_claim") is not None:
+            raise ValueError("is required with AYB_AUTH_ROLE_CLAIM")
+        return tuple(_role(role) for role in roles)
+
+    @field_validator("auth_login_enabled")
+    @classmethod
+    def _login(cls, enabled: bool, info: ValidationInfo) -> bool:
+        if not enabled:
+            return False
+        if not info.data.get("auth_enabled", True):
+            raise ValueError("needs AYB_AUTH_ENABLED")
+        if info.data.get("auth_jwt_secret", "wrong") is None:
+            raise ValueError("needs AYB_AUTH_JWT_SECRET to sign tokens with")
+        if "HS256" not in (info.data.get("auth_jwt_algorithms") or ("HS256",)):
+            raise ValueError("needs HS256 among AYB_AUTH_JWT_ALGORITHMS")
+        return True
+
+
+def _with_a_key(secret: object, key_set: object) -> AbstractSet[Algorithm]:
+    usable: set[Algorithm] = set()
+    if secret is not None:
+        usable.add("HS256")
+    if key_set is not None:
+        usable |= {"RS256", "ES256"}
+    return usable

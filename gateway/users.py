@@ -1,0 +1,79 @@
+"""AYB's own table of users, read with the gateway's login."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+import structlog
+
+from gateway.errors import ServiceUnavailableError
+from shared.postgres import unavailable_as_ours
+from shared.sql import queries
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+log = structlog.get_logger(__name__)
+
+AT_A_TIME: Final = 2
+"""How many connections of the pool may be busy with this: streams need the others."""
+
+WAIT_SECONDS: Final = 5.0
+
+_SQL = queries("gateway", "login.sql")
+
+
+class Users:
+    """Finds users.
+
+    Its methods raise `DatabaseUnavailableError`, or `ServiceUnavailableError` where the tables or
+    grants are missing, which is told in the log.
+    """
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self._places = asyncio.Semaphore(AT_A_TIME)
+
+    async def by_email(self, email: str) -> asyncpg.Record | None:
+        """Find a user by an e-mail address in lower case."""
+        async with self._asking():
+            return await self._pool.fetchrow(_SQL["user_by_email"], email)
+
+    async def by_id(self, user_id: str) -> asyncpg.Record | None:
+        """Find a user by id; what is no UUID is nobody's."""
+        try:
+            key = uuid.UUID(user_id)
+        except ValueError:
+            return None
+        async with self._asking():
+            return await self._pool.fetchrow(_SQL["user_by_id"], key)
+
+    async def has_second_factor(self, user_id: str) -> bool:
+        """Tell whether AYB asks this user for more than a password."""
+        async with self._asking():
+            return bool(
+                await self._pool.fetchval(_SQL["knows_second_factors"])
+                and await self._pool.fetchval(_SQL["has_second_factor"], uuid.UUID(user_id))
+            )
+
+    @contextlib.asynccontextmanager
+    async def _asking(self) -> AsyncIterator[None]:
+        try:
+            with unavailable_as_ours():
+                async with asyncio.timeout(WAIT_SECONDS), self._places:
+                    yield
+        except (
+            asyncpg.UndefinedTableError,
+            asyncpg.UndefinedColumnError,
+            asyncpg.InsufficientPrivilegeError,
+        ) as error:
+            log.error(  # noqa: TRY400 (the remedy, not the stack)
+                "AYB_AUTH_LOGIN_ENABLED needs SELECT on AYB's table _ayb_users, and on"
+                " _ayb_user_mfa where there is one, granted to the gateway's login",
+                error=str(error),
+            )
+            raise ServiceUnavailableError from error
