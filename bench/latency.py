@@ -105,9 +105,7 @@ async def _until_read(streams: list[StreamReader], changes: int) -> None:
             await asyncio.sleep(0.05)
 
 
-def _numbered(
-    read: list[tuple[float, bytes]], first: int, changes: int
-) -> list[tuple[int, float]]:
+def _numbered(read: list[tuple[float, bytes]], first: int, changes: int) -> list[tuple[int, float]]:
     """Give each reading its row id; fails where a client missed a change or got one twice."""
     numbered = [(json.loads(line)["record"]["id"], at) for at, line in read]
     if Counter(number for number, _ in numbered) != dict.fromkeys(
@@ -126,9 +124,7 @@ def _report(
 ) -> None:
     ours = _figures([at - committed[number] for number, at in read])
     listened = _figures([heard[number] - at for number, at in committed.items()])
-    report.add(
-        Row(f"{rate:,} changes/s, {CLIENTS} clients", ours, {"LISTEN (id only)": listened})
-    )
+    report.add(Row(f"{rate:,} changes/s, {CLIENTS} clients", ours, {"LISTEN (id only)": listened}))
     if rate == 1:
         report.expect(
             "commit to client at rest, p50",

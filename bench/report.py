@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measured case: ours, what ran beside it in the same run, and ours divided by the first."""
+    """One measured case: ours, what ran beside it in the same run, and the ratio to the first."""
 
     case: str
     ours: dict[str, float]
@@ -71,7 +71,9 @@ def machine() -> str:
             if line.startswith("model name"):
                 model = line.partition(":")[2].strip()
                 break
-    return f"{model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+    return (
+        f"{model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+    )
 
 
 def percentile(values: list[float], share: float) -> float:

@@ -1,4 +1,4 @@
-"""A whole stack for a benchmark: servers, relay and gateway as processes, and readers of streams."""
+"""A whole stack for a benchmark: servers, relay and gateway, and readers of streams."""
 
 from __future__ import annotations
 
@@ -44,7 +44,11 @@ class BenchStack:
         self.postgres = PostgresServer(
             folder / "pg",
             port=free_port(),
-            settings={"max_connections": "200", "shared_buffers": "256MB", **self.postgres_settings},
+            settings={
+                "max_connections": "200",
+                "shared_buffers": "256MB",
+                **self.postgres_settings,
+            },
         )
         self.valkey = ValkeyServer(folder / "valkey", port=free_port())
         self.port = free_port()
@@ -114,7 +118,7 @@ class BenchStack:
                 await asyncio.sleep(0.1)
 
     def _ask_readiness(self) -> None:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:
             answer.read()
 
 

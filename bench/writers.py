@@ -1,8 +1,8 @@
 """What capture costs writers: transactions per second of 32 writers, with and without.
 
-Each transaction inserts one row. Beside ours runs what most systems do: a trigger that sends the row
-with NOTIFY in each transaction, with somebody listening. Rounds take turns, so that a machine that
-drifts hurts all cases alike; the figure of a case is its median.
+Each transaction inserts one row. Beside ours runs what most systems do: a trigger that sends the
+row with NOTIFY in each transaction, with somebody listening. Rounds take turns, so that a machine
+that drifts hurts all cases alike; the figure of a case is its median.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ BEGIN
     PERFORM pg_notify('naive', row_to_json(NEW)::text);
     RETURN NULL;
 END $$;
-CREATE TRIGGER naive AFTER INSERT ON public.naive FOR EACH ROW EXECUTE FUNCTION public.naive_notify()
+CREATE TRIGGER naive AFTER INSERT ON public.naive
+    FOR EACH ROW EXECUTE FUNCTION public.naive_notify()
 """
 _TABLES: Final = {"no trigger": "plain", "NOTIFY in each transaction": "naive", "ours": "captured"}
 
@@ -90,7 +91,9 @@ async def _measure(
         rates: dict[str, list[float]] = {case: [] for case in CASES}
         for case in _turns(rounds):
             script = folder / f"{_TABLES[case]}.sql"
-            script.write_text(f"INSERT INTO public.{_TABLES[case]} (title) VALUES ('a new post');\n")
+            script.write_text(
+                f"INSERT INTO public.{_TABLES[case]} (title) VALUES ('a new post');\n"
+            )
             script.chmod(0o644)
             rates[case].append(await _pgbench(postgres, script, seconds))
         await _check(admin)

@@ -9,12 +9,8 @@ from gateway.app import serve
 from gateway.settings import GatewaySettings
 from shared.errors import OperatorError
 from shared.logging import configure_logging
+from shared.loop import loop_factory
 from shared.settings import load_settings
-
-try:
-    from uvloop import new_event_loop
-except ImportError:  # not on Windows
-    from asyncio import new_event_loop
 
 
 def main() -> int:
@@ -22,7 +18,7 @@ def main() -> int:
     try:
         settings = load_settings(GatewaySettings)
         configure_logging(level=settings.log_level, form=settings.log_format)
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(serve(settings))
     except OperatorError as error:
         print(f"gateway: {error}", file=sys.stderr)

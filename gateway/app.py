@@ -1,4 +1,4 @@
-"""The composition root of the gateway: what is built, from which settings, and how long it lives."""
+"""The composition root of the gateway: what is built, from what, and how long it lives."""
 
 from __future__ import annotations
 
@@ -42,10 +42,9 @@ REALTIME_PATH = "/api/realtime"
 
 async def serve(settings: GatewaySettings) -> None:
     """Run a gateway until it is asked to stop; a part that fails takes it down, loudly."""
-    url = settings.read_database_url or settings.database_url
     async with (
         open_pool(
-            url.get_secret_value(),
+            settings.pool_url.get_secret_value(),
             application_name="ayb-gateway",
             most=settings.realtime_pool_connections,
             settings={
@@ -79,7 +78,7 @@ async def serve(settings: GatewaySettings) -> None:
             gateway.stop,
         )
         try:
-            await server.run()
+            await server.serve_until_drained()
         finally:
             for task in side:
                 task.cancel()
@@ -93,11 +92,11 @@ class Gateway:
     ) -> None:
         self.metrics = GatewayMetrics()
         self.verifier = TokenVerifier(settings) if settings.auth_enabled else None
-        visibility = Visibility(pool) if settings.auth_enabled else None
-        bus_key = settings.realtime_bus_key
-        self.backlog = Backlog(
-            pool, most_bytes=settings.realtime_ring_bytes, metrics=self.metrics
+        visibility = (
+            Visibility(pool, observer=self.metrics.visibility) if settings.auth_enabled else None
         )
+        bus_key = settings.realtime_bus_key
+        self.backlog = Backlog(pool, most_bytes=settings.realtime_ring_bytes, metrics=self.metrics)
         self.bus = Bus(
             settings.redis_url.get_secret_value(),
             key=None if bus_key is None else bus_key.get_secret_value().encode(),
@@ -163,7 +162,7 @@ class Gateway:
                 backlog=self.backlog,
             )
         )
-        if settings.auth_login_enabled:
+        if settings.auth_login_enabled and self.verifier is not None:
             web.include_router(login.router(settings=settings, pool=pool, verifier=self.verifier))
         self.app = _dispatch(stream, web)
 
@@ -176,11 +175,7 @@ def _dispatch(stream: StreamEndpoint, web: ASGIApp) -> ASGIApp:
     """Lead the stream past the framework: nothing may stand between the hub and the socket."""
 
     async def app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:  # noqa: ANN401
-        if (
-            scope["type"] == "http"
-            and scope["path"] == REALTIME_PATH
-            and scope["method"] == "GET"
-        ):
+        if scope["type"] == "http" and scope["path"] == REALTIME_PATH and scope["method"] == "GET":
             with contextlib.suppress(ConnectionError):
                 await stream(scope, receive, send)
         else:

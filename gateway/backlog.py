@@ -106,10 +106,13 @@ class Backlog:
 
     def last_before(self, epoch: int) -> int:
         """Name the last batch of an epoch that is over."""
-        return min(
-            (first for later, first in self._first_batches.items() if later > epoch),
-            default=self._newest + 1,
-        ) - 1
+        return (
+            min(
+                (first for later, first in self._first_batches.items() if later > epoch),
+                default=self._newest + 1,
+            )
+            - 1
+        )
 
     def fault_of(self, position: Position) -> Literal["expired", "unknown"] | None:
         """Tell why the changes after a position cannot be had, or None where they can."""
@@ -232,6 +235,5 @@ class Backlog:
             self._bytes -= dropped.size
 
     def _announce(self, batch: int) -> None:
-        if batch > self._newest:
-            self._newest = batch
+        self._newest = max(self._newest, batch)
         self._moved.set()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from shared.postgres import unavailable_as_ours
 from shared.sql import queries
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import asyncpg
 
     from gateway.names import TableName
+
+T = TypeVar("T")
 
 _FRESH_SECONDS: Final = 1.0
 _MOST_ANSWERS: Final = 1_000
@@ -76,11 +78,11 @@ class Catalog:
             row = await self._pool.fetchrow(_SQL["role"], role)
         return row is not None and row["may_be_taken"] and not row["is_privileged"]
 
-    async def _fresh(self, key: Hashable, ask: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401
+    async def _fresh(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
         now = time.monotonic()
         kept = self._answers.get(key)
         if kept is not None and now - kept[0] < _FRESH_SECONDS:
-            return kept[1]
+            return cast("T", kept[1])
         answer = await ask()
         if len(self._answers) >= _MOST_ANSWERS:
             self._answers.clear()

@@ -125,15 +125,13 @@ class Delivery:
                 if steps > _STEPS_BETWEEN_YIELDS:
                     steps = 0
                     await asyncio.sleep(0)
-        steps = 0
         now = time.time()
-        for connection in touched:
+        for number, connection in enumerate(touched, 1):
             frames = connection.frames
             connection.frames = []
             if connection.expires_at is None or now < connection.expires_at:
                 connection.write(*frames)
-            steps += 1
-            if steps % 1000 == 0:
+            if number % 1000 == 0:
                 await asyncio.sleep(0)
         return told
 
@@ -191,9 +189,7 @@ class Delivery:
                 subject.old = len(question.images)
                 question.images.append(Image(old))
         began = time.monotonic()
-        answer = await self._visibility.ask(
-            question.relid, question.audience, question.images, lsn
-        )
+        answer = await self._visibility.ask(question.relid, question.audience, question.images, lsn)
         self._metrics.judged_seconds.observe(time.monotonic() - began)
         return self._tell(question, answer)
 
@@ -206,6 +202,8 @@ class Delivery:
         return tellings
 
     def _tell(self, question: _Question, answer: Answer[Connection]) -> list[Telling]:
+        if answer.is_gone:
+            return []
         everybody = answer.grouping.members
         if not answer.columns:
             name = sse.display_name(question.seats.table)
@@ -213,7 +211,7 @@ class Delivery:
             return []
         for cohort, message in answer.broken.items():
             self._notice(question, [everybody[cohort]], message)
-        tellings = []
+        tellings: list[Telling] = []
         for subject in question.subjects:
             tellings.extend(self._tell_subject(subject, answer))
         return tellings
@@ -271,7 +269,11 @@ def _groups(
     if without is EVERYBODY:
         return []
     if visible is EVERYBODY:
-        return [group for n, group in enumerate(everybody) if n not in without] if without else everybody
+        return (
+            [group for n, group in enumerate(everybody) if n not in without]
+            if without
+            else everybody
+        )
     return [everybody[n] for n in visible if n not in without]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+log = structlog.get_logger(__name__)
 
 
 class GatewayMetrics:
@@ -16,7 +19,10 @@ class GatewayMetrics:
             "ayb_streams_closed_total", "Streams ended, by reason", ["reason"], registry=r
         )
         self.refused = Counter(
-            "ayb_streams_refused_total", "Stream requests refused, by status", ["status"], registry=r
+            "ayb_streams_refused_total",
+            "Stream requests refused, by status",
+            ["status"],
+            registry=r,
         )
         self.resumed = Counter(
             "ayb_streams_resumed_total", "Streams that continue after a position", registry=r
@@ -43,8 +49,11 @@ class GatewayMetrics:
             buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
             registry=r,
         )
+        self.visibility = VisibilityMetrics(r)
         self.outbox_reads = Counter(
-            "ayb_outbox_reads_total", "Portions read from the outbox instead of the ring", registry=r
+            "ayb_outbox_reads_total",
+            "Portions read from the outbox instead of the ring",
+            registry=r,
         )
         self.ring_bytes = Gauge("ayb_ring_bytes", "Bytes of recent batches in memory", registry=r)
         self.bus_connected = Gauge("ayb_bus_connected", "1 while Redis is connected", registry=r)
@@ -57,3 +66,65 @@ class GatewayMetrics:
         self.holding = Gauge(
             "ayb_holding", "1 while events wait because Postgres cannot be asked", registry=r
         )
+
+
+class VisibilityMetrics:
+    """What the questions to Postgres cost, by table."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        form = ["table", "form"]
+        self._form = Gauge(
+            "ayb_visibility_form",
+            "1 for the form in which a table is asked about for a role",
+            ["table", "role", "form"],
+            registry=registry,
+        )
+        self._questions = Counter(
+            "ayb_visibility_questions_total", "Questions asked", form, registry=registry
+        )
+        self._cohorts = Counter(
+            "ayb_visibility_cohorts_total", "Cohorts asked about", form, registry=registry
+        )
+        self._events = Counter(
+            "ayb_visibility_images_total", "Row images asked about", form, registry=registry
+        )
+        self._seconds = Counter(
+            "ayb_visibility_asked_seconds_total", "Time spent asking", form, registry=registry
+        )
+        self._rows = Counter(
+            "ayb_visibility_answer_rows_total", "Rows of the answers", form, registry=registry
+        )
+        self._errors = Counter(
+            "ayb_visibility_errors_total",
+            "Cohorts on which a policy raises, by SQLSTATE",
+            [*form, "sqlstate"],
+            registry=registry,
+        )
+        self._forms: dict[tuple[str, str], str] = {}
+
+    def planned(self, table: str, role: str, form: str, reason: str | None) -> None:
+        """The rules of a table were read: the form, and why it is looped."""
+        before = self._forms.get((table, role))
+        if before == form:
+            return
+        if before is not None:
+            self._form.remove(table, role, before)
+        self._forms[table, role] = form
+        self._form.labels(table, role, form).set(1)
+        if reason is not None:
+            log.warning("policies must be asked in a loop", table=table, role=role, reason=reason)
+
+    def asked(
+        self, table: str, form: str, *, cohorts: int, events: int, seconds: float, rows: int
+    ) -> None:
+        """A question was answered."""
+        self._questions.labels(table, form).inc()
+        self._cohorts.labels(table, form).inc(cohorts)
+        self._events.labels(table, form).inc(events)
+        self._seconds.labels(table, form).inc(seconds)
+        self._rows.labels(table, form).inc(rows)
+
+    def failed(self, table: str, form: str, sqlstate: str, cohorts: int) -> None:
+        """Policies raised."""
+        self._errors.labels(table, form, sqlstate).inc(cohorts)
+        log.warning("a policy raises", table=table, form=form, sqlstate=sqlstate, cohorts=cohorts)

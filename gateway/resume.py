@@ -95,7 +95,8 @@ class Resumer:
 
     def _groups(self, ready: Sequence[Connection]) -> list[list[Connection]]:
         """Choose who is served in this round: all that are near, and one group of the others."""
-        near, far = [], []
+        near: list[Connection] = []
+        far: list[Connection] = []
         for connection in ready:
             is_near = self._hub.taken - _batch_after(connection.order) <= _WINDOW_BATCHES
             (near if is_near else far).append(connection)

@@ -57,7 +57,7 @@ class Server(uvicorn.Server):
         self._loop.call_soon_threadsafe(self._asked.set)
         log.info("signal", name=signal.Signals(sig).name)
 
-    async def run(self) -> None:
+    async def serve_until_drained(self) -> None:
         """Serve until asked to stop, then drain, then stop."""
         async with asyncio.TaskGroup() as group:
             stopping = group.create_task(self._stop_when_asked(), name="drain")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,7 +52,13 @@ class TokenIssuer:
     def access_token(self, user_id: str, email: str) -> str:
         """Sign a token that opens streams for 15 minutes."""
         now = int(self._clock())
-        claims = {"sub": user_id, "email": email, "iat": now, "exp": now + ACCESS_SECONDS}
+        claims = {
+            "sub": user_id,
+            "email": email,
+            "iat": now,
+            "exp": now + ACCESS_SECONDS,
+            "jti": secrets.token_hex(8),
+        }
         return jwt.encode({**claims, **self._common}, self._secret, algorithm="HS256")
 
     def refresh_token(self, user_id: str, password_hash: str) -> str:
