@@ -1,0 +1,128 @@
+"""Who listens to a table, and which of them Postgres cannot tell apart.
+
+A policy sees a client only through its role and the settings it reads. Connections of one role with
+the same values of those settings are a cohort: they are asked about once. Which settings count
+depends on the policies of the moment, so the grouping is made for the question, and kept until
+somebody comes or goes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+M = TypeVar("M")
+
+KNOWN_SETTINGS: Final = ("ayb.user_id", "ayb.user_email", "ayb.tenant_id", "request.jwt.claims")
+"""The settings that a client's claims become, in their order."""
+
+Settings = tuple[str, ...]
+"""Values of `KNOWN_SETTINGS`, in that order; the empty string where a claim is absent."""
+
+_MOST_GROUPINGS: Final = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grouping(Generic[M]):
+    """A snapshot of an audience in cohorts.
+
+    `values` and `members` are parallel: for each cohort the values of the settings that are read
+    (in the order of `reads`) and the connections that have them.
+    """
+
+    reads: tuple[str, ...]
+    values: Sequence[tuple[str, ...]]
+    members: Sequence[Sequence[M]]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def settings(self) -> list[Settings]:
+        """Give each cohort's `KNOWN_SETTINGS`; those that are not read stand as empty."""
+        places = [self.reads.index(n) if n in self.reads else -1 for n in KNOWN_SETTINGS]
+        return [tuple("" if p < 0 else values[p] for p in places) for values in self.values]
+
+
+class Audience(Generic[M]):
+    """The connections of one role on one table."""
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+        self._settings: dict[M, Settings] = {}
+        self._cohorts: dict[tuple[str, ...], _Cohorts[M]] = {}
+
+    def __len__(self) -> int:
+        return len(self._settings)
+
+    def __iter__(self) -> Iterator[M]:
+        return iter(self._settings)
+
+    def add(self, member: M, settings: Settings) -> None:
+        """Let a connection in; one that is in already gets these settings."""
+        if member in self._settings:
+            self.discard(member)
+        self._settings[member] = settings
+        for cohorts in self._cohorts.values():
+            cohorts.add(member, settings)
+
+    def discard(self, member: M) -> None:
+        """Let a connection go; nothing happens if it is not here."""
+        settings = self._settings.pop(member, None)
+        if settings is not None:
+            for cohorts in self._cohorts.values():
+                cohorts.discard(member, settings)
+
+    def grouped(self, reads: tuple[str, ...]) -> Grouping[M]:
+        """Put the connections into cohorts by the settings that are read.
+
+        The answer never changes; the same one is given until somebody comes or goes.
+        """
+        cohorts = self._cohorts.get(reads)
+        if cohorts is None:
+            if len(self._cohorts) >= _MOST_GROUPINGS:
+                self._cohorts.pop(next(iter(self._cohorts)))
+            cohorts = self._cohorts[reads] = _Cohorts(reads)
+            for member, settings in self._settings.items():
+                cohorts.add(member, settings)
+        return cohorts.grouping()
+
+
+class _Cohorts(Generic[M]):
+    """One way to group, kept up to date: only the cohorts that changed are copied again."""
+
+    def __init__(self, reads: tuple[str, ...]) -> None:
+        self._reads = reads
+        self._places = tuple(KNOWN_SETTINGS.index(name) for name in reads)
+        self._members: dict[tuple[str, ...], dict[M, None]] = {}
+        self._copies: dict[tuple[str, ...], tuple[M, ...]] = {}
+        self._grouping: Grouping[M] | None = None
+
+    def add(self, member: M, settings: Settings) -> None:
+        values = tuple(settings[place] for place in self._places)
+        self._members.setdefault(values, {})[member] = None
+        self._copies.pop(values, None)
+        self._grouping = None
+
+    def discard(self, member: M, settings: Settings) -> None:
+        values = tuple(settings[place] for place in self._places)
+        members = self._members[values]
+        del members[member]
+        if not members:
+            del self._members[values]
+        self._copies.pop(values, None)
+        self._grouping = None
+
+    def grouping(self) -> Grouping[M]:
+        if self._grouping is None:
+            copies = self._copies
+            if len(copies) < len(self._members):
+                for values, members in self._members.items():
+                    if values not in copies:
+                        copies[values] = tuple(members)
+            self._grouping = Grouping(
+                self._reads, list(self._members), [copies[values] for values in self._members]
+            )
+        return self._grouping

@@ -1,0 +1,26 @@
+"""What a client is told of a policy that raises: which kind of error, never a value."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_TEXTS: Final = {
+    "22P02": "a value does not cast to the type that a policy asks for",
+    "22023": "a value is not acceptable to a policy",
+    "22012": "a policy divides by zero",
+    "22003": "a number is out of range in a policy",
+    "42501": "a policy reads or calls what the role may not",
+    "42703": "a policy reads a system column, which an event does not have",
+    "42704": "a policy reads a setting that is not set",
+    "57014": "a policy takes too long",
+    "21000": "a subquery of a policy finds more than one row",
+    "25006": "a policy writes",
+    "54001": "a policy recurses too deeply",
+    "P0001": "a policy's function raises",
+}
+
+
+def explain_failure(sqlstate: str) -> str:
+    """Put an SQLSTATE into words. A code that a function made up is not repeated: it is data."""
+    text = _TEXTS.get(sqlstate)
+    return f"{text} (SQLSTATE {sqlstate})" if text is not None else "a policy raises an error"

@@ -1,0 +1,165 @@
+"""The round trips to Postgres that visibility is made of, and what their errors mean.
+
+Three kinds of errors: the database is unavailable (`DatabaseUnavailableError`: the same may be asked
+again), the rules changed under the question (`RulesChangedError`), the question itself fails
+(`QuestionError`: the policies, or the time was up).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from gateway.policies import Rules, decode_rules
+from shared.errors import AybError, DatabaseUnavailableError
+from shared.postgres import unavailable_as_ours
+from shared.sql import queries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gateway.audience import Settings
+
+_SQL: Final = queries("gateway", "visibility.sql")
+
+QUERY_CANCELED: Final = "57014"
+_ELSEWHERE: Final = ("08", "40", "53", "57", "58", "XX", "AY")
+"""Classes of SQLSTATE that say nothing about the policies; AYB01 is a replica that lags."""
+
+
+class RulesChangedError(AybError):
+    """The rules of the table changed while it was asked about."""
+
+
+class QuestionError(AybError):
+    """A policy, or a claim under it, raises."""
+
+    def __init__(self, sqlstate: str) -> None:
+        super().__init__(f"SQLSTATE {sqlstate}")
+        self.sqlstate = sqlstate
+
+
+class PolicyStallsError(DatabaseUnavailableError):
+    """An error that is the server's by its class, but was raised while policies ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRules:
+    """Rules with their fingerprint."""
+
+    rules: Rules
+    fingerprint: str
+
+
+@dataclass(slots=True)
+class Heard:
+    """What the looped form answered; cohorts and images count from 0."""
+
+    columns: frozenset[str]
+    unfit: list[int]
+    failure: str | None
+    go_on: int | None
+    seen: dict[int, list[int]] = field(default_factory=dict)
+    broken: dict[int, str] = field(default_factory=dict)
+
+
+class Judge:
+    """Asks through the read pool."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def rules(self, relid: int, role: str) -> KnownRules | None:
+        """Read the rules; None if table or role is gone."""
+        with _errors():
+            row = await self._pool.fetchrow(_SQL["rules"], relid, role)
+        if row is None or row["rules"] is None:
+            return None
+        return KnownRules(decode_rules(row["rules"]), row["fingerprint"])
+
+    async def readable_columns(self, relid: int, role: str) -> frozenset[str]:
+        """Read which columns the role may read."""
+        with _errors():
+            return frozenset(await self._pool.fetchval(_SQL["readable_columns"], relid, role))
+
+    async def joined(
+        self,
+        relid: int,
+        role: str,
+        *,
+        fingerprint: str,
+        question: str | None,
+        settings: Sequence[Sequence[str]],
+        images: Sequence[str],
+        lsn: int,
+    ) -> list[tuple[int, list[int] | None, list[int] | None]]:
+        """Ask the joined form; `settings` are four columns. Rows are (kind, events, cohorts)."""
+        with _errors():
+            rows = await self._pool.fetch(
+                _SQL["judge_joined"], lsn, relid, role, fingerprint, question, *settings, images
+            )
+        if rows and rows[-1]["kind"] == -1:
+            raise RulesChangedError
+        return [(row["kind"], row["events"], row["cohorts"]) for row in rows]
+
+    async def each(
+        self,
+        relid: int,
+        role: str,
+        *,
+        fingerprint: str | None,
+        cohorts: Sequence[Settings],
+        images: Sequence[str],
+        lsn: int,
+        budget_seconds: float,
+        is_lenient: bool,
+    ) -> Heard:
+        """Ask the looped form. Without a fingerprint the rules of the moment count."""
+        with _errors():
+            rows = await self._pool.fetch(
+                _SQL["judge_each"],
+                lsn,
+                relid,
+                role,
+                fingerprint,
+                [value for settings in cohorts for value in settings],
+                images,
+                datetime.timedelta(seconds=budget_seconds),
+                is_lenient,
+            )
+        if any(row["cohort"] == -1 for row in rows):
+            raise RulesChangedError
+        last = rows[-1]
+        heard = Heard(
+            columns=frozenset(last["names"]),
+            unfit=[n - 1 for n in last["visible"]],
+            failure=last["failure"],
+            go_on=None if last["next_cohort"] is None else last["next_cohort"] - 1,
+        )
+        for row in rows[:-1]:
+            if row["visible"]:
+                heard.seen[row["cohort"] - 1] = [n - 1 for n in row["visible"]]
+            if row["failure"] is not None:
+                heard.broken[row["cohort"] - 1] = row["failure"]
+        return heard
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    with unavailable_as_ours():
+        try:
+            yield
+        except asyncpg.PostgresError as error:
+            state = error.sqlstate or "XX000"
+            if state == "AYB01":
+                raise DatabaseUnavailableError("the replica lags behind") from None
+            if state == QUERY_CANCELED or not state.startswith(_ELSEWHERE):
+                # No cause: its text may hold values of rows.
+                raise QuestionError(state) from None
+            if state[:2] in ("08", "57"):
+                raise
+            raise PolicyStallsError(f"database unavailable ({state})") from None

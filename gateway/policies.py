@@ -1,0 +1,111 @@
+"""The rules of a table for a role, as the catalogs have them.
+
+`ayb_realtime.rules` reads them; Postgres' own decisions (which policies apply, who bypasses) are
+made there. The fingerprint is a digest of all of it: an answer counts only if it is still the same
+after the question was asked.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Column(msgspec.Struct, frozen=True, array_like=True):
+    """A column, and whether the role may read it."""
+
+    number: int
+    name: str
+    is_readable: bool
+
+
+class Need(msgspec.Struct, frozen=True, array_like=True):
+    """A column that a policy reads. `doubt` says when a JSON null in an image is in doubt."""
+
+    name: str
+    doubt: str
+
+
+class Policy(msgspec.Struct, frozen=True, rename={"expression": "using"}):
+    """A policy that applies to the role's reading."""
+
+    name: str
+    permissive: bool
+    expression: str
+
+
+class Function(msgspec.Struct, frozen=True):
+    """A function that is no part of Postgres and that a policy calls."""
+
+    schema: str
+    name: str
+    arguments: int
+    kind: str
+    language: str
+    volatility: str
+    definer: bool
+    configured: bool
+    set: bool
+    returns: str
+    body: str | None
+    executable: bool
+    overloads: int
+
+
+class Relation(msgspec.Struct, frozen=True):
+    """Another table, view or the like that a policy reads; `secured` if it has RLS itself."""
+
+    name: str
+    kind: str
+    secured: bool
+
+
+class Type(msgspec.Struct, frozen=True):
+    """A type that is no part of Postgres and that a policy names."""
+
+    name: str
+    kind: str
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """All that decides what a role sees of a table."""
+
+    schema: str
+    table: str
+    bypass: bool
+    columns: tuple[Column, ...]
+    needs: tuple[Need, ...] | None = None
+    policies: tuple[Policy, ...] | None = None
+    functions: tuple[Function, ...] | None = None
+    relations: tuple[Relation, ...] | None = None
+    types: tuple[Type, ...] | None = None
+    operators: tuple[str, ...] | None = None
+    others: tuple[str, ...] | None = None
+
+    @property
+    def readable(self) -> frozenset[str]:
+        """The columns that the role may read."""
+        return frozenset(column.name for column in self.columns if column.is_readable)
+
+    def unfit(self, image: bytes) -> bool:
+        """Tell whether an image lacks a column that policies read, or has it in doubt."""
+        if not self.needs:
+            return False
+        members = _image_decoder.decode(image)
+        for need in self.needs:
+            value = members.get(need.name)
+            if value is None:
+                return True
+            if need.doubt != "no" and bytes(value) == b"null":
+                return True
+            if need.doubt == "any" and b"null" in bytes(value):
+                return True
+        return False
+
+
+_rules_decoder = msgspec.json.Decoder(Rules)
+_image_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def decode_rules(text: str) -> Rules:
+    """Read what `ayb_realtime.rules` says."""
+    return _rules_decoder.decode(text)

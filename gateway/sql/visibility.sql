@@ -1,0 +1,18 @@
+-- name: rules
+-- All that decides what a role may see of a table, and the fingerprint of it.
+SELECT r.rules::pg_catalog.text AS rules, pg_catalog.md5(r.rules::pg_catalog.text) AS fingerprint
+FROM (SELECT ayb_realtime.rules($1, $2)) AS r (rules)
+
+-- name: readable_columns
+-- The columns that a role may read.
+SELECT ayb_realtime.readable_columns($1, $2)
+
+-- name: judge_joined
+-- The joined form: one question for all cohorts and images.
+SELECT kind, events, cohorts
+FROM ayb_realtime.judge_joined($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+
+-- name: judge_each
+-- The looped form: each cohort by itself.
+SELECT cohort, visible, failure, names, next_cohort
+FROM ayb_realtime.judge_each($1, $2, $3, $4, $5, $6, $7, $8)

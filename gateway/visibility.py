@@ -1,0 +1,257 @@
+"""Whether a cohort may see a row image: Postgres decides, once for everybody.
+
+For a table and a role one question is asked about all images and all cohorts. It is asked about the
+row as it was in the event. Two forms, see docs/decisions/0005-visibility.md:
+
+* joined: one statement over cohorts and images, for policies that can be rewritten safely;
+* looped: the statement once for each cohort, inside one server-side function, for the rest, and
+  for cohorts on which the joined form would raise.
+
+The rules that a question was written from are kept, with a fingerprint that the same round trip
+compares after the answer: if they changed, the answer is thrown away and asked again. Whatever
+cannot be judged is seen by nobody.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+
+import structlog
+
+from gateway.audience import KNOWN_SETTINGS, Grouping
+from gateway.failures import explain_failure
+from gateway.judge import QUERY_CANCELED, Judge, QuestionError, RulesChangedError
+from gateway.looped import Looped, Verdict
+from gateway.plan import Form, Plan, make_plan
+from shared.errors import DatabaseUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import asyncpg
+
+    from gateway.audience import Audience
+
+M = TypeVar("M")
+log = structlog.get_logger(__name__)
+
+_TRIES: Final = 4
+_MOST_IMAGES: Final = 1_000
+_MOST_BYTES: Final = 8 * 1024 * 1024
+_MOST_PLANS: Final = 5_000
+
+
+class Everybody(enum.Enum):
+    """The type of `EVERYBODY`."""
+
+    EVERYBODY = "everybody"
+
+
+EVERYBODY: Final = Everybody.EVERYBODY
+"""Every cohort sees it."""
+
+Visible = frozenset[int] | Everybody
+"""The numbers of the cohorts that see an image, or all of them."""
+
+NOBODY: Final[frozenset[int]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A row as it was: the whole row image of an event, one line of JSON."""
+
+    json: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[M]):
+    """Who sees what.
+
+    `columns` are those that the role may read now; none means that nothing may be sent. `visible`
+    is parallel to the images asked about. `broken` has a message for each cohort on which a policy
+    raises: it names no value. `undecidable` are images that cannot be judged: they are seen by
+    nobody. `is_gone` tells that the table or the role is no longer there.
+    """
+
+    columns: frozenset[str]
+    grouping: Grouping[M]
+    visible: Sequence[Visible]
+    broken: Mapping[int, str] = field(default_factory=dict)
+    undecidable: frozenset[int] = frozenset()
+    is_gone: bool = False
+
+
+class Observer(Protocol):
+    """Is told what questions cost and how they went; `table` is `schema.table`."""
+
+    def planned(self, table: str, role: str, form: str, reason: str | None) -> None:
+        """The rules of a table were read: the form, and why it is looped."""
+
+    def asked(
+        self, table: str, form: str, *, cohorts: int, events: int, seconds: float, rows: int
+    ) -> None:
+        """A question was answered, with so many rows."""
+
+    def failed(self, table: str, form: str, sqlstate: str, cohorts: int) -> None:
+        """The joined form raised (and is asked again as a loop), or policies of cohorts did."""
+
+
+class SilentObserver:
+    """Listens to nothing."""
+
+    def planned(self, table: str, role: str, form: str, reason: str | None) -> None:
+        """Do nothing."""
+
+    def asked(
+        self, table: str, form: str, *, cohorts: int, events: int, seconds: float, rows: int
+    ) -> None:
+        """Do nothing."""
+
+    def failed(self, table: str, form: str, sqlstate: str, cohorts: int) -> None:
+        """Do nothing."""
+
+
+class Visibility:
+    """Asks Postgres, through the read pool of the gateway's login.
+
+    `loop_seconds` is the time after which the loop over cohorts goes on in another statement; it
+    must lie well below the pool's statement_timeout, which is what ends a policy that never does. A
+    cohort that was ended is not asked again for `quarantine_seconds`.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        *,
+        observer: Observer | None = None,
+        loop_seconds: float = 1.0,
+        quarantine_seconds: float = 60.0,
+    ) -> None:
+        self._judge = Judge(pool)
+        self._observer: Observer = observer or SilentObserver()
+        self._looped = Looped(
+            self._judge, budget_seconds=loop_seconds, quarantine_seconds=quarantine_seconds
+        )
+        self._plans: dict[tuple[int, str], Plan] = {}
+
+    async def readable_columns(self, relid: int, role: str) -> frozenset[str]:
+        """Ask which columns a role may read of a table; none means that it may not subscribe.
+
+        Raises `DatabaseUnavailableError`.
+        """
+        return await self._judge.readable_columns(relid, role)
+
+    async def ask(
+        self, relid: int, audience: Audience[M], images: Sequence[Image], lsn: int
+    ) -> Answer[M]:
+        """Ask which cohorts of an audience may see which images, judged at `lsn` or later.
+
+        Raises `DatabaseUnavailableError` where the same is to be asked again later: no connection,
+        a replica that lags, a server out of resources or time.
+        """
+        role = audience.role
+        for _ in range(_TRIES):
+            plan = await self._plan(relid, role)
+            if plan is None:
+                return _gone(audience.grouped(()), images)
+            grouping = audience.grouped(plan.reads)
+            try:
+                return await self._ask(plan, relid, role, grouping, images, lsn)
+            except RulesChangedError:
+                self._plans.pop((relid, role), None)
+        raise DatabaseUnavailableError("the rules of the table keep changing")
+
+    async def _plan(self, relid: int, role: str) -> Plan | None:
+        plan = self._plans.get((relid, role))
+        if plan is None:
+            known = await self._judge.rules(relid, role)
+            if known is None:
+                return None
+            plan = make_plan(known.rules, known.fingerprint)
+            self._observer.planned(plan.table, role, plan.form, plan.reason)
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            self._plans[relid, role] = plan
+        return plan
+
+    async def _ask(
+        self,
+        plan: Plan,
+        relid: int,
+        role: str,
+        grouping: Grouping[M],
+        images: Sequence[Image],
+        lsn: int,
+    ) -> Answer[M]:
+        columns = plan.rules.readable
+        if plan.form in (Form.OPEN, Form.CLOSED) or not images:
+            await self._judge.joined(
+                relid, role, fingerprint=plan.fingerprint, question=None,
+                settings=([], [], [], []), images=[], lsn=lsn,
+            )  # fmt: skip
+            all_alike: Visible = EVERYBODY if plan.form is Form.OPEN else NOBODY
+            return Answer(columns, grouping, [all_alike] * len(images))
+        visible: list[Visible] = []
+        broken: dict[int, str] = {}
+        undecidable: set[int] = set()
+        for portion in _portions(images):
+            verdict = await self._loop(plan, relid, role, grouping, portion, lsn)
+            columns &= verdict.columns
+            undecidable.update(len(visible) + n for n in verdict.unfit)
+            broken.update((n, explain_failure(state)) for n, state in verdict.broken.items())
+            visible.extend(
+                EVERYBODY if len(cohorts) == len(grouping) else frozenset(cohorts)
+                for cohorts in verdict.seen
+            )
+        return Answer(columns, grouping, visible, broken, frozenset(undecidable))
+
+    async def _loop(
+        self,
+        plan: Plan,
+        relid: int,
+        role: str,
+        grouping: Grouping[M],
+        images: Sequence[str],
+        lsn: int,
+    ) -> Verdict:
+        began = time.monotonic()
+        verdict = await self._looped.ask(
+            relid,
+            role,
+            fingerprint=plan.fingerprint,
+            cohorts=grouping.settings(),
+            images=images,
+            lsn=lsn,
+        )
+        self._observer.asked(
+            plan.table, "looped", cohorts=len(grouping), events=len(images),
+            seconds=time.monotonic() - began, rows=verdict.rows,
+        )  # fmt: skip
+        for state in set(verdict.broken.values()):
+            count = sum(1 for other in verdict.broken.values() if other == state)
+            self._observer.failed(plan.table, "looped", state, count)
+        return verdict
+
+
+def _portions(images: Sequence[Image]) -> Iterator[list[str]]:
+    """Cut a question to a bounded number of images and bytes."""
+    portion: list[str] = []
+    size = 0
+    for image in images:
+        if portion and (len(portion) >= _MOST_IMAGES or size + len(image.json) > _MOST_BYTES):
+            yield portion
+            portion, size = [], 0
+        portion.append(image.json.decode("utf-8", "replace"))
+        size += len(image.json)
+    if portion:
+        yield portion
+
+
+def _gone(grouping: Grouping[M], images: Sequence[Image]) -> Answer[M]:
+    everything = frozenset(range(len(images)))
+    return Answer(
+        frozenset(), grouping, [NOBODY] * len(images), undecidable=everything, is_gone=True
+    )

@@ -1,0 +1,494 @@
+-- Visibility: what a client role may read of a table, and which row images which cohort may see.
+--
+-- The functions are called by the gateway's login and run with its rights (SECURITY INVOKER). They
+-- take the client's role themselves, for the rest of the transaction, which is that one statement:
+-- one round trip, and nothing stays behind in the session. Being volatile, each of their inner
+-- statements has a fresh snapshot, so what follows the wait for a replica sees what was waited for.
+-- docs/decisions/0005-visibility.md tells why it is built this way.
+
+-- Wait until a standby has replayed a position; raises AYB01 after half a second. A primary has it.
+CREATE FUNCTION ayb_realtime.catch_up(after_lsn pg_lsn) RETURNS void
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $catch_up$
+DECLARE
+    patience constant timestamptz := clock_timestamp() + interval '500 ms';
+BEGIN
+    WHILE pg_is_in_recovery() AND coalesce(pg_last_wal_replay_lsn(), '0/0') < after_lsn LOOP
+        IF clock_timestamp() > patience THEN
+            RAISE EXCEPTION 'the replica lags behind' USING ERRCODE = 'AYB01';
+        END IF;
+        PERFORM pg_sleep(0.002);
+    END LOOP;
+END
+$catch_up$;
+
+-- All that decides what a role may see of a table, as JSON; NULL if either is gone. Its digest is
+-- the fingerprint that guards a plan. The xmin of rows are in it, so nothing changes unnoticed.
+-- Expressions are deparsed with nothing but pg_catalog in the search path: every other name is
+-- qualified. Rules are Postgres' own: see check_enable_rls, get_policies_for_relation and
+-- check_role_for_policy in its sources. A policy without USING says nothing about reading.
+CREATE FUNCTION ayb_realtime.rules(table_oid oid, client text) RETURNS json
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+    SET lc_monetary = 'C'
+    SET datestyle = 'ISO, MDY'
+    SET intervalstyle = 'postgres'
+    SET extra_float_digits = 1
+AS $rules$
+DECLARE
+    role_oid oid;
+    privileged boolean;
+    policies oid[];
+    bypass boolean;
+    expressions text := '';
+    facts json;
+BEGIN
+    SELECT r.oid, r.rolsuper OR r.rolbypassrls INTO role_oid, privileged
+    FROM pg_roles r WHERE r.rolname = client;
+    IF role_oid IS NULL THEN
+        RETURN NULL;
+    END IF;
+
+    SELECT NOT c.relrowsecurity OR privileged
+        OR (NOT c.relforcerowsecurity AND pg_has_role(role_oid, c.relowner, 'USAGE'))
+    INTO bypass
+    FROM pg_class c WHERE c.oid = table_oid AND c.relkind IN ('r', 'p');
+    IF bypass IS NULL THEN
+        RETURN NULL;
+    END IF;
+
+    IF NOT bypass THEN
+        policies := ARRAY(
+            SELECT p.oid FROM pg_policy p
+            WHERE p.polrelid = table_oid AND p.polcmd IN ('r', '*') AND p.polqual IS NOT NULL
+            AND (0 = ANY (p.polroles) OR EXISTS (
+                SELECT FROM unnest(p.polroles) AS granted (oid)
+                WHERE pg_has_role(role_oid, granted.oid, 'USAGE')
+            ))
+            ORDER BY p.polname
+        );
+        expressions := coalesce((
+            SELECT string_agg(pg_get_expr(p.polqual, p.polrelid), ' ')
+            FROM pg_policy p WHERE p.oid = ANY (policies)
+        ), '');
+    END IF;
+
+    SELECT json_build_object(
+        'schema', n.nspname,
+        'table', c.relname,
+        'bypass', bypass,
+        'columns', (
+            SELECT json_agg(json_build_array(
+                a.attnum,
+                a.attname,
+                has_schema_privilege(role_oid, n.oid, 'USAGE')
+                    AND has_column_privilege(role_oid, c.oid, a.attnum, 'SELECT'),
+                a.xmin
+            ) ORDER BY a.attnum)
+            FROM pg_attribute a
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        ),
+        -- Columns that policies read, all of them if one reads the whole row. json null and SQL NULL
+        -- look alike in an image: null tells that a null value, any that a null within the value
+        -- leaves a doubt. There is none if all that is done with the column is to look into it.
+        'needs', (
+            SELECT json_agg(json_build_array(a.attname, CASE
+                WHEN NOT coalesce(b.oid, t.oid) = ANY (ARRAY['json', 'jsonb', 'json[]', 'jsonb[]']::regtype[])
+                    THEN 'no'
+                WHEN coalesce(b.oid, t.oid) = ANY (ARRAY['json[]', 'jsonb[]']::regtype[]) THEN 'any'
+                WHEN strpos(replace(replace(replace(replace(expressions,
+                        quote_ident(a.attname) || ' -> ', ''), quote_ident(a.attname) || ' ->> ', ''),
+                        quote_ident(a.attname) || ' #> ', ''), quote_ident(a.attname) || ' #>> ', ''),
+                        quote_ident(a.attname)) > 0 OR strpos(expressions, '.*') > 0
+                    THEN 'null'
+                ELSE 'no'
+            END) ORDER BY a.attnum)
+            FROM pg_attribute a
+            JOIN pg_type t ON t.oid = a.atttypid
+            LEFT JOIN pg_type b ON b.oid = t.typbasetype
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+            AND (strpos(expressions, '.*') > 0 OR EXISTS (
+                SELECT FROM pg_depend d
+                WHERE d.classid = 'pg_policy'::regclass AND d.objid = ANY (policies)
+                AND d.refclassid = 'pg_class'::regclass AND d.refobjid = table_oid
+                AND d.refobjsubid = a.attnum
+            ))
+        ),
+        'policies', (
+            SELECT json_agg(json_build_object(
+                'name', p.polname,
+                'permissive', p.polpermissive,
+                'using', pg_get_expr(p.polqual, p.polrelid),
+                'xmin', p.xmin
+            ) ORDER BY p.polname)
+            FROM pg_policy p WHERE p.oid = ANY (policies)
+        ),
+        'functions', (
+            SELECT json_agg(json_build_object(
+                'schema', pn.nspname,
+                'name', f.proname,
+                'arguments', f.pronargs,
+                'kind', f.prokind,
+                'language', l.lanname,
+                'volatility', f.provolatile,
+                'definer', f.prosecdef,
+                'configured', f.proconfig IS NOT NULL,
+                'set', f.proretset,
+                'returns', format_type(f.prorettype, NULL),
+                'body', CASE WHEN l.lanname = 'sql' THEN coalesce(pg_get_function_sqlbody(f.oid), f.prosrc) END,
+                'executable', has_function_privilege(role_oid, f.oid, 'EXECUTE'),
+                'overloads', (
+                    SELECT count(*) FROM pg_proc o
+                    WHERE o.proname = f.proname AND o.pronamespace = f.pronamespace
+                ),
+                'xmin', f.xmin
+            ) ORDER BY f.oid)
+            FROM pg_proc f
+            JOIN pg_namespace pn ON pn.oid = f.pronamespace
+            JOIN pg_language l ON l.oid = f.prolang
+            WHERE f.oid IN (
+                SELECT d.refobjid FROM pg_depend d
+                WHERE d.classid = 'pg_policy'::regclass AND d.objid = ANY (policies)
+                AND d.refclassid = 'pg_proc'::regclass
+            )
+        ),
+        'relations', (
+            SELECT json_agg(json_build_object(
+                'name', format('%I.%I', rn.nspname, o.relname),
+                'kind', o.relkind,
+                'secured', o.relrowsecurity
+            ) ORDER BY o.oid)
+            FROM pg_class o
+            JOIN pg_namespace rn ON rn.oid = o.relnamespace
+            WHERE o.oid IN (
+                SELECT d.refobjid FROM pg_depend d
+                WHERE d.classid = 'pg_policy'::regclass AND d.objid = ANY (policies)
+                AND d.refclassid = 'pg_class'::regclass
+                AND (d.refobjid <> table_oid)
+            )
+        ),
+        'types', (
+            SELECT json_agg(json_build_object('name', format_type(t.oid, NULL), 'kind', t.typtype) ORDER BY t.oid)
+            FROM pg_type t
+            WHERE t.oid IN (
+                SELECT d.refobjid FROM pg_depend d
+                WHERE d.classid = 'pg_policy'::regclass AND d.objid = ANY (policies)
+                AND d.refclassid = 'pg_type'::regclass
+            )
+        ),
+        'operators', (
+            SELECT json_agg(DISTINCT op.nspname ORDER BY op.nspname)
+            FROM pg_depend d
+            JOIN pg_operator o ON o.oid = d.refobjid
+            JOIN pg_namespace op ON op.oid = o.oprnamespace
+            WHERE d.classid = 'pg_policy'::regclass AND d.objid = ANY (policies)
+            AND d.refclassid = 'pg_operator'::regclass
+        ),
+        'others', (
+            SELECT json_agg(DISTINCT d.refclassid::regclass::text ORDER BY d.refclassid::regclass::text)
+            FROM pg_depend d
+            WHERE d.classid = 'pg_policy'::regclass AND d.objid = ANY (policies)
+            AND d.refclassid NOT IN (
+                'pg_proc'::regclass, 'pg_class'::regclass, 'pg_type'::regclass,
+                'pg_operator'::regclass, 'pg_collation'::regclass
+            )
+        )
+    ) INTO facts
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = table_oid;
+    RETURN facts;
+END
+$rules$;
+
+-- The columns of a table that a role may read.
+CREATE FUNCTION ayb_realtime.readable_columns(table_oid oid, client text) RETURNS text[]
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $readable$
+    SELECT coalesce(array_agg(a.attname::text ORDER BY a.attnum), '{}')
+    FROM pg_attribute a
+    JOIN pg_class c ON c.oid = a.attrelid
+    JOIN pg_roles r ON r.rolname = client
+    WHERE a.attrelid = table_oid AND a.attnum > 0 AND NOT a.attisdropped
+    AND has_schema_privilege(r.oid, c.relnamespace, 'USAGE')
+    AND has_column_privilege(r.oid, c.oid, a.attnum, 'SELECT');
+$readable$;
+
+-- The joined form: the question, a SELECT that the gateway wrote from the rules, is asked once for
+-- all cohorts. The settings stand in one array for each known setting (empty if it is not read).
+-- A row of kind -1 says that the rules are no longer those expected: the rest is to be thrown away.
+CREATE FUNCTION ayb_realtime.judge_joined(
+    after_lsn pg_lsn, table_oid oid, client text, expected text, question text,
+    user_ids text[], user_emails text[], tenant_ids text[], claims text[], images text[]
+) RETURNS TABLE (kind integer, events integer[], cohorts integer[])
+    LANGUAGE plpgsql VOLATILE
+AS $judge_joined$
+BEGIN
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    PERFORM ayb_realtime.catch_up(after_lsn);
+    IF question IS NOT NULL THEN
+        PERFORM set_config('transaction_read_only', 'on', true), set_config('lc_monetary', 'C', true),
+            set_config('role', client, true);
+        RETURN QUERY EXECUTE question
+            USING user_ids, user_emails, tenant_ids, claims, images;
+        PERFORM set_config('role', 'none', true);
+    END IF;
+    IF md5(ayb_realtime.rules(table_oid, client)::text) IS DISTINCT FROM expected THEN
+        RETURN QUERY SELECT -1, NULL::integer[], NULL::integer[];
+    END IF;
+END
+$judge_joined$;
+
+-- The number of the images (from 1) that lack a column that policies read, or in which it is in doubt.
+CREATE FUNCTION ayb_realtime.unfit_images(facts json, images text[]) RETURNS integer[]
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $unfit$
+    SELECT coalesce(array_agg(u.n::integer ORDER BY u.n), '{}')
+    FROM unnest(images) WITH ORDINALITY AS u (image, n)
+    WHERE EXISTS (
+        SELECT
+        FROM json_array_elements(CASE json_typeof(facts -> 'needs') WHEN 'array' THEN facts -> 'needs' ELSE '[]' END) AS t (need)
+        CROSS JOIN LATERAL (SELECT (u.image::json -> (need ->> 0))::text) AS v (value)
+        WHERE v.value IS NULL
+        OR (need ->> 1 <> 'no' AND v.value = 'null')
+        OR (need ->> 1 = 'any' AND strpos(v.value, 'null') > 0)
+    );
+$unfit$;
+
+-- The looped form: each cohort by itself, with its settings (four for each, in the order of
+-- judge_joined), in an exception block of its own, one statement over all images. Rows:
+--
+--   cohort > 0   visible: the images (from 1) that it sees; failure: the SQLSTATE of an error, the
+--                images seen are then those that were decided without one
+--   cohort = 0   once, last; names: the readable columns; visible: the images that cannot be judged;
+--                failure: the SQLSTATE with which the policies fail for everybody; next_cohort:
+--                where to go on, if the time was up
+--   cohort = -1  the rules changed meanwhile, or are not those expected (a digest, or NULL for any)
+--
+-- Images become typed rows once, and these one array literal in a prepared statement: parsed once,
+-- not for each cohort. An image that does not fit the table as it is now is nobody's.
+--
+-- Policies were deparsed with every name outside of pg_catalog qualified, so that the session's own
+-- search path, which functions without one of their own count on, can be in force and still capture
+-- no name. Some constructs (IS DISTINCT FROM, NULLIF, row comparison) find their operators by the
+-- search path alone: the schemas of user-defined operators are put at its end.
+--
+-- Errors that say nothing about a policy (connection, resources, recovery conflicts: the classes
+-- below) are raised, unless lenient: then they count against the cohort, so that a policy cannot
+-- stop a table for everybody by raising them.
+CREATE FUNCTION ayb_realtime.judge_each(
+    after_lsn pg_lsn, table_oid oid, client text, expected text,
+    settings text[], images text[], budget interval, lenient boolean
+) RETURNS TABLE (cohort integer, visible integer[], failure text, names text[], next_cohort integer)
+    LANGUAGE plpgsql VOLATILE
+AS $judge_each$
+DECLARE
+    foreign_classes constant text[] := '{08,40,53,57,58,XX}';
+    path text := pg_catalog.current_setting('search_path');
+    timeout interval := pg_catalog.current_setting('statement_timeout')::pg_catalog.interval;
+    deadline timestamptz;
+    facts json;
+    digest text;
+    policies json;
+    condition text;
+    row_type text;
+    unfit integer[];
+    fitting integer[];
+    fitting_images text[];
+    converted integer[];
+    typed text;
+    source text;
+    place integer;
+    image integer;
+    failures integer;
+    state text;
+    everybody_fails text;
+    go_on integer;
+    is_one_prepared boolean := false;
+BEGIN
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    PERFORM ayb_realtime.catch_up(after_lsn);
+    deadline := clock_timestamp() + budget;
+    PERFORM set_config('transaction_read_only', 'on', true), set_config('lc_monetary', 'C', true),
+        set_config('plan_cache_mode', 'force_generic_plan', true);
+    facts := ayb_realtime.rules(table_oid, client);
+    digest := md5(facts::text);
+    IF facts IS NULL OR digest <> coalesce(expected, digest) THEN
+        cohort := -1;
+        RETURN NEXT;
+        RETURN;
+    END IF;
+
+    row_type := format('%I.%I', facts ->> 'schema', facts ->> 'table');
+    policies := CASE json_typeof(facts -> 'policies') WHEN 'array' THEN facts -> 'policies' ELSE '[]' END;
+    SELECT CASE WHEN (facts ->> 'bypass')::boolean THEN 'true' ELSE
+        coalesce(string_agg(format('(%s) AND ', p ->> 'using'), '' ORDER BY n)
+            FILTER (WHERE NOT (p ->> 'permissive')::boolean), '')
+        || coalesce('(' || string_agg(format('(%s)', p ->> 'using'), ' OR ' ORDER BY n)
+            FILTER (WHERE (p ->> 'permissive')::boolean) || ')', 'false')
+        END
+    INTO condition
+    FROM json_array_elements(policies) WITH ORDINALITY AS t (p, n);
+    names := ayb_realtime.readable_columns(table_oid, client);
+    unfit := ayb_realtime.unfit_images(facts, images);
+    SELECT array_agg(u.n::integer ORDER BY u.n), array_agg(u.image ORDER BY u.n)
+    INTO fitting, fitting_images
+    FROM unnest(images) WITH ORDINALITY AS u (image, n) WHERE u.n <> ALL (unfit);
+
+    IF cardinality(names) > 0 AND fitting IS NOT NULL AND condition <> 'false' AND cardinality(settings) > 0 THEN
+        PERFORM set_config('role', client, true);
+        source := format('SELECT array_agg(json_populate_record(NULL::%s, image::json) ORDER BY n)::text '
+            'FROM unnest($1) WITH ORDINALITY AS u (image, n)', row_type);
+        BEGIN
+            EXECUTE source INTO typed USING fitting_images;
+        EXCEPTION WHEN OTHERS THEN
+            IF NOT lenient AND left(SQLSTATE, 2) = ANY (foreign_classes) THEN
+                RAISE;
+            END IF;
+            converted := '{}';
+            FOR place IN 1 .. cardinality(fitting) LOOP
+                BEGIN
+                    EXECUTE source INTO typed USING fitting_images[place : place];
+                    converted := converted || place;
+                EXCEPTION WHEN OTHERS THEN
+                    unfit := unfit || fitting[place];
+                END;
+            END LOOP;
+            SELECT array_agg(fitting[p] ORDER BY p), array_agg(fitting_images[p] ORDER BY p)
+            INTO fitting, fitting_images
+            FROM unnest(converted) AS u (p);
+            EXECUTE source INTO typed USING fitting_images;
+        END;
+    END IF;
+
+    IF typed IS NOT NULL THEN
+        -- The policies' names are resolved in a level of its own, where the row is all there is. They
+        -- stand in FILTER, not in WHERE, where the planner would try casts of settings for its
+        -- estimates, and raise for rows that another arm of an OR decides.
+        source := format('(SELECT pg_catalog.unnest(%L::%s[]) AS ayb_row, '
+            'pg_catalog.unnest(%L::pg_catalog.int4[]) AS ayb_image OFFSET 0) AS ayb_asked '
+            'CROSS JOIN LATERAL (SELECT (%s) AS ayb_seen '
+            'FROM pg_catalog.unnest(ARRAY[ayb_asked.ayb_row]) AS %I) AS ayb_judged',
+            typed, row_type, fitting, condition, facts ->> 'table');
+        IF EXISTS (
+            SELECT FROM unnest(string_to_array(path, ',')) AS s (name) WHERE btrim(name, ' "') = 'pg_catalog'
+        ) THEN
+            path := 'pg_catalog, ' || path;
+        END IF;
+        SELECT path || coalesce(string_agg(format(', %I', o.name), ''), '') INTO path
+        FROM json_array_elements_text(CASE json_typeof(facts -> 'operators')
+            WHEN 'array' THEN facts -> 'operators' ELSE '[]' END) AS o (name);
+        IF EXISTS (SELECT FROM pg_prepared_statements AS s WHERE s.name = 'ayb_realtime_all') THEN
+            DEALLOCATE ayb_realtime_all;
+        END IF;
+        IF EXISTS (SELECT FROM pg_prepared_statements AS s WHERE s.name = 'ayb_realtime_one') THEN
+            DEALLOCATE ayb_realtime_one;
+        END IF;
+
+        -- From here on the session's search path is in force: nothing may be found through it.
+        PERFORM pg_catalog.set_config('search_path', path, true);
+        BEGIN
+            EXECUTE pg_catalog.concat('PREPARE ayb_realtime_all AS '
+                'SELECT pg_catalog.array_agg(ayb_asked.ayb_image) FILTER (WHERE ayb_judged.ayb_seen) FROM ', source);
+        EXCEPTION WHEN OTHERS THEN
+            everybody_fails := SQLSTATE;
+        END;
+        IF everybody_fails IS NULL THEN
+            FOR place IN 1 .. pg_catalog.cardinality(settings) OPERATOR(pg_catalog./) 4 LOOP
+                IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.>) deadline THEN
+                    go_on := place;
+                    EXIT;
+                END IF;
+                cohort := place;
+                visible := NULL;
+                failure := NULL;
+                BEGIN
+                    -- Everything for each anew: nothing that a policy's function sets may stay.
+                    PERFORM pg_catalog.set_config('role', client, true),
+                        pg_catalog.set_config('search_path', path, true),
+                        pg_catalog.set_config('ayb.user_id', settings[4 OPERATOR(pg_catalog.*) place OPERATOR(pg_catalog.-) 3], true),
+                        pg_catalog.set_config('ayb.user_email', settings[4 OPERATOR(pg_catalog.*) place OPERATOR(pg_catalog.-) 2], true),
+                        pg_catalog.set_config('ayb.tenant_id', settings[4 OPERATOR(pg_catalog.*) place OPERATOR(pg_catalog.-) 1], true),
+                        pg_catalog.set_config('request.jwt.claims', settings[4 OPERATOR(pg_catalog.*) place], true);
+                    EXECUTE 'EXECUTE ayb_realtime_all' INTO visible;
+                EXCEPTION
+                    WHEN query_canceled THEN
+                        -- The time of the whole statement is up, and no second alarm will come.
+                        IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.<) (pg_catalog.statement_timestamp()
+                            OPERATOR(pg_catalog.+) (timeout OPERATOR(pg_catalog.*) 0.9::pg_catalog.float8)) THEN
+                            RAISE;
+                        END IF;
+                        failure := SQLSTATE;
+                        go_on := place OPERATOR(pg_catalog.+) 1;
+                    WHEN OTHERS THEN
+                        IF NOT lenient AND pg_catalog.left(SQLSTATE, 2) OPERATOR(pg_catalog.=) ANY (foreign_classes) THEN
+                            RAISE;
+                        END IF;
+                        failure := SQLSTATE;
+                END;
+                IF failure IS NOT NULL AND go_on IS NULL AND pg_catalog.cardinality(fitting) OPERATOR(pg_catalog.>) 1 THEN
+                    IF NOT is_one_prepared THEN
+                        PERFORM pg_catalog.set_config('search_path', path, true);
+                        EXECUTE pg_catalog.concat('PREPARE ayb_realtime_one (pg_catalog.int4) AS '
+                            'SELECT pg_catalog.max(ayb_asked.ayb_image) FILTER (WHERE ayb_judged.ayb_seen) FROM ', source,
+                            ' WHERE ayb_asked.ayb_image OPERATOR(pg_catalog.=) $1');
+                        is_one_prepared := true;
+                    END IF;
+                    failures := 0;
+                    FOREACH image IN ARRAY fitting LOOP
+                        EXIT WHEN failures OPERATOR(pg_catalog.>=) 100;
+                        state := NULL;
+                        BEGIN
+                            PERFORM pg_catalog.set_config('role', client, true),
+                                pg_catalog.set_config('search_path', path, true),
+                                pg_catalog.set_config('ayb.user_id', settings[4 OPERATOR(pg_catalog.*) place OPERATOR(pg_catalog.-) 3], true),
+                                pg_catalog.set_config('ayb.user_email', settings[4 OPERATOR(pg_catalog.*) place OPERATOR(pg_catalog.-) 2], true),
+                                pg_catalog.set_config('ayb.tenant_id', settings[4 OPERATOR(pg_catalog.*) place OPERATOR(pg_catalog.-) 1], true),
+                                pg_catalog.set_config('request.jwt.claims', settings[4 OPERATOR(pg_catalog.*) place], true);
+                            EXECUTE pg_catalog.concat('EXECUTE ayb_realtime_one (', image, ')') INTO image;
+                            IF image IS NOT NULL THEN
+                                visible := visible OPERATOR(pg_catalog.||) image;
+                            END IF;
+                            failures := 0;
+                        EXCEPTION
+                            WHEN query_canceled THEN
+                                IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.<) (pg_catalog.statement_timestamp()
+                                    OPERATOR(pg_catalog.+) (timeout OPERATOR(pg_catalog.*) 0.9::pg_catalog.float8)) THEN
+                                    RAISE;
+                                END IF;
+                                go_on := place OPERATOR(pg_catalog.+) 1;
+                            WHEN OTHERS THEN
+                                IF NOT lenient AND pg_catalog.left(SQLSTATE, 2) OPERATOR(pg_catalog.=) ANY (foreign_classes) THEN
+                                    RAISE;
+                                END IF;
+                                failures := failures OPERATOR(pg_catalog.+) 1;
+                        END;
+                        EXIT WHEN go_on IS NOT NULL;
+                    END LOOP;
+                END IF;
+                IF visible IS NOT NULL OR failure IS NOT NULL THEN
+                    RETURN QUERY SELECT cohort, visible, failure, NULL::pg_catalog.text[], NULL::pg_catalog.int4;
+                END IF;
+                EXIT WHEN go_on IS NOT NULL;
+            END LOOP;
+            DEALLOCATE ayb_realtime_all;
+            IF is_one_prepared THEN
+                DEALLOCATE ayb_realtime_one;
+            END IF;
+        END IF;
+    END IF;
+
+    PERFORM pg_catalog.set_config('role', 'none', true),
+        pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    IF md5(ayb_realtime.rules(table_oid, client)::text) IS DISTINCT FROM digest THEN
+        RETURN QUERY SELECT -1, NULL::integer[], NULL::text, NULL::text[], NULL::integer;
+    END IF;
+    cohort := 0;
+    visible := unfit;
+    failure := everybody_fails;
+    next_cohort := go_on;
+    RETURN NEXT;
+END
+$judge_each$;

@@ -1,0 +1,103 @@
+"""A judge for each test: the real engine on a pool of the gateway's login."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gateway.audience import Audience
+from gateway.visibility import EVERYBODY, Answer, Image, Visibility
+from shared.postgres import open_pool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import asyncpg
+
+    from tests.conftest import Database
+
+ROLE = "ayb_authenticated"
+
+
+def settings(user: str = "", email: str = "", tenant: str = "", claims: str = "") -> tuple[str, ...]:
+    return (user, email, tenant, claims)
+
+
+@dataclass
+class Seen:
+    """An answer, by member: who sees which images, and who is told of a broken policy."""
+
+    answer: Answer[Any]
+
+    def by(self, member: object) -> set[int]:
+        cohort = self._cohort(member)
+        return {
+            n
+            for n, visible in enumerate(self.answer.visible)
+            if visible is EVERYBODY or cohort in visible
+        }
+
+    def broken(self) -> set[object]:
+        return {
+            member
+            for cohort in self.answer.broken
+            for member in self.answer.grouping.members[cohort]
+        }
+
+    def _cohort(self, member: object) -> int:
+        [found] = [n for n, m in enumerate(self.answer.grouping.members) if member in m]
+        return found
+
+
+@dataclass
+class Engine:
+    """What a test asks with."""
+
+    database: Database
+    admin: asyncpg.Connection
+    pool: asyncpg.Pool
+    visibility: Visibility
+
+    async def relid(self, table: str) -> int:
+        return await self.admin.fetchval("SELECT $1::text::regclass::oid", table)
+
+    async def images(self, table: str, where: str = "true") -> list[Image]:
+        rows = await self.admin.fetch(
+            f"SELECT row_to_json(t)::text FROM {table} t WHERE {where} ORDER BY 1"
+        )
+        return [Image(row[0].encode()) for row in rows]
+
+    async def ask(self, table, members, images, *, role=ROLE) -> Seen:
+        """Ask for members given as a mapping to settings, about images or dicts."""
+        audience: Audience[Any] = Audience(role)
+        for member, values in members.items():
+            audience.add(member, values)
+        asked = [i if isinstance(i, Image) else Image(json.dumps(i).encode()) for i in images]
+        relid = table if isinstance(table, int) else await self.relid(table)
+        return Seen(await self.visibility.ask(relid, audience, asked, 0))
+
+
+@contextlib.asynccontextmanager
+async def gateway_pool(database: Database, **settings_: str) -> AsyncIterator[asyncpg.Pool]:
+    async with open_pool(
+        database.gateway_dsn,
+        application_name="ayb-gateway",
+        most=3,
+        settings={
+            "default_transaction_read_only": "on",
+            "statement_timeout": "5000",
+            "jit": "off",
+            **settings_,
+        },
+    ) as pool:
+        yield pool
+
+
+@pytest.fixture
+async def engine(database: Database) -> AsyncIterator[Engine]:
+    async with database.connect() as admin, gateway_pool(database) as pool:
+        yield Engine(database, admin, pool, Visibility(pool))
