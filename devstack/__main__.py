@@ -56,8 +56,8 @@ def main() -> int:
         return 1
     try:
         stack.start()
-        print(welcome(stack), flush=True)
         with contextlib.closing(ChangeWatch(stack.redis_url)) as changes:
+            print(welcome(stack), flush=True)
             while True:
                 stack.watch()
                 for line in changes.read(_TURN_SECONDS):

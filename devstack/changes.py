@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from shared.change import decode_table_message
 from shared.channels import table_channel
-from shared.errors import BusMessageError
+from shared.errors import BusMessageError, OperatorError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,12 +19,18 @@ _WIDTH: Final = 160
 
 
 class ChangeWatch:
-    """Follows the changes of all tables, as the relay publishes them."""
+    """Follows the changes of all tables, as the relay publishes them.
+
+    Raises `OperatorError` where there is no server at this URL.
+    """
 
     def __init__(self, url: str) -> None:
         self._redis = cast("Any", Redis.from_url(url))  # its pubsub has no types
         self._pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
-        self._pubsub.psubscribe(table_channel("*"))
+        try:
+            self._pubsub.psubscribe(table_channel("*"))
+        except RedisError as error:
+            raise OperatorError(f"Valkey refuses the connection: {error}") from None
 
     def read(self, seconds: float) -> Iterator[str]:
         """Wait so long for a message, and give a line for each of its changes."""

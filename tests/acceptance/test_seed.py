@@ -28,18 +28,19 @@ TABLES = """
     GRANT SELECT ON posts, comments TO ayb_authenticated;
 """
 
+NEW = '{"id":42,"title":"New Post","published":true,"created_at":"2026-02-07T22:00:00Z"}'
+RENAMED = NEW.replace("New Post", "Größe 😀")
+
 # What is written, and exactly what each client must be told of it.
 WRITES = [
     (
         "INSERT INTO posts VALUES (42, 'New Post', true, '2026-02-07 23:00:00+01')",
-        '{"action":"create","table":"posts","record":'
-         '{"id":42,"title":"New Post","published":true,"created_at":"2026-02-07T22:00:00Z"}}',
+        '{"action":"create","table":"posts","record":' + NEW + "}",
     ),
     ("INSERT INTO posts VALUES (43, 'Draft', false, now())", None),
     (
         "UPDATE posts SET title = 'Größe 😀' WHERE id = 42",
-        '{"action":"update","table":"posts","record":'
-         '{"id":42,"title":"Größe 😀","published":true,"created_at":"2026-02-07T22:00:00Z"}}',
+        '{"action":"update","table":"posts","record":' + RENAMED + "}",
     ),
     (
         "INSERT INTO comments VALUES (7, NULL)",
@@ -125,12 +126,13 @@ async def test_npm_client_under_node(blog, require):
         user = await read_until("user")
         assert user["email"] == EMAIL
         assert await read_until("me") == user
-        assert await read_until("refreshed")
+        assert await read_until("refreshed") == user
         await read_until("connected")
         await write(blog)
         for expected in EXPECTED:
-            assert await read_until("event") == json.loads(expected)
-        assert [value for name, value in seen if name == "raw"] == EXPECTED
+            assert await read_until("raw") == expected
+        events = [value for name, value in seen if name == "event"]
+        assert events == [json.loads(frame) for frame in EXPECTED]
         process.stdin.write(b"unsubscribe\n")
         await read_until("unsubscribed")
         await blog.sql("DELETE FROM posts; DELETE FROM comments")

@@ -25,8 +25,7 @@ const ayb = new AYBClient(base);
 const session = await ayb.auth.login(email, password);
 tell("user", session.user);
 tell("me", await ayb.auth.me());
-await ayb.auth.refresh();
-tell("refreshed", ayb.token !== session.token);
+tell("refreshed", (await ayb.auth.refresh()).user);
 
 const unsubscribe = ayb.realtime.subscribe(tables, (event) => tell("event", event));
 
