@@ -55,6 +55,9 @@ class Loop:
         self._listener.forget()
         began = time.monotonic()
         batch = await self._outbox.next_batch()
+        if batch is None and self._outbox.has_hole_due:
+            self._publisher.announce(await self._outbox.skip_number())
+            return
         if batch is None:
             self._full_reads = 0
             self._empty_reads += 1

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from relay.epoch import Checkpoint, Snapshot, read_checkpoint
-from shared.change import Batch
+from shared.change import FORMAT, Batch, Tick, TickTable
 from shared.outbox import assemble, decode_tables, read_batches
 from shared.sql import queries
 
@@ -74,6 +74,8 @@ class Outbox:
         self._limits = limits
         self._metrics = metrics
         self._rest: _Rest | None = None
+        self.hole_after: int | None = None
+        """Changes were not captured; the hole ends with the last transaction older than this."""
 
     @classmethod
     async def open(
@@ -100,6 +102,34 @@ class Outbox:
         if self._checkpoint.complete:
             return await self._read_new()
         return await self._read_rest()
+
+    @property
+    def has_hole_due(self) -> bool:
+        """Whether every transaction that may have gone uncaptured has ended, and all else is read.
+
+        `seen` begins with the oldest transaction that was in progress.
+        """
+        seen = self.seen
+        return self.hole_after is not None and seen is not None and seen[0] >= self.hole_after
+
+    async def skip_number(self) -> Tick:
+        """Close the hole: leave a number out and raise the horizon above it.
+
+        The tick names every captured table, so that gateways ask for the number and learn that it
+        cannot be had.
+        """
+        number = self._checkpoint.id + 1
+        async with self._connection.transaction():
+            at = await self._connection.fetchval(
+                _SQL["skip_number"], number, self._epoch, self._seen
+            )
+            await self._connection.execute(_SQL["close_hole"], number + 1)
+        self._checkpoint = Checkpoint(number, self._seen, self._seen, True, 0, ())
+        self.hole_after = None
+        log.warning("number left out: something before it was not captured", batch=number)
+        rows = await self._connection.fetch(_SQL["triggered_tables"])
+        tables = tuple(TickTable(row["table"], row["relid"], 0) for row in rows)
+        return Tick(FORMAT, self._epoch, number, 0, at, tables)
 
     async def _read_new(self) -> Batch | None:
         limits = self._limits

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from relay.metrics import RelayMetrics
-    from shared.change import Batch
+    from shared.change import Batch, Tick
 
 log = structlog.get_logger(__name__)
 
@@ -78,6 +78,12 @@ class Publisher:
         parcel = self._parcel(messages)
         parcel = _Parcel(parcel.messages + tick.messages, parcel.size + tick.size)
         self._last_tick = tick
+        for target in self._targets:
+            target.put(parcel)
+
+    def announce(self, tick: Tick) -> None:
+        """Hand a tick alone to every target."""
+        self._last_tick = parcel = self._parcel([(channels.TICK, encode(tick))])
         for target in self._targets:
             target.put(parcel)
 

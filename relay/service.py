@@ -15,6 +15,7 @@ from relay.migrate import migrate, missing_migrations
 from relay.outbox import BatchLimits, Outbox
 from relay.patterns import parse_pattern
 from relay.publisher import Publisher
+from relay.rotation import Rotation, RotationLimits
 from relay.wakeup import Listener, SleepLock
 from shared.backoff import Backoff
 from shared.errors import DatabaseUnavailableError, SchemaError
@@ -59,6 +60,9 @@ class Relay:
         self._metrics = metrics
         self._dsn = settings.database_url.get_secret_value()
         self._patterns = [parse_pattern(text) for text in settings.realtime_tables]
+        self._keep_seconds = min(
+            settings.relay_scan_seconds, settings.realtime_retention_seconds / 20
+        )
         key = settings.realtime_bus_key
         self._publisher = Publisher(
             [url.get_secret_value() for url in settings.redis_url],
@@ -137,13 +141,21 @@ class Relay:
             )
             if settings.relay_install:
                 await capture.install()
+            rotation = Rotation(
+                side,
+                outbox,
+                limits=RotationLimits(
+                    settings.realtime_retention_seconds,
+                    settings.realtime_outbox_bytes,
+                ),
+                metrics=metrics,
+            )
             metrics.leading.set(1)
             backoff.reset()
             async with asyncio.TaskGroup() as group:
                 group.create_task(loop.run(), name="loop")
                 group.create_task(listener.watch(), name="listener")
-                if settings.relay_install:
-                    group.create_task(self._scan(capture), name="scan")
+                group.create_task(self._keep(capture, rotation), name="housekeeping")
         finally:
             side.terminate()
             await listener.close()
@@ -157,10 +169,14 @@ class Relay:
             return False
         return True
 
-    async def _scan(self, capture: Capture) -> None:
+    async def _keep(self, capture: Capture, rotation: Rotation) -> None:
+        """Take turns on the side connection: new tables, and the outbox's bounds."""
+        await rotation.settle()
         while True:
-            await asyncio.sleep(self._settings.relay_scan_seconds)
-            await capture.install()
+            if self._settings.relay_install:
+                await capture.install()
+            await rotation.turn()
+            await asyncio.sleep(self._keep_seconds)
 
 
 def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -42,7 +42,7 @@ class RelaySettings(CommonSettings):
     relay_scan_seconds: float = Field(default=2.0, gt=0)
     """How often new tables are looked for."""
 
-    relay_lock_milliseconds: int = Field(default=500, ge=1)
+    relay_lock_milliseconds: int = Field(default=200, ge=1)
     """How long DDL may wait for a lock; writers queue behind it for so long at the most."""
 
     relay_notify: Literal["auto", "on", "off"] = "auto"

@@ -143,7 +143,7 @@ async def read_batches(
 
     They come with the changes of the given tables only (`schema.table` names, or oids). The list
     is as long as the limits allow, but a batch is never cut. It is empty, or begins later, where
-    batches are not visible yet (a replica that lags) or have been rotated away. One statement.
+    batches are not visible yet (a replica that lags) or have been rotated away.
     """
     rows = await connection.fetch(
         _SQL["read_batches"],
@@ -156,7 +156,12 @@ async def read_batches(
         most_bytes,
         max_record_bytes,
     )
-    return [_batch(batch, head, changes) for batch, head, changes in _grouped(rows)]
+    # A partition may have been emptied under the eyes of this statement: TRUNCATE shows in older
+    # snapshots too. The horizon is raised in the same transaction.
+    horizon = await connection.fetchval(_SQL["horizon"]) if rows else 0
+    return [
+        _batch(batch, head, changes) for batch, head, changes in _grouped(rows) if batch >= horizon
+    ]
 
 
 def _grouped(rows: Iterable[Row]) -> Iterable[tuple[int, _Head, Sequence[Row]]]:

@@ -8,7 +8,14 @@ SELECT coalesce(array_agg(number), '{}') FROM ayb_realtime.migrations
 SELECT pg_advisory_xact_lock(4707185, 3)
 
 -- name: prepare_migrations
-CREATE SCHEMA IF NOT EXISTS ayb_realtime;
+DO $$
+BEGIN
+    -- IF NOT EXISTS would ask for the right to create one in any case.
+    IF to_regnamespace('ayb_realtime') IS NULL THEN
+        CREATE SCHEMA ayb_realtime;
+    END IF;
+END
+$$;
 CREATE TABLE IF NOT EXISTS ayb_realtime.migrations (
     number     integer PRIMARY KEY,
     name       text NOT NULL,
@@ -225,3 +232,29 @@ ORDER BY n.nspname, c.relname
 
 -- name: limit_lock_wait
 SELECT set_config('lock_timeout', $1, true)
+
+-- name: skip_number
+-- A batch of nothing, which moves on from snapshot $3 to itself.
+INSERT INTO ayb_realtime.batches (
+    id, epoch, prev_snapshot, snapshot, complete, xids, first_seq, last_seq, changes, bytes,
+    relids, lsn, generation)
+SELECT
+    $1, $2, $3, $3, true, '{}', g.generation << 40, g.generation << 40, 0, 0, '{}',
+    pg_current_wal_insert_lsn(), g.generation
+FROM ayb_realtime.generations g
+ORDER BY g.generation DESC
+LIMIT 1
+RETURNING extract(epoch FROM at)::float8 AS at
+
+-- name: close_hole
+UPDATE ayb_realtime.horizon
+SET first_batch = greatest(first_batch, $1), has_hole = false, hole_after = NULL
+
+-- name: triggered_tables
+-- Every table that is captured.
+SELECT t.relid::bigint, t."table"
+FROM ayb_realtime.captured t
+WHERE t.relid IN (
+    SELECT g.tgrelid FROM pg_trigger g
+    WHERE g.tgname = '!ayb_realtime_row_' || g.tgrelid
+)

@@ -75,6 +75,10 @@ JOIN wanted w USING (relid)
 WHERE t.is_wanted
 ORDER BY batch, seq NULLS FIRST
 
+-- name: horizon
+-- The oldest batch whose changes are certainly all there.
+SELECT first_batch FROM ayb_realtime.horizon
+
 -- name: whole_images
 -- The images of single changes as they lie in the outbox. The index there begins with xid, so the
 -- way to a change leads over its batch, mostly the first that reaches up to it.

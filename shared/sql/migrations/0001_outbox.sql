@@ -88,12 +88,28 @@ CREATE TABLE ayb_realtime.generations (
 INSERT INTO ayb_realtime.generations (generation) VALUES (0);
 
 -- The oldest batch whose changes are certainly all in the outbox; older positions are answered
--- with resync. Raised in the transaction that empties a partition.
+-- with resync. Raised in the transaction that empties a partition. most_bytes is the bound of the
+-- outbox, from the relay's settings.
 CREATE TABLE ayb_realtime.horizon (
     only_row     boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    first_batch  bigint NOT NULL DEFAULT 1
+    first_batch  bigint NOT NULL DEFAULT 1,
+    most_bytes   bigint NOT NULL DEFAULT 8589934592,
+    -- Capture has been stopped and has gone on since: once every transaction older than hole_after
+    -- has ended, the hole is told to clients. NULL while it is not known how long to wait.
+    has_hole     boolean NOT NULL DEFAULT false,
+    hole_after   xid8
 );
 INSERT INTO ayb_realtime.horizon DEFAULT VALUES;
+
+-- Disk use of the outbox, without what a transaction holds back that is emptying a partition.
+CREATE FUNCTION ayb_realtime.outbox_bytes() RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+RETURN (
+    SELECT sum(pg_total_relation_size(i.inhrelid))::bigint
+    FROM pg_inherits i
+    WHERE i.inhparent IN ('ayb_realtime.changes'::regclass, 'ayb_realtime.batches'::regclass)
+);
 
 -- What a change's table is like now: its name as clients know it, the primary key in key order, and
 -- the columns of type timestamptz or a domain over it.

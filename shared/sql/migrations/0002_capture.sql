@@ -8,14 +8,28 @@
 -- and the writer notifies. An awake relay does not hold it: writers share it until their commit and
 -- pay nothing. See docs/decisions/0002-wake-up-lock.md for why no wake-up is ever missed.
 --
--- The SET clauses pin whatever the writer's session could bend in the JSON. The inner blocks catch
+-- The SET clauses pin whatever the writer's session could bend in the JSON (pg_temp last, or a
+-- writer's temporary type named json would run with the relay's rights). The inner blocks catch
 -- what a value may do to us while it becomes JSON (over 1 GB, a cast of a user-defined type that
 -- raises), so that a writer never fails because of capture; a change without its image is told
--- to clients as resync.
+-- to clients as resync. Nothing is written inside of them: they cost no subtransaction id.
+--
+-- Where the outbox has grown to twice its bound, since the relay is down or a transaction is in the
+-- way, capture stops rather than fill the disk: the sequence is set to its end, and nextval raises
+-- until the relay has made room. See docs/decisions/0003-outbox-ring.md.
+
+CREATE FUNCTION ayb_realtime.stop_when_full() RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $stop$
+    SELECT setval('ayb_realtime.change_seq', 9223372036854775807)
+    FROM ayb_realtime.horizon h
+    WHERE h.most_bytes < ayb_realtime.outbox_bytes() / 2
+$stop$;
 
 CREATE FUNCTION ayb_realtime.capture_row() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = ''
+    SET search_path = pg_catalog, pg_temp
     SET timezone = 'UTC'
     SET datestyle = 'ISO, MDY'
     SET intervalstyle = 'postgres'
@@ -24,28 +38,101 @@ CREATE FUNCTION ayb_realtime.capture_row() RETURNS trigger
     SET lc_monetary = 'C'
 AS $capture$
 DECLARE
-    root oid := coalesce(pg_catalog.pg_partition_root(TG_RELID), TG_RELID);
+    root oid := coalesce(pg_partition_root(TG_RELID), TG_RELID);
+    number bigint;
     new_image json;
     old_image json;
 BEGIN
-    IF TG_NAME OPERATOR(pg_catalog.<>) ('!ayb_realtime_row_' OPERATOR(pg_catalog.||) root::pg_catalog.text) THEN
+    IF TG_NAME <> '!ayb_realtime_row_' || root::text THEN
         RETURN NULL;
     END IF;
     BEGIN
-        IF TG_OP OPERATOR(pg_catalog.<>) 'DELETE' THEN
-            new_image := pg_catalog.row_to_json(NEW);
+        number := nextval('ayb_realtime.change_seq');
+        IF TG_OP <> 'DELETE' THEN
+            new_image := row_to_json(NEW);
         END IF;
-        IF TG_OP OPERATOR(pg_catalog.<>) 'INSERT' THEN
-            old_image := pg_catalog.row_to_json(OLD);
+        IF TG_OP <> 'INSERT' THEN
+            old_image := row_to_json(OLD);
         END IF;
     EXCEPTION WHEN OTHERS THEN
+        IF number IS NULL THEN
+            RETURN NULL;
+        END IF;
         new_image := NULL;
         old_image := NULL;
     END;
-    INSERT INTO ayb_realtime.changes (relid, op, new, old)
-    VALUES (root, pg_catalog.left(TG_OP, 1)::"char", new_image, old_image);
-    IF NOT pg_catalog.pg_try_advisory_xact_lock_shared(4707185, 1) THEN
+    INSERT INTO ayb_realtime.changes (seq, relid, op, new, old)
+    VALUES (number, root, left(TG_OP, 1)::"char", new_image, old_image);
+    IF NOT pg_try_advisory_xact_lock_shared(4707185, 1) THEN
         NOTIFY ayb_realtime;
+    END IF;
+    IF number % 1024 = 0 THEN
+        PERFORM ayb_realtime.stop_when_full();
+    END IF;
+    RETURN NULL;
+END
+$capture$;
+
+-- For tables with generated columns that are not stored (Postgres 18): a trigger gets a row without
+-- them, so they are computed here. Their expressions hold no functions but built-in ones.
+CREATE FUNCTION ayb_realtime.capture_row_computed() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC'
+    SET datestyle = 'ISO, MDY'
+    SET intervalstyle = 'postgres'
+    SET bytea_output = 'hex'
+    SET extra_float_digits = 1
+    SET lc_monetary = 'C'
+AS $capture$
+DECLARE
+    root oid := coalesce(pg_partition_root(TG_RELID), TG_RELID);
+    number bigint;
+    new_image json;
+    old_image json;
+    query text;
+BEGIN
+    IF TG_NAME <> '!ayb_realtime_row_' || root::text THEN
+        RETURN NULL;
+    END IF;
+    BEGIN
+        number := nextval('ayb_realtime.change_seq');
+        SELECT format(
+            'SELECT row_to_json(image) '
+            'FROM (SELECT %s FROM (SELECT ($1).*) AS source) AS image',
+            string_agg(
+                CASE WHEN a.attgenerated = 'v'
+                THEN format(
+                    '(%s) AS %I', pg_get_expr(d.adbin, d.adrelid), a.attname)
+                ELSE format('%I', a.attname) END,
+                ', ' ORDER BY a.attnum))
+        INTO query
+        FROM pg_attribute a
+        LEFT JOIN pg_attrdef d
+            ON d.adrelid = a.attrelid
+            AND d.adnum = a.attnum
+        WHERE a.attrelid = TG_RELID
+        AND a.attnum > 0 AND NOT a.attisdropped;
+        IF TG_OP <> 'DELETE' THEN
+            EXECUTE query INTO new_image USING NEW;
+        END IF;
+        IF TG_OP <> 'INSERT' THEN
+            EXECUTE query INTO old_image USING OLD;
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        IF number IS NULL THEN
+            RETURN NULL;
+        END IF;
+        new_image := NULL;
+        old_image := NULL;
+    END;
+    INSERT INTO ayb_realtime.changes (seq, relid, op, new, old)
+    VALUES (number, root, left(TG_OP, 1)::"char", new_image, old_image);
+    IF NOT pg_try_advisory_xact_lock_shared(4707185, 1) THEN
+        NOTIFY ayb_realtime;
+    END IF;
+    IF number % 1024 = 0 THEN
+        PERFORM ayb_realtime.stop_when_full();
     END IF;
     RETURN NULL;
 END
@@ -53,72 +140,29 @@ $capture$;
 
 CREATE FUNCTION ayb_realtime.capture_truncate() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = ''
+    SET search_path = pg_catalog, pg_temp
 AS $capture$
 DECLARE
-    root oid := coalesce(pg_catalog.pg_partition_root(TG_RELID), TG_RELID);
+    root oid := coalesce(pg_partition_root(TG_RELID), TG_RELID);
+    number bigint;
 BEGIN
-    INSERT INTO ayb_realtime.changes (relid, op) VALUES (root, 'T');
-    IF NOT pg_catalog.pg_try_advisory_xact_lock_shared(4707185, 1) THEN
-        NOTIFY ayb_realtime;
-    END IF;
-    RETURN NULL;
-END
-$capture$;
-
-REVOKE ALL ON FUNCTION ayb_realtime.capture_row() FROM PUBLIC;
-REVOKE ALL ON FUNCTION ayb_realtime.capture_truncate() FROM PUBLIC;
-
--- For tables with generated columns that are not stored (Postgres 18): a trigger gets a row without
--- them, so they are computed here. Their expressions hold no functions but built-in ones.
-CREATE FUNCTION ayb_realtime.capture_row_computed() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = ''
-    SET timezone = 'UTC'
-    SET datestyle = 'ISO, MDY'
-    SET intervalstyle = 'postgres'
-    SET bytea_output = 'hex'
-    SET extra_float_digits = 1
-    SET lc_monetary = 'C'
-AS $capture$
-DECLARE
-    root oid := coalesce(pg_catalog.pg_partition_root(TG_RELID), TG_RELID);
-    new_image json;
-    old_image json;
-    query text;
-BEGIN
-    IF TG_NAME OPERATOR(pg_catalog.<>) ('!ayb_realtime_row_' OPERATOR(pg_catalog.||) root::pg_catalog.text) THEN
+    IF TG_NAME <> '!ayb_realtime_truncate_' || root::text THEN
         RETURN NULL;
     END IF;
     BEGIN
-        SELECT pg_catalog.format('SELECT pg_catalog.row_to_json(image) FROM (SELECT %s FROM (SELECT ($1).*) AS source) AS image',
-            pg_catalog.string_agg(
-                CASE WHEN a.attgenerated OPERATOR(pg_catalog.=) 'v'
-                THEN pg_catalog.format('(%s) AS %I', pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attname)
-                ELSE pg_catalog.format('%I', a.attname) END,
-                ', ' ORDER BY a.attnum))
-        INTO query
-        FROM pg_catalog.pg_attribute a
-        LEFT JOIN pg_catalog.pg_attrdef d
-            ON d.adrelid OPERATOR(pg_catalog.=) a.attrelid AND d.adnum OPERATOR(pg_catalog.=) a.attnum
-        WHERE a.attrelid OPERATOR(pg_catalog.=) TG_RELID AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped;
-        IF TG_OP OPERATOR(pg_catalog.<>) 'DELETE' THEN
-            EXECUTE query INTO new_image USING NEW;
-        END IF;
-        IF TG_OP OPERATOR(pg_catalog.<>) 'INSERT' THEN
-            EXECUTE query INTO old_image USING OLD;
-        END IF;
+        number := nextval('ayb_realtime.change_seq');
     EXCEPTION WHEN OTHERS THEN
-        new_image := NULL;
-        old_image := NULL;
+        RETURN NULL;
     END;
-    INSERT INTO ayb_realtime.changes (relid, op, new, old)
-    VALUES (root, pg_catalog.left(TG_OP, 1)::"char", new_image, old_image);
-    IF NOT pg_catalog.pg_try_advisory_xact_lock_shared(4707185, 1) THEN
+    INSERT INTO ayb_realtime.changes (seq, relid, op) VALUES (number, root, 'T');
+    IF NOT pg_try_advisory_xact_lock_shared(4707185, 1) THEN
         NOTIFY ayb_realtime;
     END IF;
     RETURN NULL;
 END
 $capture$;
 
+REVOKE ALL ON FUNCTION ayb_realtime.stop_when_full() FROM PUBLIC;
+REVOKE ALL ON FUNCTION ayb_realtime.capture_row() FROM PUBLIC;
 REVOKE ALL ON FUNCTION ayb_realtime.capture_row_computed() FROM PUBLIC;
+REVOKE ALL ON FUNCTION ayb_realtime.capture_truncate() FROM PUBLIC;
