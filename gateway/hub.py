@@ -56,7 +56,7 @@ class Hub:
         self._taken = 0
         self._epoch = 0
         self._told = Position(1, 0)
-        self._holding = False
+        self._held_because: str | None = None
         self.rounds: Final = asyncio.Lock()
 
     @property
@@ -65,9 +65,9 @@ class Hub:
         return self._taken
 
     @property
-    def is_holding(self) -> bool:
-        """Whether events wait because Postgres cannot be asked."""
-        return self._holding
+    def held_because(self) -> str | None:
+        """Why events wait, where Postgres cannot be asked now."""
+        return self._held_because
 
     @property
     def is_started(self) -> bool:
@@ -125,7 +125,7 @@ class Hub:
                     self._hold(str(error))
             if moved:
                 backoff.reset()
-                self._holding = False
+                self._held_because = None
             else:
                 await asyncio.sleep(backoff.next_seconds())
 
@@ -173,16 +173,16 @@ class Hub:
             except* DatabaseUnavailableError as group:
                 self._hold(str(group.exceptions[0]))
             await asyncio.sleep(backoff.next_seconds())
-        self._holding = False
+        self._held_because = None
         told = await self._delivery.write(tellings)
         self._metrics.batches.inc(len(batches))
         self._metrics.events.inc(told)
         self._metrics.behind_seconds.set(max(0.0, time.time() - batches[-1].at))
 
     def _hold(self, error: str) -> None:
-        if not self._holding:
-            self._holding = True
-            log.warning("events are held: the database cannot be asked", error=error)
+        if error != self._held_because:
+            log.warning("events are held", reason=error)
+        self._held_because = error
 
     def _advance(self, batch: int) -> None:
         self._taken, self._epoch = batch, self._backlog.epoch_of(batch)

@@ -41,10 +41,11 @@ class Readiness:
 
     async def report(self) -> tuple[bool, dict[str, str]]:
         """Look at every part; polling the outbox instead of push is slower, but ready."""
+        held = self._hub.held_because
         parts = {
             "database": await self._ask_database(),
             "stream": "ok" if self._hub.is_started else "waiting for the outbox",
-            "events": "held: the database cannot be asked" if self._hub.is_holding else "ok",
+            "events": f"held: {held}" if held is not None else "ok",
             "bus": "ok"
             if self._bus.is_pushing
             else "no ticks from relay or redis: polling the outbox",
@@ -105,7 +106,7 @@ def operations_router(
         metrics.open.set(limits.total)
         metrics.replaying.set(len(resumer))
         metrics.ring_bytes.set(backlog.ring_bytes)
-        metrics.holding.set(hub.is_holding)
+        metrics.holding.set(hub.held_because is not None)
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return router
