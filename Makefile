@@ -72,6 +72,7 @@ lock:
 	cd $(JS) && npm install --package-lock-only --no-audit --no-fund
 
 clean:
+	@if [ -L .devstack/data ]; then rm -rf "$$(readlink .devstack/data)"; fi
 	rm -rf .venv .devstack build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
 		.hypothesis .import_linter_cache $(JS)/node_modules
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -49,9 +49,11 @@ def open_data_dir(settings: DevSettings) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if settings.database_url is None and not is_open_to_postgres(folder):
             mark = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
-            folder = Path("/var/tmp") / f"ayb-devstack-{mark}"  # noqa: S108 (checked below)
-            folder.mkdir(exist_ok=True)
-            folder.chmod(0o755)
+            elsewhere = Path("/var/tmp") / f"ayb-devstack-{mark}"  # noqa: S108 (checked below)
+            elsewhere.mkdir(exist_ok=True, mode=0o755)
+            if not (link := folder / "data").is_symlink():
+                link.symlink_to(elsewhere)  # by which `make clean` finds it
+            folder = elsewhere
         if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
             raise OperatorError(f"{folder} belongs to somebody else: remove it, or set AYB_DEV_DIR")
     except OSError as error:
