@@ -1,11 +1,13 @@
 """Which table a name means, and which roles may be used.
 
-Answers are kept for a second: ten thousand clients that come back at once ask the same. Nothing
+Answers are kept for a second, and who asks the same meanwhile waits for the same answer: ten
+thousand clients that come back at once cost one query each for what they have in common. Nothing
 depends on their freshness, since every event is judged by itself.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from gateway.names import TableName
+    from gateway.visibility import Visibility
 
 T = TypeVar("T")
 
@@ -43,9 +46,11 @@ class UnknownTableError(LookupError):
 class Catalog:
     """Asks the system catalogs through the read pool, at most once a second for each question."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, visibility: Visibility | None) -> None:
         self._pool = pool
+        self._visibility = visibility
         self._answers: dict[Hashable, tuple[float, Any]] = {}
+        self._asking: dict[Hashable, asyncio.Lock] = {}
 
     async def resolve(self, names: Sequence[TableName]) -> list[Table]:
         """Find the tables meant.
@@ -58,6 +63,19 @@ class Catalog:
     async def may_use(self, role: str) -> bool:
         """Tell whether a role may be taken for clients: it exists, and bypasses nothing."""
         return await self._fresh(("role", role), lambda: self._may_use(role))
+
+    async def may_read(self, table: Table, role: str) -> bool:
+        """Tell whether a role may read any column of a table."""
+        visibility = self._visibility
+        if visibility is None:
+            return True
+        return (
+            await self._fresh(
+                ("columns", table.relid, role),
+                lambda: visibility.readable_columns(table.relid, role),
+            )
+            != frozenset()
+        )
 
     async def _resolve(self, names: Sequence[TableName]) -> list[Table]:
         with unavailable_as_ours():
@@ -79,12 +97,13 @@ class Catalog:
         return row is not None and row["may_be_taken"] and not row["is_privileged"]
 
     async def _fresh(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
-        now = time.monotonic()
-        kept = self._answers.get(key)
-        if kept is not None and now - kept[0] < _FRESH_SECONDS:
-            return cast("T", kept[1])
-        answer = await ask()
         if len(self._answers) >= _MOST_ANSWERS:
             self._answers.clear()
-        self._answers[key] = (now, answer)
-        return answer
+            self._asking = {key: lock for key, lock in self._asking.items() if lock.locked()}
+        async with self._asking.setdefault(key, asyncio.Lock()):
+            kept = self._answers.get(key)
+            if kept is not None and time.monotonic() - kept[0] < _FRESH_SECONDS:
+                return cast("T", kept[1])
+            answer = await ask()
+            self._answers[key] = (time.monotonic(), answer)
+            return answer

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from gateway.limits import StreamLimits
     from gateway.metrics import GatewayMetrics
     from gateway.resume import Resumer
-    from gateway.visibility import Visibility
 
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
     Scope = MutableMapping[str, Any]
@@ -93,7 +92,6 @@ class StreamEndpoint:
         backlog: Backlog,
         catalog: Catalog,
         verifier: TokenVerifier | None,
-        visibility: Visibility | None,
         limits: StreamLimits,
         drain: Drain,
         metrics: GatewayMetrics,
@@ -105,7 +103,6 @@ class StreamEndpoint:
         self._backlog = backlog
         self._catalog = catalog
         self._verifier = verifier
-        self._visibility = visibility
         self._limits = limits
         self._drain = drain
         self._metrics = metrics
@@ -182,9 +179,9 @@ class StreamEndpoint:
             raise UnknownTableRequestError(str(error)) from None
         if not tables:
             raise NoTablesError
-        if self._visibility is not None and role is not None:
+        if role is not None:
             for table in tables:
-                if not await self._visibility.readable_columns(table.relid, role):
+                if not await self._catalog.may_read(table, role):
                     raise PermissionDeniedError(sse.display_name(table.name))
         return tables
 
