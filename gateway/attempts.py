@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_KEYS: Final = 16_384
 
+_ROUNDING_SECONDS: Final = 1e-6
+
 
 class _Buckets:
     """Buckets of `tries`, each of which comes back after `seconds`."""
@@ -37,7 +39,8 @@ class _Buckets:
     def wait_seconds(self, key: str, now: float) -> float:
         """Say how long to wait for a try; 0 if there is one."""
         full_at = max(now, self._full_at.get(key, now))
-        return max(0.0, full_at + self._seconds - self._depth_seconds - now)
+        wait_seconds = full_at + self._seconds - self._depth_seconds - now
+        return wait_seconds if wait_seconds > _ROUNDING_SECONDS else 0.0
 
     def take(self, key: str, now: float) -> None:
         full_at = max(now, self._full_at.pop(key, now))
@@ -93,7 +96,8 @@ class LoginAttempts:
                 self._networks.give_back(network)
                 self._emails.give_back(email)
 
-    def __len__(self) -> int:
+    @property
+    def kept(self) -> int:
         """How many buckets are kept."""
         return len(self._networks) + len(self._emails)
 

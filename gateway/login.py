@@ -159,8 +159,8 @@ def router(
             issuer=settings.auth_jwt_issuer,
             audience=settings.auth_jwt_audience,
         ),
-        passwords=passwords or PasswordChecker(),
-        attempts=attempts or LoginAttempts(),
+        passwords=PasswordChecker() if passwords is None else passwords,
+        attempts=LoginAttempts() if attempts is None else attempts,
     )
     routes = APIRouter(prefix="/api/auth", tags=["login"])
 
