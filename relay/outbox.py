@@ -26,6 +26,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import structlog
 
 from relay.epoch import Checkpoint, Snapshot, read_checkpoint
@@ -93,9 +94,11 @@ class Outbox:
     async def last_batch(self) -> Batch:
         """Read the last recorded batch again: it may not have been published."""
         last = self._checkpoint
-        return await self._read_recorded(last.id, last.relids) or Batch(
-            self._epoch, last.id, 0, 0.0, ()
-        )
+        batch = await self._read_recorded(last.id, last.relids)
+        if batch is None:
+            return Batch(self._epoch, last.id, 0, 0.0, ())
+        # Told in the present epoch, so that gateways hear of it.
+        return msgspec.structs.replace(batch, epoch=self._epoch)
 
     async def next_batch(self) -> Batch | None:
         """Read and record the next batch; None where there is nothing new."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+import asyncpg
 import structlog
 
 from relay.capture import Capture
@@ -19,7 +20,7 @@ from relay.rotation import Rotation, RotationLimits
 from relay.wakeup import Listener, SleepLock
 from shared.backoff import Backoff
 from shared.errors import DatabaseUnavailableError, SchemaError
-from shared.postgres import connect, unavailable_as_ours
+from shared.postgres import UNAVAILABLE, connect
 from shared.sql import queries
 
 if TYPE_CHECKING:
@@ -32,6 +33,15 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _SQL: Final = queries("relay")
+
+AWAY: Final = (
+    *UNAVAILABLE,
+    DatabaseUnavailableError,
+    # How asyncpg answers between the server's last word ("terminating connection") and the end of
+    # the connection.
+    asyncpg.InternalClientError,
+)
+"""Errors after which the relay connects again."""
 
 SESSION: Final = {
     # What the database or the role may have set for others, and must not hold for us.
@@ -82,7 +92,7 @@ class Relay:
         while True:
             try:
                 await self._connect_and_lead(backoff)
-            except* DatabaseUnavailableError as group:
+            except* AWAY as group:
                 error = str(first_error(group))
                 log.warning("database unavailable", error=error)
                 self._health.unwell(f"database unavailable: {error}")
@@ -94,10 +104,9 @@ class Relay:
     async def _connect_and_lead(self, backoff: Backoff) -> None:
         reader = await connect(self._dsn, application_name="ayb-relay", settings=SESSION)
         try:
-            with unavailable_as_ours():
-                self._health.well()
-                await lead(reader)
-                await self._lead(reader, backoff)
+            self._health.well()
+            await lead(reader)
+            await self._lead(reader, backoff)
         finally:
             reader.terminate()
 

@@ -29,6 +29,18 @@ if TYPE_CHECKING:
 WAIT_SECONDS = 60.0
 
 
+async def eventually(condition: Callable[[], Any]) -> None:
+    """Wait for what sends no signal."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not condition():  # noqa: ASYNC110 (a gauge or a process has no event)
+            await asyncio.sleep(0.01)
+
+
+def is_leading(metrics: RelayMetrics) -> bool:
+    """Whether a relay has the lead."""
+    return bool(metrics.leading._value.get())
+
+
 @dataclass(frozen=True)
 class Heard:
     """One change as it came over the bus."""
@@ -158,8 +170,7 @@ class Relays:
         relay = Relay(self.settings(**changed), health=Health(metrics), metrics=metrics)
         async with asyncio.TaskGroup() as group:
             task = group.create_task(relay.run(), name="relay")
-            while not metrics.leading._value.get() and not task.done():
-                await asyncio.sleep(0.01)
+            await eventually(lambda: is_leading(metrics) or task.done())
             try:
                 yield metrics
             finally:

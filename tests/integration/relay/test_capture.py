@@ -109,7 +109,9 @@ async def test_values_do_not_depend_on_the_session(database, relays, ear):
             CREATE TEMP TABLE horizon (most_bytes int);
             CREATE DOMAIN pg_temp.json AS text CHECK (false);
         """)
-        await session.execute(INSERT_VALUES.replace("2026-02-07 22:00:00.5", "2026-02-07 22:00:00.5"))
+        await session.execute(
+            INSERT_VALUES.replace("2026-02-07 22:00:00.5", "2026-02-07 22:00:00.5")
+        )
         (heard,) = await ear.changes(1)
     assert heard.new == EXPECTED
 
@@ -129,7 +131,9 @@ async def test_text_cannot_break_a_line(database, relays, ear):
 
 async def test_large_rows(database, relays, ear):
     """Rows around 8,000 bytes and of 100 kB travel whole; over the limit, key and `truncated`."""
-    await database.execute("CREATE TABLE t (n int, id text, at timestamptz, v text, PRIMARY KEY (id, at))")
+    await database.execute(
+        "CREATE TABLE t (n int, id text, at timestamptz, v text, PRIMARY KEY (id, at))"
+    )
     sizes = [*range(7990, 8011), 100_000]
     insert = "INSERT INTO t VALUES (1, $1, '2026-01-01+00', repeat($2, $3))"
     async with relays.running():
@@ -173,7 +177,7 @@ async def test_no_primary_key(database, relays, ear):
 
 
 async def test_partitions(database, relays, ear):
-    """Writes through the root or into a leaf, in a partition attached later, and moves: the root."""
+    """Writes to root or leaf, to a partition attached later, and moves: all name the root."""
     await database.execute("""
         CREATE TABLE p (id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
         CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);
@@ -223,7 +227,9 @@ async def test_detached_partition_is_captured_by_itself(database, relays, ear):
 
 async def test_equal_updates(database, relays, ear):
     """Three updates of a row with the same values in one transaction are three changes."""
-    await database.execute("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1)")
+    await database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1)"
+    )
     async with relays.running():
         await database.execute("UPDATE t SET v = 1; UPDATE t SET v = 1; UPDATE t SET v = 1")
         heard = await ear.changes(3)
@@ -291,7 +297,7 @@ async def test_truncate(database, relays, ear):
 
 
 async def test_rolled_back(database, relays, ear):
-    """What was rolled back, to a savepoint or as a whole or by a deferred constraint, is not told."""
+    """What was rolled back, in whole, to a savepoint or by a deferred constraint, is not told."""
     await database.execute("""
         CREATE TABLE t (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, v text);
     """)
