@@ -37,8 +37,8 @@ BEGIN
     -- Only for the relay's first start, which makes the schema ayb_realtime; revoke it afterwards if
     -- you like.
     EXECUTE format('GRANT CREATE ON DATABASE %I TO ayb_relay', current_database());
-    -- A superuser needs no membership; who manages a hosted database does, for what follows.
-    IF NOT pg_has_role(current_user, 'ayb_relay', 'MEMBER') THEN
+    -- Who is no superuser, as on a hosted database, needs the relay's rights for what follows.
+    IF NOT pg_has_role(current_user, 'ayb_relay', 'USAGE') THEN
         EXECUTE format('GRANT ayb_relay TO %I', current_user);
     END IF;
 END

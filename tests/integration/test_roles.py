@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from tests.conftest import ROLES_SQL
+from devstack.servers import PostgresServer, free_port
+from relay.capture import Capture
+from relay.migrate import migrate
+from relay.patterns import parse_pattern
+from tests.conftest import ROLES_SQL, open_connection
 
 OUTBOX = "INSERT INTO ayb_realtime.changes (relid, op) VALUES (1, 'I')"
 
@@ -14,6 +18,27 @@ async def test_again_does_no_harm(database):
     """The script may run twice, also after the relay has made its schema."""
     await database.execute(ROLES_SQL.read_text(encoding="utf-8"))
     await database.execute(ROLES_SQL.read_text(encoding="utf-8"))
+
+
+async def test_no_superuser_is_needed(server_dir):
+    """The owner of the database, who may create roles, can run the script on a new server, and the
+    relay's schema and triggers then work.
+    """
+    with PostgresServer(server_dir / "hosted", port=free_port()) as server:
+        async with open_connection(server.dsn()) as superuser:
+            await superuser.execute("CREATE ROLE app_owner LOGIN CREATEROLE")
+            await superuser.execute("CREATE DATABASE app OWNER app_owner")
+        async with open_connection(server.dsn("app", user="app_owner")) as owner:
+            await owner.execute("CREATE TABLE posts (id bigint PRIMARY KEY)")
+            await owner.execute(ROLES_SQL.read_text(encoding="utf-8"))
+            await owner.execute("CREATE TABLE later (id bigint PRIMARY KEY)")
+            async with open_connection(server.dsn("app", user="ayb_relay")) as relay:
+                await migrate(relay)
+                patterns = [parse_pattern("public.*")]
+                assert await Capture(relay, patterns, lock_milliseconds=500).install() == []
+            await owner.execute("INSERT INTO posts VALUES (1); INSERT INTO later VALUES (1)")
+        async with open_connection(server.dsn("app", user="ayb_gateway")) as gateway:
+            assert await gateway.fetchval("SELECT count(*) FROM ayb_realtime.changes") == 2
 
 
 async def test_gateway_reads_the_outbox_only(database):
