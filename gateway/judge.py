@@ -1,14 +1,14 @@
 """The round trips to Postgres that visibility is made of, and what their errors mean.
 
-Three kinds of errors: the database is unavailable (`DatabaseUnavailableError`: the same may be asked
-again), the rules changed under the question (`RulesChangedError`), the question itself fails
+Three kinds of errors: the database is unavailable (`DatabaseUnavailableError`: the same may be
+asked again), the rules changed under the question (`RulesChangedError`), the question itself fails
 (`QuestionError`: the policies, or the time was up).
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime
+import datetime as dt
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -55,6 +55,19 @@ class KnownRules:
     fingerprint: str
 
 
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a question is about: a table as a role sees it, at a position in the log or later.
+
+    `fingerprint` is that of the rules which must be in force; None for those of the moment.
+    """
+
+    relid: int
+    role: str
+    lsn: int
+    fingerprint: str | None
+
+
 @dataclass(slots=True)
 class Heard:
     """What the looped form answered; cohorts and images count from 0."""
@@ -81,6 +94,11 @@ class Judge:
             return None
         return KnownRules(decode_rules(row["rules"]), row["fingerprint"])
 
+    async def harmless_functions(self) -> frozenset[str]:
+        """Read the names of pg_catalog's functions that are all immutable."""
+        with _errors():
+            return frozenset(await self._pool.fetchval(_SQL["harmless_functions"]))
+
     async def readable_columns(self, relid: int, role: str) -> frozenset[str]:
         """Read which columns the role may read."""
         with _errors():
@@ -88,19 +106,25 @@ class Judge:
 
     async def joined(
         self,
-        relid: int,
-        role: str,
-        *,
-        fingerprint: str,
+        subject: Subject,
         question: str | None,
         settings: Sequence[Sequence[str]],
         images: Sequence[str],
-        lsn: int,
     ) -> list[tuple[int, list[int] | None, list[int] | None]]:
-        """Ask the joined form; `settings` are four columns. Rows are (kind, events, cohorts)."""
+        """Ask the joined form; `settings` are four columns. Rows are (kind, images, cohorts).
+
+        Without a question only the rules are compared.
+        """
         with _errors():
             rows = await self._pool.fetch(
-                _SQL["judge_joined"], lsn, relid, role, fingerprint, question, *settings, images
+                _SQL["judge_joined"],
+                subject.lsn,
+                subject.relid,
+                subject.role,
+                subject.fingerprint,
+                question,
+                *settings,
+                images,
             )
         if rows and rows[-1]["kind"] == -1:
             raise RulesChangedError
@@ -108,27 +132,24 @@ class Judge:
 
     async def each(
         self,
-        relid: int,
-        role: str,
-        *,
-        fingerprint: str | None,
+        subject: Subject,
         cohorts: Sequence[Settings],
         images: Sequence[str],
-        lsn: int,
+        *,
         budget_seconds: float,
         is_lenient: bool,
     ) -> Heard:
-        """Ask the looped form. Without a fingerprint the rules of the moment count."""
+        """Ask the looped form."""
         with _errors():
             rows = await self._pool.fetch(
                 _SQL["judge_each"],
-                lsn,
-                relid,
-                role,
-                fingerprint,
+                subject.lsn,
+                subject.relid,
+                subject.role,
+                subject.fingerprint,
                 [value for settings in cohorts for value in settings],
                 images,
-                datetime.timedelta(seconds=budget_seconds),
+                dt.timedelta(seconds=budget_seconds),
                 is_lenient,
             )
         if any(row["cohort"] == -1 for row in rows):

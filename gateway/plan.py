@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.audience import KNOWN_SETTINGS
+from gateway.joining import NotJoinableError, join
 
 if TYPE_CHECKING:
     from gateway.policies import Rules
@@ -43,11 +44,21 @@ class Plan:
         """The table as `schema.table`."""
         return f"{self.rules.schema}.{self.rules.table}"
 
+    def as_looped(self, reason: str) -> Plan:
+        """Leave the table to the loop, if policies have to be asked at all."""
+        if self.form is not Form.JOINED:
+            return self
+        return Plan(self.rules, self.fingerprint, Form.LOOPED, KNOWN_SETTINGS, reason=reason)
 
-def make_plan(rules: Rules, fingerprint: str) -> Plan:
-    """Choose the form."""
+
+def make_plan(rules: Rules, fingerprint: str, harmless: frozenset[str]) -> Plan:
+    """Choose the form; `harmless` are the names of pg_catalog's immutable functions."""
     if rules.bypass:
         return Plan(rules, fingerprint, Form.OPEN, ())
     if not any(policy.permissive for policy in rules.policies or ()):
         return Plan(rules, fingerprint, Form.CLOSED, ())
-    return Plan(rules, fingerprint, Form.LOOPED, KNOWN_SETTINGS, reason="not yet")
+    try:
+        joined = join(rules, harmless)
+    except NotJoinableError as error:
+        return Plan(rules, fingerprint, Form.LOOPED, KNOWN_SETTINGS, reason=str(error))
+    return Plan(rules, fingerprint, Form.JOINED, joined.reads, question=joined.question)

@@ -86,11 +86,14 @@ class Rules(msgspec.Struct, frozen=True):
         """The columns that the role may read."""
         return frozenset(column.name for column in self.columns if column.is_readable)
 
-    def unfit(self, image: bytes) -> bool:
-        """Tell whether an image lacks a column that policies read, or has it in doubt."""
+    def is_unfit(self, image: bytes) -> bool:
+        """Tell whether an image lacks a column that policies read, has it in doubt, or is none."""
+        try:
+            members = _image_decoder.decode(image)
+        except (msgspec.DecodeError, RecursionError):
+            return True
         if not self.needs:
             return False
-        members = _image_decoder.decode(image)
         for need in self.needs:
             value = members.get(need.name)
             if value is None:

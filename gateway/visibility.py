@@ -16,16 +16,19 @@ from __future__ import annotations
 
 import enum
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 import structlog
 
-from gateway.audience import KNOWN_SETTINGS, Grouping
+from gateway.audience import KNOWN_SETTINGS
 from gateway.failures import explain_failure
-from gateway.judge import QUERY_CANCELED, Judge, QuestionError, RulesChangedError
-from gateway.looped import Looped, Verdict
+from gateway.joined import excluded_cohorts, read_joined
+from gateway.judge import Judge, QuestionError, RulesChangedError, Subject
+from gateway.looped import Looped
 from gateway.plan import Form, Plan, make_plan
+from gateway.verdict import Verdict
 from shared.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from gateway.audience import Audience
+    from gateway.audience import Audience, Grouping, Settings
 
 M = TypeVar("M")
 log = structlog.get_logger(__name__)
@@ -119,7 +122,8 @@ class Visibility:
 
     `loop_seconds` is the time after which the loop over cohorts goes on in another statement; it
     must lie well below the pool's statement_timeout, which is what ends a policy that never does. A
-    cohort that was ended is not asked again for `quarantine_seconds`.
+    cohort that was ended is not asked again for `quarantine_seconds`. `is_joining` false leaves all
+    tables to the loop.
     """
 
     def __init__(
@@ -129,13 +133,16 @@ class Visibility:
         observer: Observer | None = None,
         loop_seconds: float = 1.0,
         quarantine_seconds: float = 60.0,
+        is_joining: bool = True,
     ) -> None:
+        self._is_joining = is_joining
         self._judge = Judge(pool)
         self._observer: Observer = observer or SilentObserver()
         self._looped = Looped(
             self._judge, budget_seconds=loop_seconds, quarantine_seconds=quarantine_seconds
         )
         self._plans: dict[tuple[int, str], Plan] = {}
+        self._harmless: frozenset[str] | None = None
 
     async def readable_columns(self, relid: int, role: str) -> frozenset[str]:
         """Ask which columns a role may read of a table; none means that it may not subscribe.
@@ -143,6 +150,11 @@ class Visibility:
         Raises `DatabaseUnavailableError`.
         """
         return await self._judge.readable_columns(relid, role)
+
+    def form(self, relid: int, role: str) -> Form | None:
+        """Tell how a table was last asked about for a role, if it was."""
+        plan = self._plans.get((relid, role))
+        return None if plan is None else plan.form
 
     async def ask(
         self, relid: int, audience: Audience[M], images: Sequence[Image], lsn: int
@@ -157,9 +169,9 @@ class Visibility:
             plan = await self._plan(relid, role)
             if plan is None:
                 return _gone(audience.grouped(()), images)
-            grouping = audience.grouped(plan.reads)
+            subject = Subject(relid, role, lsn, plan.fingerprint)
             try:
-                return await self._ask(plan, relid, role, grouping, images, lsn)
+                return await self._ask(plan, subject, audience.grouped(plan.reads), images)
             except RulesChangedError:
                 self._plans.pop((relid, role), None)
         raise DatabaseUnavailableError("the rules of the table keep changing")
@@ -170,7 +182,11 @@ class Visibility:
             known = await self._judge.rules(relid, role)
             if known is None:
                 return None
-            plan = make_plan(known.rules, known.fingerprint)
+            if self._harmless is None:
+                self._harmless = await self._judge.harmless_functions()
+            plan = make_plan(known.rules, known.fingerprint, self._harmless)
+            if not self._is_joining:
+                plan = plan.as_looped("joining is switched off")
             self._observer.planned(plan.table, role, plan.form, plan.reason)
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()
@@ -178,73 +194,87 @@ class Visibility:
         return plan
 
     async def _ask(
-        self,
-        plan: Plan,
-        relid: int,
-        role: str,
-        grouping: Grouping[M],
-        images: Sequence[Image],
-        lsn: int,
+        self, plan: Plan, subject: Subject, grouping: Grouping[M], images: Sequence[Image]
     ) -> Answer[M]:
         columns = plan.rules.readable
         if plan.form in (Form.OPEN, Form.CLOSED) or not images:
-            await self._judge.joined(
-                relid, role, fingerprint=plan.fingerprint, question=None,
-                settings=([], [], [], []), images=[], lsn=lsn,
-            )  # fmt: skip
+            await self._judge.joined(subject, None, ((), (), (), ()), ())
             all_alike: Visible = EVERYBODY if plan.form is Form.OPEN else NOBODY
             return Answer(columns, grouping, [all_alike] * len(images))
         visible: list[Visible] = []
         broken: dict[int, str] = {}
         undecidable: set[int] = set()
         for portion in _portions(images):
-            verdict = await self._loop(plan, relid, role, grouping, portion, lsn)
-            columns &= verdict.columns
-            undecidable.update(len(visible) + n for n in verdict.unfit)
-            broken.update((n, explain_failure(state)) for n, state in verdict.broken.items())
-            visible.extend(
-                EVERYBODY if len(cohorts) == len(grouping) else frozenset(cohorts)
-                for cohorts in verdict.seen
+            fit = [n for n, image in enumerate(portion) if not plan.rules.is_unfit(image)]
+            undecidable.update(len(visible) + n for n in set(range(len(portion))).difference(fit))
+            verdict = await self._judged(
+                plan, subject, grouping, [portion[n].decode() for n in fit]
             )
+            columns &= verdict.columns
+            undecidable.update(len(visible) + fit[n] for n in verdict.unfit)
+            broken.update((n, explain_failure(state)) for n, state in verdict.broken.items())
+            seen: list[Visible] = [NOBODY] * len(portion)
+            for n, cohorts in zip(fit, verdict.seen, strict=True):
+                seen[n] = EVERYBODY if len(cohorts) == len(grouping) else cohorts
+            visible.extend(seen)
         return Answer(columns, grouping, visible, broken, frozenset(undecidable))
 
+    async def _judged(
+        self, plan: Plan, subject: Subject, grouping: Grouping[M], images: Sequence[str]
+    ) -> Verdict:
+        if plan.question is None:
+            return await self._loop(plan, subject, grouping.settings(), images)
+        began = time.monotonic()
+        cohorts = len(grouping)
+        try:
+            rows = await self._judge.joined(subject, plan.question, _columns_of(grouping), images)
+        except QuestionError as error:
+            self._observer.failed(plan.table, Form.JOINED, error.sqlstate, cohorts)
+            log.info("joined question failed", table=plan.table, sqlstate=error.sqlstate)
+            return await self._loop(plan, subject, grouping.settings(), images)
+        self._observer.asked(
+            plan.table, Form.JOINED, cohorts=cohorts, events=len(images),
+            seconds=time.monotonic() - began, rows=len(rows),
+        )  # fmt: skip
+        verdict = Verdict(plan.rules.readable, read_joined(rows, cohorts, len(images)))
+        excluded = excluded_cohorts(rows)
+        if excluded:
+            settings = grouping.settings()
+            alone = await self._loop(plan, subject, [settings[n] for n in excluded], images)
+            verdict.add(alone, excluded)
+        return verdict
+
     async def _loop(
-        self,
-        plan: Plan,
-        relid: int,
-        role: str,
-        grouping: Grouping[M],
-        images: Sequence[str],
-        lsn: int,
+        self, plan: Plan, subject: Subject, cohorts: Sequence[Settings], images: Sequence[str]
     ) -> Verdict:
         began = time.monotonic()
-        verdict = await self._looped.ask(
-            relid,
-            role,
-            fingerprint=plan.fingerprint,
-            cohorts=grouping.settings(),
-            images=images,
-            lsn=lsn,
-        )
+        verdict = await self._looped.ask(subject, cohorts, images)
         self._observer.asked(
-            plan.table, "looped", cohorts=len(grouping), events=len(images),
+            plan.table, Form.LOOPED, cohorts=len(cohorts), events=len(images),
             seconds=time.monotonic() - began, rows=verdict.rows,
         )  # fmt: skip
-        for state in set(verdict.broken.values()):
-            count = sum(1 for other in verdict.broken.values() if other == state)
-            self._observer.failed(plan.table, "looped", state, count)
+        for state, count in Counter(verdict.broken.values()).items():
+            self._observer.failed(plan.table, Form.LOOPED, state, count)
         return verdict
 
 
-def _portions(images: Sequence[Image]) -> Iterator[list[str]]:
+def _columns_of(grouping: Grouping[M]) -> list[list[str]]:
+    """Turn the cohorts' values into one array for each known setting, empty if it is not read."""
+    columns: list[list[str]] = [[], [], [], []]
+    for place, name in enumerate(grouping.reads):
+        columns[KNOWN_SETTINGS.index(name)] = [values[place] for values in grouping.values]
+    return columns
+
+
+def _portions(images: Sequence[Image]) -> Iterator[list[bytes]]:
     """Cut a question to a bounded number of images and bytes."""
-    portion: list[str] = []
+    portion: list[bytes] = []
     size = 0
     for image in images:
         if portion and (len(portion) >= _MOST_IMAGES or size + len(image.json) > _MOST_BYTES):
             yield portion
             portion, size = [], 0
-        portion.append(image.json.decode("utf-8", "replace"))
+        portion.append(image.json)
         size += len(image.json)
     if portion:
         yield portion

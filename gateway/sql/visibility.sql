@@ -16,3 +16,12 @@ FROM ayb_realtime.judge_joined($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 -- The looped form: each cohort by itself.
 SELECT cohort, visible, failure, names, next_cohort
 FROM ayb_realtime.judge_each($1, $2, $3, $4, $5, $6, $7, $8)
+
+-- name: harmless_functions
+-- The names under which pg_catalog has immutable functions only: they see nothing but arguments.
+SELECT array_agg(f.proname::text)
+FROM (
+    SELECT p.proname FROM pg_catalog.pg_proc AS p
+    WHERE p.pronamespace = 'pg_catalog'::regnamespace
+    GROUP BY p.proname HAVING bool_and(p.provolatile = 'i')
+) AS f

@@ -53,6 +53,28 @@ class Seen:
         return found
 
 
+class Recorder:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.plans: list[tuple[str, str, str | None]] = []
+        self.questions: list[str] = []
+        self.failures: list[tuple[str, str]] = []
+        self.differences = 0
+
+    def planned(self, table, role, form, reason) -> None:
+        self.plans.append((table, str(form), reason))
+
+    def asked(self, table, form, *, cohorts, events, seconds, rows) -> None:
+        self.questions.append(str(form))
+
+    def failed(self, table, form, sqlstate, cohorts) -> None:
+        self.failures.append((str(form), sqlstate))
+
+    def differed(self, table, images) -> None:
+        self.differences += images
+
+
 @dataclass
 class Engine:
     """What a test asks with."""
@@ -61,6 +83,7 @@ class Engine:
     admin: asyncpg.Connection
     pool: asyncpg.Pool
     visibility: Visibility
+    recorder: Recorder
 
     async def relid(self, table: str) -> int:
         return await self.admin.fetchval("SELECT $1::text::regclass::oid", table)
@@ -100,4 +123,5 @@ async def gateway_pool(database: Database, **settings_: str) -> AsyncIterator[as
 @pytest.fixture
 async def engine(database: Database) -> AsyncIterator[Engine]:
     async with database.connect() as admin, gateway_pool(database) as pool:
-        yield Engine(database, admin, pool, Visibility(pool))
+        recorder = Recorder()
+        yield Engine(database, admin, pool, Visibility(pool, observer=recorder), recorder)

@@ -1,0 +1,266 @@
+"""What it costs to ask Postgres who may see a batch of events.
+
+Cohorts of one user each, and events of a table, under five usual policies: the joined form, the
+looped form, and beside them one transaction for each user, which asks for the same rows under RLS.
+The latter, and the loop where it would take minutes, are measured on a part of the users and scaled
+to all of them (the case says so). All three must name the same rows for the same users, else the
+benchmark fails. Times are the best of a few repetitions, in milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import asyncpg
+
+from bench.report import Report, Row
+from devstack.servers import PostgresServer, free_port
+from gateway.audience import Audience
+from gateway.visibility import EVERYBODY, Answer, Image, Visibility
+from relay.migrate import migrate
+from shared.postgres import open_pool
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+T = TypeVar("T")
+_ROLES: Final = Path(__file__).parents[1] / "docs/sql/roles.sql"
+_ROLE: Final = "ayb_authenticated"
+_TENANTS: Final = 50
+_MOST_ALONE: Final = 200
+"""Users for whom one transaction each is really made."""
+_MOST_LOOPED: Final = 1_000
+"""Cohorts that are really looped over where there are more than 100 events."""
+
+_SCHEMA: Final = """
+CREATE SCHEMA auth;
+GRANT USAGE ON SCHEMA auth TO ayb_authenticated;
+CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE AS $$
+    SELECT (NULLIF(current_setting('request.jwt.claims', true), '')::json ->> 'sub')::uuid
+$$;
+CREATE TABLE members (project int NOT NULL, user_id uuid NOT NULL, PRIMARY KEY (user_id, project));
+INSERT INTO members
+    SELECT n % 200, ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid
+    FROM generate_series(0, 9999) AS n;
+CREATE TABLE secured_members (LIKE members INCLUDING ALL);
+INSERT INTO secured_members SELECT * FROM members;
+ALTER TABLE secured_members ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON secured_members USING (user_id = current_setting('ayb.user_id')::uuid);
+GRANT SELECT ON members, secured_members TO ayb_authenticated;
+ANALYZE members, secured_members;
+"""
+
+_POLICIES: Final = {
+    "author": "author_id = current_setting('ayb.user_id')::uuid",
+    "(SELECT auth.uid())": "author_id = (SELECT auth.uid())",
+    "tenant": "tenant = current_setting('ayb.tenant_id')::int",
+    "published OR author": "published OR author_id = current_setting('ayb.user_id')::uuid",
+    "membership": """EXISTS (SELECT FROM members m WHERE m.project = posts.project
+        AND m.user_id = current_setting('ayb.user_id')::uuid)""",
+    "membership with RLS": """EXISTS (SELECT FROM secured_members m
+        WHERE m.project = posts.project AND m.user_id = current_setting('ayb.user_id')::uuid)""",
+}
+
+
+def run(*, quick: bool) -> Report:
+    """Measure; fails if the ways to ask do not agree."""
+    report = Report("visibility")
+    asyncio.run(_measure(report, quick=quick))
+    return report
+
+
+@dataclass
+class _Bench:
+    admin: asyncpg.Connection
+    pool: asyncpg.Pool
+    joined: Visibility
+    looped: Visibility
+    relid: int = 0
+
+    async def prepare(self, policy: str, events: int) -> list[Image]:
+        """Make the table anew with so many rows and this policy."""
+        await self.admin.execute(
+            f"""
+            DROP TABLE IF EXISTS posts;
+            CREATE TABLE posts (id bigint PRIMARY KEY, author_id uuid, title text, published boolean,
+                tenant int, project int, created_at timestamptz DEFAULT now());
+            GRANT SELECT ON posts TO ayb_authenticated;
+            INSERT INTO posts
+                SELECT n, ('00000000-0000-4000-8000-' || lpad((n * 7)::text, 12, '0'))::uuid,
+                    'Title ' || n, n % 2 = 0, n % {_TENANTS}, n % 200
+                FROM generate_series(1, {events}) AS n;
+            ALTER TABLE posts ENABLE ROW LEVEL SECURITY;
+            CREATE POLICY p ON posts USING ({policy});
+            ANALYZE posts;
+            """  # noqa: S608 (the policies above)
+        )
+        self.relid = await self.admin.fetchval("SELECT 'posts'::regclass::oid")
+        rows = await self.admin.fetch("SELECT row_to_json(p)::text FROM posts p ORDER BY id")
+        return [Image(row[0].encode()) for row in rows]
+
+
+async def _measure(report: Report, *, quick: bool) -> None:
+    with TemporaryDirectory(prefix="ayb-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        with PostgresServer(folder / "pg", port=free_port()) as server:
+            admin = await asyncpg.connect(server.dsn())
+            await admin.execute(_ROLES.read_text(encoding="utf-8"))
+            relay = await asyncpg.connect(server.dsn(user="ayb_relay"))
+            await migrate(relay)
+            await relay.close()
+            await admin.execute(_SCHEMA)
+            async with open_pool(
+                server.dsn(user="ayb_gateway"),
+                application_name="bench",
+                most=1,
+                settings={"default_transaction_read_only": "on", "jit": "off"},
+            ) as pool:
+                bench = _Bench(
+                    admin,
+                    pool,
+                    Visibility(pool, loop_seconds=60),
+                    Visibility(pool, loop_seconds=60, is_joining=False),
+                )
+                figures = await _cases(bench, report, quick=quick)
+            await admin.close()
+    _expect(report, figures)
+
+
+async def _cases(bench: _Bench, report: Report, *, quick: bool) -> dict[str, dict[str, float]]:
+    figures: dict[str, dict[str, float]] = {}
+    for name, policy in _POLICIES.items():
+        for events in (10, 100) if quick else (1, 10, 100, 1_000):
+            images = await bench.prepare(policy, events)
+            for cohorts in (1_000, 10_000) if quick else (10, 1_000, 10_000):
+                case = f"{name}, {cohorts} users, {events} events"
+                figures[case] = await _case(bench, report, case, images, cohorts, quick=quick)
+    return figures
+
+
+async def _case(
+    bench: _Bench, report: Report, case: str, images: list[Image], users: int, *, quick: bool
+) -> dict[str, float]:
+    repetitions = 3 if quick else 7
+    audience = _audience(users)
+    joined, joined_ms = await _best(
+        repetitions, lambda: bench.joined.ask(bench.relid, audience, images, 0)
+    )
+    work = users * len(images)
+    looped_users = min(users, _MOST_LOOPED if work > 1_000_000 or quick else users)
+    part = _audience(looped_users)
+    looped, looped_ms = await _best(
+        1 if work > 10_000 else 3, lambda: bench.looped.ask(bench.relid, part, images, 0)
+    )
+    alone_users = min(users, 50 if quick else _MOST_ALONE)
+    alone, alone_ms = await _best(1, lambda: _one_by_one(bench.pool, alone_users))
+    _check(case, joined, looped, range(looped_users))
+    for user in range(alone_users):
+        if _seen_by(joined, user) != alone[user]:
+            raise SystemExit(f"{case}: user {user} is not shown what a SELECT shows")
+    figures = {
+        "ms": joined_ms,
+        "looped ms": looped_ms * users / looped_users,
+        "alone ms": alone_ms * users / alone_users,
+    }
+    form = bench.joined.form(bench.relid, _ROLE) or ""
+    scaled = "" if looped_users == users else f" (from {looped_users})"
+    report.add(
+        Row(
+            case if form == "joined" else f"{case} [{form}]",
+            {"ms": joined_ms},
+            {
+                f"looped{scaled}": {"ms": figures["looped ms"]},
+                f"a transaction each (from {alone_users})": {"ms": figures["alone ms"]},
+            },
+            figures["alone ms"] / joined_ms,
+        )
+    )
+    return figures
+
+
+def _audience(users: int) -> Audience[int]:
+    audience: Audience[int] = Audience(_ROLE)
+    for number in range(users):
+        audience.add(number, _settings(number))
+    return audience
+
+
+def _settings(number: int) -> tuple[str, str, str, str]:
+    user = str(uuid.UUID(f"00000000-0000-4000-8000-{number:012d}"))
+    claims = json.dumps({"sub": user, "tenantId": str(number % _TENANTS), "exp": 1_900_000_000})
+    return (user, f"user{number}@example.com", str(number % _TENANTS), claims)
+
+
+async def _best(times: int, ask: Callable[[], Awaitable[T]]) -> tuple[T, float]:
+    best = float("inf")
+    answer = await ask() if times > 1 else None
+    for _ in range(times):
+        began = time.perf_counter()
+        answer = await ask()
+        best = min(best, (time.perf_counter() - began) * 1000)
+    assert answer is not None
+    return answer, best
+
+
+async def _one_by_one(pool: asyncpg.Pool, users: int) -> list[set[int]]:
+    """Ask as systems do that know no better: who is the user, and what does a SELECT show."""
+    seen = []
+    async with pool.acquire() as connection:
+        for number in range(users):
+            async with connection.transaction(readonly=True):
+                await connection.fetch(
+                    """SELECT set_config('role', 'ayb_authenticated', true),
+                        set_config('ayb.user_id', $1, true), set_config('ayb.user_email', $2, true),
+                        set_config('ayb.tenant_id', $3, true),
+                        set_config('request.jwt.claims', $4, true)""",
+                    *_settings(number),
+                )
+                rows = await connection.fetch("SELECT id FROM public.posts")
+            seen.append({row["id"] - 1 for row in rows})
+    return seen
+
+
+def _seen_by(answer: Answer[int], user: int) -> set[int]:
+    [cohort] = [n for n, members in enumerate(answer.grouping.members) if user in members]
+    return {n for n, who in enumerate(answer.visible) if who is EVERYBODY or cohort in who}
+
+
+def _check(case: str, one: Answer[int], other: Answer[int], users: Sequence[int]) -> None:
+    wanted = set(users)
+    for n, (who, else_who) in enumerate(zip(one.visible, other.visible, strict=True)):
+        if _members(one, who) & wanted != _members(other, else_who) & wanted:
+            raise SystemExit(f"{case}: the forms do not agree on event {n}")
+
+
+def _members(answer: Answer[int], who: object) -> set[int]:
+    members = answer.grouping.members
+    numbers = range(len(members)) if who is EVERYBODY else who
+    return {member for n in numbers for member in members[n]}  # type: ignore[attr-defined]
+
+
+def _expect(report: Report, figures: dict[str, dict[str, float]]) -> None:
+    for case, bound in (
+        ("author, 10000 users, 10 events", 15.0),
+        ("author, 10000 users, 1000 events", 25.0),
+        ("published OR author, 10000 users, 100 events", 25.0),
+    ):
+        if case in figures:
+            got = figures[case]["ms"]
+            report.expect(case, want=f"at most {bound:g} ms", got=f"{got:.1f} ms", holds=got <= bound)
+    case = "author, 10000 users, 100 events"
+    if case in figures:
+        ratio = figures[case]["looped ms"] / figures[case]["ms"]
+        report.expect(
+            f"{case}: joined against the loop",
+            want="over 100 times faster",
+            got=f"{ratio:.0f} times",
+            holds=ratio > 100,
+        )

@@ -1,0 +1,112 @@
+"""Postgres' tokens, as far as expressions need them.
+
+After "Lexical Structure" in the Postgres manual, with standard_conforming_strings on. What is not
+understood is an error: a text that cannot be read is not rewritten.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Kind = Literal["name", "quoted", "string", "number", "operator", "mark", "claim"]
+
+
+class UnreadableError(ValueError):
+    """A text that the lexer or the rewriter does not understand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token: `text` as it is written, `value` what it means.
+
+    The value of a name is lower-cased, that of a quoted name or a plain string is unquoted.
+    """
+
+    kind: Kind
+    text: str
+    value: str
+
+    def is_word(self, *words: str) -> bool:
+        """Tell whether it is one of these keywords or unquoted names."""
+        return self.kind == "name" and self.value in words
+
+    def is_mark(self, mark: str) -> bool:
+        """Tell whether it is this punctuation or operator."""
+        return self.kind in ("mark", "operator") and self.text == mark
+
+
+_BLANK: Final = re.compile(r"(?:\s|--[^\n]*)+")
+_NAME: Final = re.compile(r"[^\W\d][\w$]*")
+_NUMBER: Final = re.compile(r"(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d+)?")
+_QUOTED: Final = re.compile(r'"(?:[^"]|"")+"')
+_STRING: Final = re.compile(r"'(?:[^']|'')*'")
+_ESCAPED: Final = re.compile(r"[eE]'(?:[^'\\]|''|\\.)*'", re.DOTALL)
+_PREFIXED: Final = re.compile(r"(?:[bBxXnN]|[uU]&)'(?:[^']|'')*'|[uU]&\"(?:[^\"]|\"\")+\"")
+_DOLLAR: Final = re.compile(r"\$((?:[^\W\d]\w*)?)\$(.*?)\$\1\$", re.DOTALL)
+_OPERATOR: Final = re.compile(r"[-+*/<>=~!@#%^&|`?]+")
+_COMMENT: Final = re.compile(r"/\*|\*/")
+
+
+def tokenize(text: str) -> list[Token]:
+    """Cut a text into tokens, without blanks and comments; raise `UnreadableError`."""
+    tokens = []
+    at = 0
+    while at < len(text):
+        if blank := _BLANK.match(text, at):
+            at = blank.end()
+        elif text.startswith("/*", at):
+            at = _after_comment(text, at)
+        else:
+            token = _token(text, at)
+            tokens.append(token)
+            at += len(token.text)
+    return tokens
+
+
+def render(tokens: list[Token]) -> str:
+    """Write tokens as a text that means the same."""
+    return " ".join(token.text for token in tokens)
+
+
+def _token(text: str, at: int) -> Token:
+    for pattern in (_ESCAPED, _PREFIXED, _DOLLAR):
+        if found := pattern.match(text, at):
+            return Token("string", found[0], found[0])
+    if found := _NAME.match(text, at):
+        return Token("name", found[0], found[0].lower())
+    if found := _NUMBER.match(text, at):
+        return Token("number", found[0], found[0])
+    if found := _QUOTED.match(text, at):
+        return Token("quoted", found[0], found[0][1:-1].replace('""', '"'))
+    if found := _STRING.match(text, at):
+        return Token("string", found[0], found[0][1:-1].replace("''", "'"))
+    if text.startswith("::", at):
+        return Token("mark", "::", "::")
+    if text[at] in "()[],.;:":
+        return Token("mark", text[at], text[at])
+    if found := _OPERATOR.match(text, at):
+        operator = _cut_operator(found[0])
+        return Token("operator", operator, operator)
+    raise UnreadableError(f"unexpected character at {at}")
+
+
+def _cut_operator(run: str) -> str:
+    for comment in ("--", "/*"):
+        place = run.find(comment)
+        if place > 0:
+            run = run[:place]
+    # A multi-character operator ends in + or - only if it contains one of these.
+    while len(run) > 1 and run[-1] in "+-" and not re.search(r"[~!@#%^&|`?]", run):
+        run = run[:-1]
+    return run
+
+
+def _after_comment(text: str, at: int) -> int:
+    depth = 0
+    for found in _COMMENT.finditer(text, at):
+        depth += 1 if found[0] == "/*" else -1
+        if depth == 0:
+            return found.end()
+    raise UnreadableError("a comment does not end")

@@ -1,0 +1,34 @@
+"""What came out of one portion of a question, before it becomes an answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Which cohorts see which images; cohorts and images count from 0.
+
+    `broken` has the SQLSTATE for cohorts on which policies raise, `unfit` are images that do not
+    fit the table as it is, `rows` is the size of the answer.
+    """
+
+    columns: frozenset[str]
+    seen: list[frozenset[int]]
+    unfit: set[int] = field(default_factory=set)
+    broken: dict[int, str] = field(default_factory=dict)
+    rows: int = 0
+
+    def add(self, other: Verdict, cohorts: Sequence[int]) -> None:
+        """Add a verdict on the same images about these cohorts, which this one left out."""
+        self.columns &= other.columns
+        self.unfit |= other.unfit
+        self.broken.update((cohorts[n], state) for n, state in other.broken.items())
+        for image, seen in enumerate(other.seen):
+            if seen:
+                self.seen[image] |= {cohorts[n] for n in seen}
+        self.rows += other.rows
