@@ -32,17 +32,14 @@ GRANT ayb_authenticated TO ayb_gateway;
 -- ---------------------------------------------------------------------------------------------
 -- The schema of the outbox
 
-DO $schema$
+-- Who is no superuser, as on a hosted database, needs the relay's rights for what follows.
+DO $member$
 BEGIN
-    -- Only for the relay's first start, which makes the schema ayb_realtime; revoke it afterwards if
-    -- you like.
-    EXECUTE format('GRANT CREATE ON DATABASE %I TO ayb_relay', current_database());
-    -- Who is no superuser, as on a hosted database, needs the relay's rights for what follows.
     IF NOT pg_has_role(current_user, 'ayb_relay', 'USAGE') THEN
         EXECUTE format('GRANT ayb_relay TO %I', current_user);
     END IF;
 END
-$schema$;
+$member$;
 
 -- The relay makes its tables and functions in here, and so can keep them up to date.
 CREATE SCHEMA IF NOT EXISTS ayb_realtime AUTHORIZATION ayb_relay;

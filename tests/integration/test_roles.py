@@ -83,5 +83,6 @@ async def test_relay_may_not_read_tables(database):
         )
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await relay.fetch("TABLE posts")
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await relay.execute("INSERT INTO posts VALUES (1)")
+        for refused in ("INSERT INTO posts VALUES (1)", "CREATE SCHEMA another"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await relay.execute(refused)
