@@ -72,6 +72,21 @@ async def test_without_a_hash_the_same_work_is_done(
     assert checked.startswith("$argon2id$v=19$m=65536,t=3,p=2$")
 
 
+class CarelessHasher(PasswordHasher):
+    """Takes every password."""
+
+    def verify(self, hash: Any, password: Any) -> Any:  # noqa: A002 (argon2's names)
+        return True
+
+
+@pytest.mark.parametrize("stored", [None, "", "$2b$12$" + "x" * 53])
+async def test_the_hash_of_nothing_lets_nobody_in(stored: str | None) -> None:
+    """Even a password that fits the hash checked in vain is wrong."""
+    checker = PasswordChecker(CarelessHasher())
+    assert not await checker.is_right("password", stored)
+    assert await checker.is_right("password", CHEAP.hash("password"))
+
+
 @pytest.mark.parametrize(
     "stored", ["$argon2id$", "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$", "$argon2id$v=19$m=x$a$b"]
 )
