@@ -61,7 +61,7 @@ class TokenVerifier:
     def __init__(
         self, settings: GatewaySettings, *, clock: Callable[[], float] = time.time
     ) -> None:
-        """Raise `SettingsError` where the key set's file is no key set."""
+        """Raise `KeySetError` where the file of the key set has gone bad since it was checked."""
         self._clock = clock
         self._algorithms = settings.algorithms
         self._issuer = settings.auth_jwt_issuer

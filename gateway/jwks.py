@@ -21,7 +21,6 @@ from jose.utils import base64_to_long
 
 from gateway.key_source import KeyFile, KeySetError, KeyUrl
 from shared.backoff import Backoff
-from shared.errors import SettingsError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,13 +138,10 @@ class LiveKeySet:
 
     @classmethod
     def of_file(cls, path: Path) -> LiveKeySet:
-        """Follow a file, which must be good now; raises `SettingsError`."""
+        """Follow a file, which must be good now; raises `KeySetError`."""
         source = KeyFile(path)
         live = cls(source)
-        try:
-            live._keys = parse_key_set(source.read_now())
-        except KeySetError as error:
-            raise SettingsError(f"AYB_AUTH_JWKS_FILE: {path}: {error}") from None
+        live._keys = parse_key_set(source.read_now())
         return live
 
     @classmethod

@@ -14,12 +14,14 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
+from shared.errors import AybError
+
 MOST_CHARACTERS: Final = 16 * 1024
 
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)", re.ASCII)
 
 
-class TokenRefusedError(Exception):
+class TokenRefusedError(AybError):
     """Why a token is refused: for the log, never for the client. Holds nothing of the token."""
 
 

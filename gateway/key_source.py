@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import httpx
 
+from shared.errors import AybError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -14,7 +16,7 @@ FETCH_SECONDS: Final = 5.0
 _MOST_BYTES: Final = 256 * 1024
 
 
-class KeySetError(Exception):
+class KeySetError(AybError):
     """A key set cannot be used; says why."""
 
 

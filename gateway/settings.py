@@ -9,6 +9,8 @@ from jose import jwk
 from jose.exceptions import JWKError
 from pydantic import AfterValidator, Field, FilePath, SecretStr, ValidationInfo, field_validator
 
+from gateway.jwks import parse_key_set
+from gateway.key_source import KeyFile, KeySetError
 from shared.outbox import MAX_RECORD_BYTES
 from shared.settings import CommaList, CommonSettings, PostgresUrl, RedisUrl
 
@@ -125,9 +127,15 @@ class GatewaySettings(CommonSettings):
 
     @field_validator("auth_jwks_file")
     @classmethod
-    def _one_key_set(cls, file: FilePath | None, info: ValidationInfo) -> FilePath | None:
-        if file is not None and info.data.get("auth_jwks_url") is not None:
+    def _key_set(cls, file: FilePath | None, info: ValidationInfo) -> FilePath | None:
+        if file is None:
+            return None
+        if info.data.get("auth_jwks_url") is not None:
             raise ValueError("cannot be set together with AYB_AUTH_JWKS_URL")
+        try:
+            parse_key_set(KeyFile(file).read_now())
+        except KeySetError as error:
+            raise ValueError(str(error)) from None
         return file
 
     @field_validator("auth_jwt_secret")

@@ -8,6 +8,7 @@ import pytest
 from gateway.settings import GatewaySettings
 from shared.errors import SettingsError
 from shared.settings import load_settings
+from tests.tokens import key_set, rsa_signer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -155,8 +156,20 @@ def test_a_wrong_setting_is_named_in_one_line(
 def test_one_source_of_keys_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """JWKS_URL and JWKS_FILE together are refused."""
     file = tmp_path / "jwks.json"
-    file.write_text("{}")
+    file.write_bytes(key_set(rsa_signer("r")))
     monkeypatch.setenv("AYB_AUTH_JWKS_URL", "https://id/jwks.json")
     monkeypatch.setenv("AYB_AUTH_JWKS_FILE", str(file))
     with pytest.raises(SettingsError, match=r"^AYB_AUTH_JWKS_FILE: cannot be set together with"):
+        load_settings(GatewaySettings)
+
+
+@pytest.mark.parametrize("text", ["{}", "<html>", '{"keys":[]}', '{"keys":[{"kty":"oct"}]}', " "])
+def test_a_file_that_is_no_key_set_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
+) -> None:
+    """A JWKS_FILE without a key for us gives one line that names the setting."""
+    file = tmp_path / "jwks.json"
+    file.write_text(text)
+    monkeypatch.setenv("AYB_AUTH_JWKS_FILE", str(file))
+    with pytest.raises(SettingsError, match=r"^AYB_AUTH_JWKS_FILE: (not a JSON|no RSA or P-256)"):
         load_settings(GatewaySettings)

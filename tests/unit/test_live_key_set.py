@@ -16,7 +16,6 @@ from gateway.claims import TokenVerifier
 from gateway.errors import InvalidTokenError, KeysUnavailableError
 from gateway.jwks import LiveKeySet
 from gateway.key_source import KeyFile, KeySetError, KeyUrl
-from shared.errors import SettingsError
 from tests.tokens import claims, ec_signer, gateway_settings, hs256, key_set, rsa_signer
 
 if TYPE_CHECKING:
@@ -243,11 +242,3 @@ async def test_a_file_that_is_damaged_or_gone_leaves_the_last_keys(tmp_path: Pat
     file.unlink()
     assert not await knows(live, "new", "ES256")
     assert await knows(live, "old", "RS256")
-
-
-def test_a_file_that_is_no_key_set_stops_the_start(tmp_path: Path) -> None:
-    """At the start a bad file gives one line that names the setting."""
-    file = tmp_path / "jwks.json"
-    file.write_text("{}")
-    with pytest.raises(SettingsError, match=r"^AYB_AUTH_JWKS_FILE: .*not a JSON Web Key Set$"):
-        TokenVerifier(gateway_settings(auth_jwks_file=file))
