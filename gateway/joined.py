@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.joining import EXCLUDED, REST
+from gateway.question import EXCLUDED, REST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
