@@ -30,6 +30,7 @@ def redact(text: str) -> str:
 def _redact_event(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
+    event.pop("color_message", None)  # uvicorn's, the event once more with escape codes
     for key, value in event.items():
         if isinstance(value, str):
             event[key] = redact(value)
@@ -68,6 +69,5 @@ def configure_logging(*, level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    logging.getLogger("httpcore").setLevel(logging.WARNING)
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    for chatty in ("httpx", "httpcore", "asyncio", "redis", "push_response"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))

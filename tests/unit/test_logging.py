@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+
+import pytest
+import structlog
+
+from shared.logging import configure_logging, redact
+
+TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"Bearer {TOKEN} refused", "Bearer [token] refused"),
+        (f"GET /api/realtime?tables=a&token={TOKEN}", "GET /api/realtime?tables=a&token=[token]"),
+        ("GET /?token=short&x=1", "GET /?token=[token]&x=1"),
+        ("postgresql://u:s3cret@h/db", "postgresql://u:[password]@h/db"),
+        ("redis://:s3cret@h:1/0", "redis://:[password]@h:1/0"),
+        ("nothing to hide: a@b", "nothing to hide: a@b"),
+    ],
+)
+def test_secrets_are_taken_out_of_texts(text: str, shown: str) -> None:
+    """Tokens and the passwords of URLs never stand in a log line."""
+    assert redact(text) == shown
+
+
+def test_every_log_line_is_one_json_object_without_secrets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Our own logs, those of libraries and exceptions all go through the same hands."""
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", out)
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", root.handlers[:])
+    monkeypatch.setattr(root, "level", root.level)
+    configure_logging(level="info", form="json")
+    structlog.get_logger("test").warning("refused", token=TOKEN, error=ValueError(TOKEN))
+    logging.getLogger("library").warning("saw %s", TOKEN)
+    try:
+        raise RuntimeError(f"redis://:s3cret@h {TOKEN}")
+    except RuntimeError:
+        logging.getLogger("library").exception("broken")
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [line["event"] for line in lines] == ["refused", "saw [token]", "broken"]
+    assert TOKEN not in out.getvalue()
+    assert "s3cret" not in out.getvalue()
