@@ -17,7 +17,7 @@ from shared.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_PART: Final = r'(?:"(?:[^"]|"")+"|[^".\s]+)'
+_PART: Final = r'(?:"(?:[^"]|"")+"|[^"!.\s][^".\s]*)'
 _FORM: Final = re.compile(rf"(!?)(?:({_PART})\.)?({_PART})")
 _OWN: Final = "_ayb_"
 _NEVER: Final = ("pg_catalog", "information_schema", "ayb_realtime")

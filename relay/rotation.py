@@ -8,8 +8,8 @@ the bound. Two things are done here, each by itself and each safe to be tried ag
   retention, or the outbox is over its bound. The horizon is raised in the same transaction, so
   nobody is promised what is gone. The lock is asked for with a timeout: where a transaction still
   writes there, or a slow reader reads, it is left for later.
-* to *advance* the writers into an empty partition, by setting the sequence. If the next one in turn
-  cannot be emptied, another will do.
+* to *begin* a generation in an empty partition and send the writers there, by setting the sequence.
+  If the next one in turn cannot be emptied, another will do.
 
 If none can be (a transaction has been open for longer than the retention), the present one grows.
 At twice the bound the trigger stops capture, as it does when no relay is there to rotate: the
@@ -92,10 +92,16 @@ class Rotation:
     async def turn(self) -> None:
         """Do whatever is due."""
         state = await self._connection.fetchrow(_SQL["state"])
-        present: int = state["generation"]
+        present, older = state["generation"], list(state["older"])
+        if state["is_stopped"] and await self._has_changes(present):
+            # Writers are nowhere now: leave their partition, so that it can be emptied as well.
+            following = await self._begin_generation(present, older)
+            if following is not None:
+                older.append(present)
+                present = following
         size: int = state["bytes"]
         left: list[int] = []
-        for generation in state["older"]:
+        for generation in older:
             is_over = size > self._limits.bytes - self._limits.generation_bytes
             if await self._empty(generation, present, is_forced=is_over):
                 size = await self._connection.fetchval(_SQL["bytes"])
@@ -105,9 +111,15 @@ class Rotation:
         self._metrics.horizon.set(await self._connection.fetchval(_SQL["horizon"]))
         if state["is_stopped"]:
             if size <= self._limits.bytes:
-                await self._advance(present, left, leaves_hole=True)
+                await self._resume(present)
         elif await self._is_due(present):
-            await self._advance(present, left, leaves_hole=False)
+            following = await self._begin_generation(present, left)
+            if following is not None:
+                await self._connection.execute(_SQL["enter"], following)
+
+    async def _has_changes(self, present: int) -> bool:
+        query = _SQL["present"].format(place=present % PARTITIONS)
+        return bool((await self._connection.fetchrow(query, present))["has_changes"])
 
     async def _is_due(self, present: int) -> bool:
         query = _SQL["present"].format(place=present % PARTITIONS)
@@ -157,23 +169,26 @@ class Rotation:
         await self._connection.execute(_SQL["forget_generation"], generation)
         return True
 
-    async def _advance(self, present: int, left: list[int], *, leaves_hole: bool) -> None:
+    async def _begin_generation(self, present: int, left: list[int]) -> int | None:
+        """Choose an empty partition for the next generation; None where there is none."""
         taken = {generation % PARTITIONS for generation in (*left, present)}
         following = range(present + 1, present + PARTITIONS)
         generation = next((n for n in following if n % PARTITIONS not in taken), None)
         if generation is None:
             log.warning("no partition is free: the present one grows", generation=present)
-            return
+            return None
         async with self._connection.transaction():
             await self._connection.execute(_SQL["leave"], present)
             await self._connection.execute(_SQL["add_generation"], generation)
-            if leaves_hole:
-                await self._connection.execute(_SQL["leave_hole"])
-        await self._connection.execute(_SQL["enter"], generation)
         log.info("generation begins", generation=generation)
-        if leaves_hole:
-            log.warning("capture had stopped: clients will be told to fetch afresh")
-            await self._settle_hole()
+        return generation
+
+    async def _resume(self, present: int) -> None:
+        """Let capture go on after it had stopped."""
+        await self._connection.execute(_SQL["leave_hole"])
+        await self._connection.execute(_SQL["enter"], present)
+        await self._settle_hole()
+        log.warning("capture had stopped at the outbox's bound: clients will fetch afresh")
 
     async def _settle_hole(self) -> None:
         """Find out after which transactions the hole is closed; done when capture runs again."""
