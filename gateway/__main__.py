@@ -7,7 +7,7 @@ import sys
 
 from gateway.app import serve
 from gateway.settings import GatewaySettings
-from shared.errors import OperatorError
+from shared.errors import OperatorError, first_error
 from shared.logging import configure_logging
 from shared.loop import loop_factory
 from shared.settings import load_settings
@@ -15,17 +15,16 @@ from shared.settings import load_settings
 
 def main() -> int:
     """Run until stopped; returns the exit status."""
+    status = 0
     try:
         settings = load_settings(GatewaySettings)
         configure_logging(level=settings.log_level, form=settings.log_format)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(serve(settings))
-    except OperatorError as error:
-        print(f"gateway: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    except* OperatorError as group:
+        print(f"gateway: {first_error(group)}", file=sys.stderr)
+        status = 1
+    return status
 
 
 if __name__ == "__main__":

@@ -67,9 +67,17 @@ class _Kept:
 class Backlog:
     """The ring and the outbox behind it."""
 
-    def __init__(self, pool: asyncpg.Pool, *, most_bytes: int, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        *,
+        most_bytes: int,
+        max_record_bytes: int,
+        metrics: GatewayMetrics,
+    ) -> None:
         self._pool = pool
         self._most_bytes = most_bytes
+        self._max_record_bytes = max_record_bytes
         self._metrics = metrics
         self._ring: OrderedDict[int, _Kept] = OrderedDict()
         self._bytes = 0
@@ -213,6 +221,7 @@ class Backlog:
                     most_batches=_MOST_BATCHES_A_READ,
                     most_changes=_MOST_CHANGES_A_READ,
                     most_bytes=_MOST_BYTES_A_READ,
+                    max_record_bytes=self._max_record_bytes,
                 )
         self._metrics.outbox_reads.inc()
         if batches and batches[0].id == after + 1:

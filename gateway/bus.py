@@ -17,7 +17,7 @@ import structlog
 from shared import channels, signature
 from shared.backoff import Backoff
 from shared.change import TableChanges, decode_table_message, decode_tick
-from shared.errors import BusMessageError, DatabaseUnavailableError
+from shared.errors import BusMessageError, DatabaseUnavailableError, first_error
 from shared.redis import UNAVAILABLE, redis_client
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Bus:
             try:
                 await self._listen(backoff)
             except* UNAVAILABLE as group:
-                log.warning("redis unavailable", error=str(_first(group)))
+                log.warning("redis unavailable", error=str(first_error(group)))
             self._connected = False
             self._metrics.bus_connected.set(0)
             self._open.clear()
@@ -201,8 +201,3 @@ class Bus:
             except DatabaseUnavailableError as error:
                 log.warning("outbox not readable", error=str(error))
 
-
-def _first(group: BaseException) -> BaseException:
-    while isinstance(group, BaseExceptionGroup):
-        group = group.exceptions[0]
-    return group

@@ -38,3 +38,10 @@ class BusMessageError(AybError):
 
 class PositionError(AybError):
     """A position is not of the form <batch>, <batch>-<index> or <epoch>.<batch>-<index>."""
+
+
+def first_error(error: BaseException) -> BaseException:
+    """Find the first error that is no group in a group of errors."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
