@@ -96,7 +96,12 @@ class Gateway:
             Visibility(pool, observer=self.metrics.visibility) if settings.auth_enabled else None
         )
         bus_key = settings.realtime_bus_key
-        self.backlog = Backlog(pool, most_bytes=settings.realtime_ring_bytes, metrics=self.metrics)
+        self.backlog = Backlog(
+            pool,
+            most_bytes=settings.realtime_ring_bytes,
+            max_record_bytes=settings.realtime_max_record_bytes,
+            metrics=self.metrics,
+        )
         self.bus = Bus(
             settings.redis_url.get_secret_value(),
             key=None if bus_key is None else bus_key.get_secret_value().encode(),

@@ -74,3 +74,4 @@ ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT TRIGGER ON TABLES TO ayb_relay;
 -- Only where the gateway shall log users in by itself (AYB_AUTH_LOGIN_ENABLED):
 --
 --   GRANT SELECT ON _ayb_users TO ayb_gateway;
+--   GRANT SELECT ON _ayb_user_mfa TO ayb_gateway;  -- where that table exists

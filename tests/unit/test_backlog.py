@@ -25,7 +25,7 @@ def tick(batch: int, *tables: tuple[str, int], epoch: int = 1) -> Tick:
 @pytest.fixture
 def backlog() -> Backlog:
     """A backlog that has learned of epoch 1 up to batch 10, with horizon 5, and has no database."""
-    backlog = Backlog(None, most_bytes=1000, metrics=GatewayMetrics())
+    backlog = Backlog(None, most_bytes=1000, max_record_bytes=1000, metrics=GatewayMetrics())
     backlog.learned(LogState(1, 10, 5, {1: 1}))
     return backlog
 
