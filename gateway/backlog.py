@@ -13,6 +13,7 @@ beyond that end names a number that a crash of Postgres took back, and is unknow
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -37,6 +38,7 @@ log = structlog.get_logger(__name__)
 _MOST_BATCHES_A_READ = 500
 _MOST_CHANGES_A_READ = 2_000
 _MOST_BYTES_A_READ = 1024 * 1024
+_MOST_SECONDS_AHEAD = 60.0
 
 
 @dataclass(slots=True)
@@ -85,6 +87,7 @@ class Backlog:
         self._epoch = 0
         self._first_batches: dict[int, int] = {}
         self._horizon = 1
+        self._ahead_since: float | None = None
         self._moved = asyncio.Event()
 
     @property
@@ -161,6 +164,7 @@ class Backlog:
         if state.epoch != self._epoch:
             self._begin_epoch(state.epoch, state.first_batches[state.epoch])
             self._newest = state.last_batch
+        self._check_announced(state.last_batch)
         self._announce(state.last_batch)
 
     async def heard(self, tick: Tick, tables: Mapping[int, TableChanges], size: int) -> None:
@@ -242,6 +246,17 @@ class Backlog:
         while self._bytes > self._most_bytes and len(self._ring) > 1:
             _, dropped = self._ring.popitem(last=False)
             self._bytes -= dropped.size
+
+    def _check_announced(self, last_batch: int) -> None:
+        """Take back announcements that the read database does not confirm for too long."""
+        if self._newest <= last_batch:
+            self._ahead_since = None
+        elif self._ahead_since is None:
+            self._ahead_since = time.monotonic()
+        elif time.monotonic() - self._ahead_since > _MOST_SECONDS_AHEAD:
+            log.warning("announced batches never came", announced=self._newest, last=last_batch)
+            self._newest = last_batch
+            self._ahead_since = None
 
     def _announce(self, batch: int) -> None:
         self._newest = max(self._newest, batch)

@@ -102,6 +102,18 @@ async def test_numbers_that_a_crash_took_back_are_unknown(backlog: Backlog) -> N
     assert backlog.position(9) == Position(2, 9)
 
 
+async def test_an_announcement_that_is_never_confirmed_is_taken_back(
+    backlog: Backlog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tick of a batch that the database does not have for a minute is forgotten."""
+    await backlog.heard(tick(1_000_000), {}, 1)
+    backlog.learned(LogState(1, 11, 5, {1: 1}))
+    assert backlog.newest == 1_000_000
+    monkeypatch.setattr("gateway.backlog._MOST_SECONDS_AHEAD", 0.0)
+    backlog.learned(LogState(1, 12, 5, {1: 1}))
+    assert backlog.newest == 12
+
+
 async def test_waiting_ends_with_the_next_batch(backlog: Backlog) -> None:
     """Who waits behind a batch is woken by the next tick."""
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
