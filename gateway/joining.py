@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from gateway.policies import Function, Rules
 
 _STABLE: Final = frozenset(
-    ["now", "statement_timestamp", "transaction_timestamp", "current_database", "date_trunc", "date_part", "extract", "timezone", "to_char", "to_date", "to_timestamp", "age", "concat", "concat_ws", "format", "to_json", "to_jsonb", "jsonb_build_object", "jsonb_build_array", "array_to_string", "string_agg", "array_agg", "jsonb_agg", "pg_has_role", "has_table_privilege"]
+    ["now", "statement_timestamp", "transaction_timestamp", "current_database", "date_trunc", "date_part", "extract", "timezone", "to_char", "to_date", "to_timestamp", "age", "concat", "concat_ws", "format", "to_json", "to_jsonb", "jsonb_build_object", "jsonb_build_array", "array_to_string", "string_agg", "array_agg", "jsonb_agg", "pg_has_role", "has_table_privilege", "length"]
 )
 _SYNTAX: Final = frozenset(
     ["and", "or", "not", "in", "any", "all", "some", "exists", "select", "from", "where", "on", "as", "case", "when", "then", "else", "is", "like", "ilike", "values", "array", "row", "coalesce", "nullif", "greatest", "least", "distinct", "union", "except", "intersect", "having", "by", "limit", "offset", "using", "join", "lateral", "trim", "substring", "position", "overlay", "both", "leading", "trailing", "for"]
@@ -81,7 +81,7 @@ def join(rules: Rules, harmless: frozenset[str]) -> Joined:
     claims = Claims({(f.schema, f.name): _inline(f) for f in rules.functions or ()})
     permissive: list[list[Token]] = []
     restrictive: list[list[Token]] = []
-    for policy in rules.policies or ():
+    for policy in rules.policies or ():  # by name
         try:
             tokens = claims.take_from(tokenize(policy.expression))
             _check_tokens(tokens, harmless)
@@ -92,7 +92,7 @@ def join(rules: Rules, harmless: frozenset[str]) -> Joined:
         parts = [part for policy in permissive for part in split(policy, "or")]
         limits = restrictive
     else:
-        parts = [_glue("and", [*restrictive, _glue("or", permissive)])]
+        parts = [_glue("and", [*restrictive, _glue("or", permissive[::-1])])]
         limits = []
     question = Question(rules, claims.found, parts, limits, is_quiet=_is_quiet).write()
     numbers = sorted(frozenset[int]().union(*(claim.reads for claim in claims.found)))

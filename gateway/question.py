@@ -122,9 +122,9 @@ class Question:
     def _cohorts(self) -> str:
         p = self._p
         if self._numbers:
-            arrays = ", ".join(f"${number + 1}" for number in self._numbers)
+            arrays = ", ".join(f"pg_catalog.unnest(${number + 1})" for number in self._numbers)
             names = ", ".join(f"{p}s{number}" for number in self._numbers)
-            source = f"pg_catalog.unnest({arrays}) WITH ORDINALITY AS {p}u ({names}, {p}n)"
+            source = f"ROWS FROM ({arrays}) WITH ORDINALITY AS {p}u ({names}, {p}n)"
         else:
             source = f"(SELECT 1) AS {p}u ({p}n)"
         settings = [f"{p}u.{p}s{number}" for number in range(4)]

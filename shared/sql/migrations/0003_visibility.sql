@@ -27,7 +27,8 @@ $catch_up$;
 -- the fingerprint that guards a plan. The xmin of rows are in it, so nothing changes unnoticed.
 -- Expressions are deparsed with nothing but pg_catalog in the search path: every other name is
 -- qualified. Rules are Postgres' own: see check_enable_rls, get_policies_for_relation and
--- check_role_for_policy in its sources. A policy without USING says nothing about reading.
+-- check_role_for_policy in its sources. A policy without USING says nothing about reading. Where one
+-- policy raises, the order counts: restrictive ones by name, permissive ones against it.
 CREATE FUNCTION ayb_realtime.rules(table_oid oid, client text) RETURNS json
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
@@ -326,7 +327,7 @@ BEGIN
     SELECT CASE WHEN (facts ->> 'bypass')::boolean THEN 'true' ELSE
         coalesce(string_agg(format('(%s) AND ', p ->> 'using'), '' ORDER BY n)
             FILTER (WHERE NOT (p ->> 'permissive')::boolean), '')
-        || coalesce('(' || string_agg(format('(%s)', p ->> 'using'), ' OR ' ORDER BY n)
+        || coalesce('(' || string_agg(format('(%s)', p ->> 'using'), ' OR ' ORDER BY n DESC)
             FILTER (WHERE (p ->> 'permissive')::boolean) || ')', 'false')
         END
     INTO condition

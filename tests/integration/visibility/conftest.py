@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 ROLE = "ayb_authenticated"
 
 
-def settings(user: str = "", email: str = "", tenant: str = "", claims: str = "") -> tuple[str, ...]:
+def settings(
+    user: str = "", email: str = "", tenant: str = "", claims: str = ""
+) -> tuple[str, ...]:
     return (user, email, tenant, claims)
 
 

@@ -235,7 +235,11 @@ async def test_odd_names_and_texts(engine, expression, images_seen):
         ALTER TABLE odd NO FORCE ROW LEVEL SECURITY;
         """
     )
-    await engine.admin.execute(f"CREATE POLICY p ON odd USING ({expression.replace('odd o2', 'pg_class o2').replace('o2.id', 'o2.relname').replace('o2.title', 'o2.relname')})" if "o2" in expression else f"CREATE POLICY p ON odd USING ({expression})")
+    await engine.admin.execute(
+        f"CREATE POLICY p ON odd USING ({expression.replace('odd o2', 'pg_class o2').replace('o2.id', 'o2.relname').replace('o2.title', 'o2.relname')})"
+        if "o2" in expression
+        else f"CREATE POLICY p ON odd USING ({expression})"
+    )
     expected = set() if "o2" in expression else images_seen
     seen = await engine.ask("odd", {"me": settings(user="me")}, await engine.images("odd"))
     assert seen.by("me") == expected
