@@ -9,11 +9,13 @@ import sys
 
 import structlog
 
+from relay.doctor import examine
 from relay.health import Health
+from relay.install import install
 from relay.metrics import RelayMetrics
 from relay.service import Relay, first_error
 from relay.settings import RelaySettings
-from shared.errors import OperatorError
+from shared.errors import DatabaseUnavailableError, OperatorError
 from shared.logging import configure_logging
 from shared.settings import load_settings
 
@@ -42,13 +44,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m relay", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="read the outbox and publish")
-    parser.parse_args()
+    commands.add_parser("install", help="migrate, and install the capture triggers by hand")
+    commands.add_parser("doctor", help="check what a deployment needs, and say what to do")
+    command = parser.parse_args().command
     status = 0
     try:
         settings = load_settings(RelaySettings)
         configure_logging(level=settings.log_level, form=settings.log_format)
-        asyncio.run(run(settings))
-    except* OperatorError as group:
+        if command == "run":
+            asyncio.run(run(settings))
+        elif command == "install":
+            print(asyncio.run(install(settings)))
+        else:
+            status = 0 if asyncio.run(examine(settings, print)) else 1
+    except* (OperatorError, DatabaseUnavailableError) as group:
         print(f"relay: {first_error(group)}", file=sys.stderr)
         status = 1
     return status

@@ -22,14 +22,13 @@ A batch is recorded first and published after. Published twice under the same nu
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
 
 from relay.epoch import Checkpoint, Snapshot, read_checkpoint
+from relay.rest import BatchLimits, Rest
 from shared.change import FORMAT, Batch, Tick, TickTable
 from shared.outbox import assemble, decode_tables, read_batches
 from shared.sql import queries
@@ -44,16 +43,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _SQL: Final = queries("relay")
-
-
-@dataclass(frozen=True, slots=True)
-class BatchLimits:
-    """How much one batch holds; one change is always taken."""
-
-    changes: int
-    bytes: int
-    record_bytes: int
-    """A larger row image travels as its key alone."""
 
 
 class Outbox:
@@ -74,7 +63,7 @@ class Outbox:
         self._seen = checkpoint.snapshot
         self._limits = limits
         self._metrics = metrics
-        self._rest: _Rest | None = None
+        self._rest: Rest | None = None
         self.hole_after: int | None = None
         """Changes were not captured; the hole ends with the last transaction older than this."""
 
@@ -158,7 +147,7 @@ class Outbox:
     async def _read_rest(self) -> Batch | None:
         last = self._checkpoint
         if self._rest is None:
-            self._rest = await _Rest.open(self._connection, last, self._limits)
+            self._rest = await Rest.open(self._connection, last, self._limits)
         rows, is_last = await self._rest.cut()
         batch = None
         if rows:
@@ -225,44 +214,6 @@ class Outbox:
             max_record_bytes=self._limits.record_bytes,
         )
         return batches[0] if batches else None
-
-
-class _Rest:
-    """The rest of a difference that was cut: keys and sizes, behind a cursor of the server."""
-
-    def __init__(self, connection: Connection, limits: BatchLimits, lsn: int) -> None:
-        self._connection = connection
-        self._limits = limits
-        self._rows: deque[Any] = deque()
-        self._ended = False
-        self.lsn = lsn
-
-    @classmethod
-    async def open(cls, connection: Connection, cut: Checkpoint, limits: BatchLimits) -> _Rest:
-        await connection.execute(
-            _SQL["open_rest"], cut.prev_snapshot, cut.snapshot, cut.last_seq, limits.record_bytes
-        )
-        return cls(connection, limits, await connection.fetchval(_SQL["insert_lsn"]))
-
-    async def cut(self) -> tuple[list[Record], bool]:
-        """Take the rows of the next batch, and tell whether it is the last."""
-        limits, size = self._limits, 0
-        taken: list[Record] = []
-        while len(taken) < limits.changes and await self._has_rows():
-            size += self._rows[0]["bytes"]
-            if taken and size > limits.bytes:
-                break
-            taken.append(self._rows.popleft())
-        return taken, not await self._has_rows()
-
-    async def close(self) -> None:
-        await self._connection.execute(_SQL["close_rest"])
-
-    async def _has_rows(self) -> bool:
-        if not self._rows and not self._ended:
-            self._rows.extend(await self._connection.fetch(_SQL["fetch_rest"]))
-            self._ended = not self._rows
-        return bool(self._rows)
 
 
 def _count(rows: Sequence[Record], relids: set[int]) -> int:

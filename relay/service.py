@@ -13,9 +13,10 @@ from relay.epoch import ensure_epoch
 from relay.leader import lead
 from relay.loop import Loop
 from relay.migrate import migrate, missing_migrations
-from relay.outbox import BatchLimits, Outbox
+from relay.outbox import Outbox
 from relay.patterns import parse_pattern
 from relay.publisher import Publisher
+from relay.rest import BatchLimits
 from relay.rotation import Rotation, RotationLimits
 from relay.wakeup import Listener, SleepLock
 from shared.backoff import Backoff

@@ -21,6 +21,12 @@ class RelaySettings(CommonSettings):
     redis_url: RedisUrls
     """One per region."""
 
+    read_database_url: PostgresUrl | None = None
+    """The gateways' database and login: only the doctor looks at it."""
+
+    auth_role: str = "ayb_authenticated"
+    """The role of users with a token: only the doctor looks at it."""
+
     realtime_tables: CommaList = ("public.*",)
     """Patterns `schema.table` of what is captured; see `relay.patterns`."""
 

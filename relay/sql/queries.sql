@@ -258,3 +258,13 @@ WHERE t.relid IN (
     SELECT g.tgrelid FROM pg_trigger g
     WHERE g.tgname = '!ayb_realtime_row_' || g.tgrelid
 )
+
+-- name: schema_owner
+-- Who owns our schema, if it is there and not owned by us.
+SELECT r.rolname::text
+FROM pg_namespace n
+JOIN pg_roles r ON r.oid = n.nspowner
+WHERE n.nspname = 'ayb_realtime' AND r.rolname <> current_user
+
+-- name: act_as
+SELECT set_config('role', $1, false)

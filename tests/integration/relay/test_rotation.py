@@ -10,8 +10,9 @@ import pytest
 from relay.capture import Capture
 from relay.epoch import ensure_epoch
 from relay.metrics import RelayMetrics
-from relay.outbox import BatchLimits, Outbox
+from relay.outbox import Outbox
 from relay.patterns import parse_pattern
+from relay.rest import BatchLimits
 from relay.rotation import Rotation, RotationLimits
 from shared import outbox
 

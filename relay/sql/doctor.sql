@@ -1,0 +1,92 @@
+-- name: server
+SELECT
+    current_setting('server_version_num')::integer AS version,
+    current_setting('server_version') AS version_text,
+    current_setting('server_encoding') AS encoding,
+    current_setting('max_prepared_transactions')::integer AS prepared_transactions,
+    pg_is_in_recovery() AS is_standby,
+    extract(epoch FROM clock_timestamp())::float8 AS clock
+
+-- name: login
+-- What a login is and which of the role $1's rights it can take on.
+SELECT
+    current_user::text AS name,
+    r.rolsuper AS is_superuser,
+    r.rolbypassrls AS bypasses_rls,
+    CASE WHEN to_regrole(quote_ident($1)) IS NULL THEN NULL
+    ELSE pg_has_role(current_user, to_regrole(quote_ident($1)), 'MEMBER') END AS is_member
+FROM pg_roles r
+WHERE r.rolname = current_user
+
+-- name: user_role
+SELECT r.rolsuper AS is_superuser, r.rolbypassrls AS bypasses_rls
+FROM pg_roles r
+WHERE r.rolname = $1
+
+-- name: table_rights
+-- Of the tables $1, what the role $2 may see and what RLS says.
+SELECT
+    format('%I.%I', n.nspname, c.relname) AS quoted,
+    c.relrowsecurity AS has_rls,
+    EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid) AS has_policies,
+    coalesce(
+        has_any_column_privilege(to_regrole(quote_ident($2)), c.oid, 'SELECT')
+        AND has_schema_privilege(to_regrole(quote_ident($2)), n.oid, 'USAGE'),
+        false
+    ) AS is_readable,
+    EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS has_key
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = ANY ($1)
+ORDER BY 1
+
+-- name: outbox
+SELECT
+    ayb_realtime.outbox_bytes() AS bytes,
+    h.most_bytes,
+    (SELECT last_value = 9223372036854775807 FROM ayb_realtime.change_seq) AS is_stopped,
+    has_table_privilege('ayb_realtime.changes', 'SELECT, TRUNCATE') AS may_rotate
+FROM ayb_realtime.horizon h
+
+-- name: gateway_rights
+SELECT
+    has_table_privilege('ayb_realtime.changes', 'SELECT')
+    AND has_table_privilege('ayb_realtime.batches', 'SELECT')
+    AND has_table_privilege('ayb_realtime.epochs', 'SELECT')
+    AND has_table_privilege('ayb_realtime.horizon', 'SELECT')
+    AND has_table_privilege('ayb_realtime.captured', 'SELECT') AS may_read,
+    has_table_privilege('ayb_realtime.changes', 'INSERT, UPDATE, DELETE, TRUNCATE') AS may_write
+
+-- name: relay_active
+-- Whether somebody holds the leader lock.
+SELECT EXISTS (
+    SELECT FROM pg_locks l
+    WHERE l.locktype = 'advisory' AND l.classid = 4707185 AND l.objid = 2 AND l.objsubid = 2
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND l.granted
+)
+
+-- name: oldest_transaction
+-- Age in seconds of the oldest open transaction of this database, prepared ones included.
+SELECT greatest(
+    (
+        SELECT extract(epoch FROM max(clock_timestamp() - a.xact_start))::float8
+        FROM pg_stat_activity a
+        WHERE a.datname = current_database() AND a.backend_xid IS NOT NULL
+    ),
+    (
+        SELECT extract(epoch FROM max(clock_timestamp() - p.prepared))::float8
+        FROM pg_prepared_xacts p
+        WHERE p.database = current_database()
+    )
+)
+
+-- name: insert_position
+SELECT pg_current_wal_insert_lsn()
+
+-- name: replay
+-- How far a standby is behind position $1, in bytes, and when its newest commit was made.
+SELECT
+    greatest(($1 - pg_last_wal_replay_lsn())::bigint, 0) AS bytes,
+    extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8 AS seconds,
+    current_setting('hot_standby_feedback')::boolean AS has_feedback

@@ -1,0 +1,194 @@
+"""`install` and `doctor`: by hand, with what operators read."""
+
+from __future__ import annotations
+
+import shutil
+
+import asyncpg
+import pytest
+
+from devstack.servers import PostgresServer, free_port
+from relay.capture import list_tables
+from relay.doctor import examine
+from relay.finding import Level
+from relay.install import InstallError, install
+from relay.service import first_error
+from relay.settings import RelaySettings
+from shared.errors import SchemaError
+from tests.conftest import POSTGRES_SETTINGS, ROLES_SQL
+from tests.integration.relay.conftest import Relays
+
+ROLE_SQL = "GRANT SELECT ON t TO ayb_authenticated; ALTER TABLE t ENABLE ROW LEVEL SECURITY"
+
+
+@pytest.fixture
+def settings(database, valkey_server):
+    def make(**changed):
+        given = {
+            "database_url": database.dsn,
+            "redis_url": valkey_server.url,
+            "read_database_url": database.gateway_dsn,
+        }
+        return RelaySettings(**{**given, **changed})
+
+    return make
+
+
+async def _findings(settings):
+    found = []
+    healthy = await examine(settings, found.append)
+    assert healthy is all(finding.level is not Level.FAIL for finding in found)
+    return found
+
+
+def _find(found, text):
+    (finding,) = [finding for finding in found if text in finding.what]
+    return finding
+
+
+async def test_healthy(database, settings, relays, ear):
+    """A deployment as documented, with a relay at work: nothing fails."""
+    await database.execute(
+        f"CREATE TABLE t (id int PRIMARY KEY); {ROLE_SQL}; CREATE POLICY p ON t USING (true)"
+    )
+    async with relays.running():
+        await ear.ticked()
+        found = await _findings(settings())
+    assert not [finding for finding in found if finding.level is Level.FAIL]
+    assert _find(found, "a relay is active").level is Level.OK
+    assert _find(found, "every table is captured").level is Level.OK
+    assert _find(found, "LISTEN").level is Level.OK
+    # The server of the tests allows prepared transactions.
+    assert _find(found, "prepared transactions").level is Level.WARN
+
+
+@pytest.mark.parametrize(
+    ("sql", "text", "level"),
+    [
+        ("", "public.t is not captured", Level.FAIL),
+        ("DROP SCHEMA ayb_realtime CASCADE", "migrations are missing", Level.FAIL),
+        ("", "not readable for ayb_authenticated", Level.WARN),
+        ("GRANT SELECT ON t TO ayb_authenticated", "no Row-Level Security", Level.WARN),
+        (ROLE_SQL, "no policy: nobody sees", Level.WARN),
+        ("", "no primary key", Level.WARN),
+        ("", "no relay is active", Level.WARN),
+        ("DROP TABLE t", "no table is to be captured", Level.WARN),
+        (
+            "REVOKE ALL ON ALL TABLES IN SCHEMA ayb_realtime FROM ayb_gateway",
+            "cannot read the outbox",
+            Level.FAIL,
+        ),
+        ("GRANT INSERT ON ayb_realtime.changes TO ayb_gateway", "may write", Level.WARN),
+        (
+            "SELECT setval('ayb_realtime.change_seq', 9223372036854775807)",
+            "capture has stopped",
+            Level.FAIL,
+        ),
+    ],
+)
+async def test_faults(database, settings, sql, text, level):
+    """Each fault of a database is found, and comes with what to do about it."""
+    await database.execute(f"CREATE TABLE t (id int); {sql}")
+    finding = _find(await _findings(settings()), text)
+    assert finding.level is level
+    assert finding.remedy
+
+
+async def test_faults_of_roles(database, settings):
+    """Roles that would go round Row-Level Security, or are missing, are found."""
+    await database.execute("CREATE TABLE t (id int)")
+    found = await _findings(settings(auth_role="no such role"))
+    assert _find(found, "does not exist").level is Level.FAIL
+    assert _find(found, "cannot act as no such role").level is Level.FAIL
+    found = await _findings(settings(auth_role="postgres", read_database_url=database.dsn))
+    assert _find(found, "role postgres is not subject").level is Level.FAIL
+    assert _find(found, "login postgres is not subject").level is Level.FAIL
+
+
+async def test_nothing_there(settings):
+    """Servers that are away are told one by one, without the passwords in their URLs."""
+    port = free_port()
+    found = await _findings(
+        settings(
+            database_url=f"postgresql://u:secret@127.0.0.1:{port}/x",
+            redis_url=f"redis://:secret@127.0.0.1:{port}",
+        )
+    )
+    assert [finding.level for finding in found] == [Level.FAIL, Level.FAIL]
+    assert "secret" not in "".join(map(str, found))
+
+
+async def test_replica(database, settings, postgres_server, server_dir):
+    """A read replica that keeps up is well; one that lags by its settings is found."""
+    await database.execute("CREATE TABLE t (id int)")
+    folder = server_dir / f"replica-{free_port()}"
+    folder.mkdir(mode=0o700)
+    shutil.chown(folder, *postgres_server.data_dir.stat()[4:6])
+    postgres_server.run_program(
+        "pg_basebackup", "-d", postgres_server.dsn(), "-D", folder, "-R", "-X", "stream",
+        "--checkpoint=fast",
+    )  # fmt: skip
+    port = free_port()
+    for delay, text, level in (
+        ("0", "replica keeps up", Level.OK),
+        ("60000", "more than 5 s behind", Level.FAIL),
+    ):
+        replica = PostgresServer(
+            folder, port=port, settings={**POSTGRES_SETTINGS, "recovery_min_apply_delay": delay}
+        )
+        with replica:
+            await database.execute("INSERT INTO t VALUES (1)")
+            dsn = replica.dsn(database.name, user="ayb_gateway")
+            found = await _findings(settings(read_database_url=dsn))
+            assert _find(found, text).level is level
+            assert _find(found, "hot_standby_feedback").level is Level.WARN
+
+
+async def test_install_by_hand(database, settings, valkey_server, ear):
+    """An owner installs; a relay whose login may alter nothing then does its work."""
+    await database.execute("DROP SCHEMA ayb_realtime CASCADE")
+    await database.execute(ROLES_SQL.read_text(encoding="utf-8"))
+    await database.execute("""
+        CREATE TABLE t (id int PRIMARY KEY);
+        REVOKE TRIGGER ON t FROM ayb_relay;
+    """)
+    with pytest.raises(ExceptionGroup) as raised:
+        async with Relays(database.relay_dsn, valkey_server.url).running(relay_install=False):
+            pass
+    error = first_error(raised.value)
+    assert isinstance(error, SchemaError)
+    assert "python -m relay install" in str(error)
+    assert "0001_outbox" in await install(settings())
+    assert "none" in await install(settings())
+    async with database.connect() as session:
+        assert all(table.is_complete for table in await list_tables(session))
+    async with Relays(database.relay_dsn, valkey_server.url).running(relay_install=False):
+        await database.execute("INSERT INTO t VALUES (1)")
+        await ear.changes(1)
+    async with database.connect(database.gateway_dsn) as gateway:
+        assert await gateway.fetchval("SELECT count(*) FROM ayb_realtime.batches") == 2
+
+
+async def test_install_names_what_it_could_not(database, settings):
+    """A table in use is named, and the rest is installed."""
+    await database.execute("CREATE TABLE busy (id int); CREATE TABLE t (id int)")
+    async with database.connect() as session, session.transaction():
+        await session.execute("INSERT INTO busy VALUES (1)")
+        with pytest.raises(InstallError, match=r"public\.busy"):
+            await install(settings(relay_lock_milliseconds=20))
+    async with database.connect() as session:
+        tables = await list_tables(session)
+    assert {table.name: table.is_captured for table in tables} == {"busy": False, "t": True}
+
+
+async def test_table_owner_installs(database, settings):
+    """An owner of tables without any other right is told so, and nothing is half done."""
+    await database.execute("""
+        DO $$BEGIN
+            IF to_regrole('owner_of_t') IS NULL THEN CREATE ROLE owner_of_t LOGIN; END IF;
+        END$$;
+        CREATE TABLE t (id int); ALTER TABLE t OWNER TO owner_of_t;
+    """)
+    dsn = database.dsn.replace("postgres@", "owner_of_t@")
+    with pytest.raises((SchemaError, asyncpg.InsufficientPrivilegeError)):
+        await install(settings(database_url=dsn))
