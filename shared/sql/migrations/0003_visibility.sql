@@ -417,7 +417,7 @@ BEGIN
                 EXCEPTION
                     WHEN query_canceled THEN
                         -- The time of the whole statement is up, and no second alarm will come.
-                        IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.<) (pg_catalog.statement_timestamp()
+                        IF timeout OPERATOR(pg_catalog.=) interval '0' OR pg_catalog.clock_timestamp() OPERATOR(pg_catalog.<) (pg_catalog.statement_timestamp()
                             OPERATOR(pg_catalog.+) (timeout OPERATOR(pg_catalog.*) 0.9::pg_catalog.float8)) THEN
                             RAISE;
                         END IF;
@@ -455,7 +455,7 @@ BEGIN
                             failures := 0;
                         EXCEPTION
                             WHEN query_canceled THEN
-                                IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.<) (pg_catalog.statement_timestamp()
+                                IF timeout OPERATOR(pg_catalog.=) interval '0' OR pg_catalog.clock_timestamp() OPERATOR(pg_catalog.<) (pg_catalog.statement_timestamp()
                                     OPERATOR(pg_catalog.+) (timeout OPERATOR(pg_catalog.*) 0.9::pg_catalog.float8)) THEN
                                     RAISE;
                                 END IF;

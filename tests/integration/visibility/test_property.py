@@ -43,7 +43,7 @@ async def test_engine_is_postgres(engine, chosen):
                 made += 1
                 compared += await compare(engine, client, looped, world)
         await client.close()
-        assert made > len(chosen) // 2
+        assert made > len(chosen) // 4
         forms = {form for _, form, _ in engine.recorder.plans}
         print(f"{made} worlds, {compared} pairs, forms {sorted(forms)}")
         if FIRST == 1 and ONLY is None:

@@ -1,0 +1,363 @@
+"""Rules that change, columns that may not be read, images that cannot be judged, and bad policies."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.audience import Audience
+from gateway.visibility import EVERYBODY, Visibility
+from shared.errors import DatabaseUnavailableError
+from tests.integration.visibility.conftest import ROLE, gateway_pool, settings
+from tests.integration.visibility.test_cases import AUTHOR, POSTS, A, B, post
+
+MEMBERS = {"a": settings(user=A), "b": settings(user=B)}
+
+
+@pytest.mark.parametrize(
+    ("change", "seen_by_b"),
+    [
+        ("DROP POLICY author ON posts", set()),
+        ("ALTER POLICY author ON posts USING (title = 't')", {0, 1}),
+        ("ALTER POLICY author ON posts TO ayb_relay", set()),
+        ("CREATE POLICY all_ ON posts USING (true)", {0, 1}),
+        ("CREATE POLICY none ON posts AS RESTRICTIVE USING (false)", set()),
+        ("ALTER TABLE posts DISABLE ROW LEVEL SECURITY", {0, 1}),
+        ("ALTER TABLE posts OWNER TO ayb_authenticated", {0, 1}),
+        ("ALTER TABLE posts RENAME COLUMN title TO headline", {1}),
+        ("ALTER TABLE posts RENAME TO articles", {1}),
+        ("ALTER TABLE posts SET SCHEMA elsewhere", {1}),
+        ("ALTER TABLE posts ALTER COLUMN id TYPE text", {1}),
+        ("ALTER TABLE posts DROP COLUMN title", {1}),
+        ("ALTER TABLE posts ADD COLUMN more int", {1}),
+    ],
+)
+async def test_change_is_in_force_at_once(engine, change, seen_by_b):
+    """A change of policies, flags, owner, names or columns decides the next question."""
+    await engine.admin.execute(
+        POSTS + AUTHOR + "; CREATE SCHEMA elsewhere; GRANT USAGE ON SCHEMA elsewhere TO PUBLIC"
+    )
+    relid = await engine.relid("posts")
+    images = [post(1, A), post(2, B)]
+    assert (await engine.ask(relid, MEMBERS, images)).by("b") == {1}
+    await engine.admin.execute(change)
+    assert (await engine.ask(relid, MEMBERS, images)).by("b") == seen_by_b
+
+
+async def test_function_replaced(engine):
+    """A function that a policy calls decides in its present form, joined or not."""
+    await engine.admin.execute(
+        """
+        CREATE FUNCTION me() RETURNS uuid LANGUAGE sql STABLE
+            AS $$ SELECT current_setting('ayb.user_id')::uuid $$;
+        """
+        + POSTS
+        + "CREATE POLICY author ON posts USING (author_id = me())"
+    )
+    assert (await engine.ask("posts", MEMBERS, [post(1, A)])).by("a") == {0}
+    await engine.admin.execute(
+        "CREATE OR REPLACE FUNCTION me() RETURNS uuid LANGUAGE sql STABLE AS $$ SELECT NULL::uuid $$"
+    )
+    assert (await engine.ask("posts", MEMBERS, [post(1, A)])).by("a") == set()
+    await engine.admin.execute("REVOKE EXECUTE ON FUNCTION me() FROM PUBLIC")
+    seen = await engine.ask("posts", MEMBERS, [post(1, A)])
+    assert seen.broken() == {"a", "b"}
+    assert {form for _, form, _ in engine.recorder.plans} == {"joined", "looped"}
+
+
+async def test_wrapper_that_may_not_be_called_is_not_inlined(engine):
+    """A wrapper that the role may not execute makes a SELECT fail, so nobody sees anything."""
+    await engine.admin.execute(
+        """
+        CREATE FUNCTION me() RETURNS uuid LANGUAGE sql STABLE
+            AS $$ SELECT current_setting('ayb.user_id')::uuid $$;
+        REVOKE EXECUTE ON FUNCTION me() FROM PUBLIC;
+        """
+        + POSTS
+        + "CREATE POLICY author ON posts USING (author_id = me())"
+    )
+    seen = await engine.ask("posts", MEMBERS, [post(1, A)])
+    assert seen.by("a") == set()
+    assert seen.broken() == {"a", "b"}
+
+
+async def test_columns(engine):
+    """Only columns that the role may read now are named; without any, nothing may be sent."""
+    await engine.admin.execute(
+        POSTS + AUTHOR + "; REVOKE SELECT ON posts FROM ayb_authenticated;"
+        "GRANT SELECT (id, title) ON posts TO ayb_authenticated"
+    )
+    relid = await engine.relid("posts")
+    seen = await engine.ask("posts", MEMBERS, [post(1, A)])
+    assert seen.answer.columns == {"id", "title"}
+    assert seen.by("a") == {0}
+    assert await engine.visibility.readable_columns(relid, ROLE) == {"id", "title"}
+    await engine.admin.execute("REVOKE SELECT (title) ON posts FROM ayb_authenticated")
+    assert (await engine.ask("posts", MEMBERS, [])).answer.columns == {"id"}
+    await engine.admin.execute("REVOKE SELECT (id) ON posts FROM ayb_authenticated")
+    assert (await engine.ask("posts", MEMBERS, [post(1, A)])).answer.columns == frozenset()
+    assert await engine.visibility.readable_columns(relid, ROLE) == frozenset()
+
+
+async def test_schema_out_of_reach(engine):
+    """A role without USAGE on the schema reads nothing, whatever it was granted on the table."""
+    await engine.admin.execute(
+        "CREATE SCHEMA hidden; CREATE TABLE hidden.posts (id int);"
+        "GRANT SELECT ON hidden.posts TO ayb_authenticated"
+    )
+    assert (await engine.ask("hidden.posts", MEMBERS, [{"id": 1}])).answer.columns == frozenset()
+
+
+async def test_table_or_role_gone(engine):
+    """About a table that was dropped, or for a role that was, nothing is seen and it is said."""
+    await engine.admin.execute(POSTS + AUTHOR)
+    relid = await engine.relid("posts")
+    assert (await engine.ask(relid, MEMBERS, [post(1, A)])).by("a") == {0}
+    await engine.admin.execute("DROP TABLE posts")
+    for role in (ROLE, "no such role"):
+        seen = await engine.ask(relid, MEMBERS, [post(1, A)], role=role)
+        assert seen.answer.is_gone
+        assert seen.answer.undecidable == {0}
+        assert seen.answer.columns == frozenset()
+
+
+@pytest.mark.parametrize("is_joining", [True, False])
+@pytest.mark.parametrize(
+    ("policy", "image"),
+    [
+        ("author_id IS NULL", {"id": 1}),
+        ("author_id IS NULL", {"id": 1, "author_id": "not a uuid"}),
+        ("doc IS NULL", {"id": 1, "author_id": None, "doc": None}),
+        ("posts IS NULL", {"id": 1, "author_id": None}),
+    ],
+)
+async def test_undecidable(engine, policy, image, is_joining):
+    """An image without a column that policies read, or where it is in doubt, is nobody's."""
+    await engine.admin.execute(
+        f"""
+        CREATE TABLE posts (id bigint, author_id uuid, doc jsonb);
+        GRANT SELECT ON posts TO ayb_authenticated;
+        ALTER TABLE posts ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON posts USING ({policy} AND current_setting('ayb.user_id') <> 'x');
+        """
+    )
+    engine.visibility = Visibility(engine.pool, is_joining=is_joining)
+    fine = {"id": 2, "author_id": None, "doc": {}}
+    seen = await engine.ask("posts", MEMBERS, [image, fine])
+    assert seen.answer.undecidable == {0}
+    assert 0 not in seen.by("a")
+    assert 1 in seen.by("a") or policy != "author_id IS NULL"
+
+
+@pytest.mark.parametrize("is_joining", [True, False])
+async def test_json_null_is_no_doubt_where_policies_look_inside(engine, is_joining):
+    """A json column that is null is judged if policies do no more than look into it."""
+    await engine.admin.execute(
+        """
+        CREATE TABLE posts (id bigint, doc jsonb);
+        GRANT SELECT ON posts TO ayb_authenticated;
+        ALTER TABLE posts ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON posts USING (doc ->> 'for' IS NULL OR doc ->> 'for' = current_setting('ayb.user_id'));
+        """  # noqa: E501
+    )
+    engine.visibility = Visibility(engine.pool, is_joining=is_joining)
+    seen = await engine.ask(
+        "posts", MEMBERS, [{"id": 1, "doc": None}, {"id": 2, "doc": {"for": A}}]
+    )
+    assert seen.by("a") == {0, 1}
+    assert seen.by("b") == {0}
+    assert not seen.answer.undecidable
+
+
+async def test_nothing_stays_behind(engine, database):
+    """On one connection: first A, then B, then nobody; no role, setting or statement is left."""
+    await engine.admin.execute(POSTS + AUTHOR)
+    async with gateway_pool(database) as pool:
+        for visibility in (Visibility(pool), Visibility(pool, is_joining=False)):
+            engine.visibility = visibility
+            for members in ({"a": settings(user=A)}, {"b": settings(user=B)}, {"n": settings()}):
+                [member] = members
+                seen = await engine.ask("posts", members, [post(1, A)])
+                assert seen.by(member) == ({0} if member == "a" else set())
+        async with pool.acquire() as connection:
+            left = await connection.fetchrow(
+                """SELECT current_user::text AS role, current_setting('ayb.user_id', true) AS id,
+                    current_setting('request.jwt.claims', true) AS claims,
+                    current_setting('search_path') AS path,
+                    (SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'ayb%') AS prepared"""
+            )
+        assert left["role"] == "ayb_gateway"
+        assert not left["id"]
+        assert not left["claims"]
+        assert left["path"] == '"$user", public'
+        assert left["prepared"] == 0
+
+
+async def test_functions_see_the_usual_search_path(engine):
+    """A function without a search path of its own finds tables as it does for a real client."""
+    await engine.admin.execute(
+        POSTS
+        + """
+        CREATE TABLE friends (id uuid); GRANT SELECT ON friends TO ayb_authenticated;
+        CREATE FUNCTION befriended(who uuid) RETURNS boolean LANGUAGE plpgsql STABLE
+            AS $$ BEGIN RETURN EXISTS (SELECT FROM friends WHERE id = who); END $$;
+        CREATE POLICY p ON posts USING (befriended(author_id));
+        """
+    )
+    await engine.admin.execute("INSERT INTO friends VALUES ($1)", A)
+    assert (await engine.ask("posts", MEMBERS, [post(1, A), post(2, B)])).by("b") == {0}
+
+
+async def test_operators_out_of_the_search_path(engine):
+    """IS DISTINCT FROM uses the operator that the policy was made with, wherever it lies."""
+    await engine.admin.execute(
+        """
+        CREATE SCHEMA shop;
+        CREATE FUNCTION shop.same(text, text) RETURNS boolean LANGUAGE sql IMMUTABLE
+            AS $$ SELECT lower($1) OPERATOR(pg_catalog.=) lower($2) $$;
+        CREATE TYPE shop.code AS ENUM ('a');
+        CREATE FUNCTION shop.same(shop.code, text) RETURNS boolean LANGUAGE sql IMMUTABLE
+            AS $$ SELECT shop.same($1::text, $2) $$;
+        CREATE OPERATOR shop.= (LEFTARG = shop.code, RIGHTARG = text, FUNCTION = shop.same);
+        CREATE TABLE posts (id int, code shop.code);
+        GRANT SELECT ON posts TO ayb_authenticated;
+        GRANT USAGE ON SCHEMA shop TO ayb_authenticated;
+        ALTER TABLE posts ENABLE ROW LEVEL SECURITY;
+        SET search_path = shop, public;
+        CREATE POLICY p ON posts USING (NOT (code IS DISTINCT FROM 'A'::text));
+        RESET search_path;
+        """
+    )
+    assert (await engine.ask("posts", MEMBERS, [{"id": 1, "code": "a"}])).by("a") == {0}
+
+
+SLEEPY = (
+    POSTS
+    + """
+    CREATE FUNCTION nap() RETURNS boolean LANGUAGE plpgsql STABLE AS $$ BEGIN
+        IF current_setting('ayb.user_id') = 'sleepy' THEN PERFORM pg_sleep(60); END IF;
+        RETURN true;
+    END $$;
+    CREATE POLICY p ON posts USING (nap());
+    """
+)
+
+
+async def test_slow_cohort_is_set_aside(engine, database):
+    """Whose policy never ends is denied, told, and then not asked for a while; others see all."""
+    await engine.admin.execute(SLEEPY)
+    members = {n: settings(user=str(n)) for n in range(5)}
+    members["sleepy"] = settings(user="sleepy")
+    members.update({n: settings(user=str(n)) for n in range(5, 10)})
+    async with gateway_pool(database, statement_timeout="400") as pool:
+        engine.visibility = Visibility(pool, loop_seconds=0.1)
+        for _ in range(2):
+            seen = await engine.ask("posts", members, [post(1, A), post(2, B)])
+            assert all(seen.by(n) == {0, 1} for n in range(10))
+            assert seen.by("sleepy") == set()
+            assert seen.broken() == {"sleepy"}
+
+
+async def test_cancelled_from_outside_is_nobodys_fault(engine, database):
+    """A statement that an administrator ends is asked again; no cohort is blamed."""
+    await engine.admin.execute(SLEEPY)
+    async with gateway_pool(database, statement_timeout="0") as pool:
+        engine.visibility = Visibility(pool)
+        relid = await engine.relid("posts")
+        asking = asyncio.ensure_future(
+            engine.ask(relid, {"s": settings(user="sleepy")}, [post(1, A)])
+        )
+        while not await engine.admin.fetchval(
+            "SELECT bool_or(pg_cancel_backend(pid)) FROM pg_stat_activity "
+            "WHERE application_name = 'ayb-gateway' AND wait_event = 'PgSleep'"
+        ):
+            await asyncio.sleep(0.01)
+        with pytest.raises(DatabaseUnavailableError):
+            await asking
+
+
+async def test_policy_cannot_stop_its_table(engine):
+    """A policy that raises errors of the server's own kind is asked again, then counted as broken."""
+    await engine.admin.execute(
+        POSTS
+        + """
+        CREATE FUNCTION moody() RETURNS boolean LANGUAGE plpgsql STABLE AS $$ BEGIN
+            IF current_setting('ayb.user_id') = 'x' THEN RAISE SQLSTATE '40001'; END IF;
+            RETURN true;
+        END $$;
+        CREATE POLICY p ON posts USING (moody());
+        """
+    )
+    members = {"a": settings(user=A), "x": settings(user="x")}
+    for _ in range(3):
+        with pytest.raises(DatabaseUnavailableError):
+            await engine.ask("posts", members, [post(1, A)])
+    seen = await engine.ask("posts", members, [post(1, A)])
+    assert seen.by("a") == {0}
+    assert seen.broken() == {"x"}
+
+
+async def test_policy_that_writes_or_takes_a_role(engine):
+    """A policy's function writes nothing, and a role that it takes is not the next cohort's."""
+    await engine.admin.execute(
+        POSTS
+        + """
+        CREATE TABLE notes (id int); GRANT ALL ON notes TO ayb_authenticated;
+        CREATE FUNCTION sly() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+            IF current_setting('ayb.user_id') = 'writer' THEN INSERT INTO notes VALUES (1); END IF;
+            IF current_setting('ayb.user_id') = 'thief' THEN
+                PERFORM set_config('role', 'ayb_gateway', true), set_config('search_path', 'x', true);
+            END IF;
+            RETURN current_user = 'ayb_authenticated';
+        END $$;
+        CREATE POLICY p ON posts USING (sly());
+        """
+    )
+    members = {name: settings(user=name) for name in ("writer", "thief", "other")}
+    seen = await engine.ask("posts", members, [post(1, A)])
+    assert seen.by("other") == {0}
+    assert seen.by("writer") == seen.by("thief") == set()
+    assert seen.broken() == {"writer"}
+    assert await engine.admin.fetchval("SELECT count(*) FROM notes") == 0
+
+
+async def test_role_that_the_gateway_may_not_take(engine):
+    """For a role that the gateway is no member of nothing is seen."""
+    await engine.admin.execute(POSTS + AUTHOR + "; GRANT SELECT ON posts TO ayb_relay")
+    for is_joining in (True, False):
+        engine.visibility = Visibility(engine.pool, is_joining=is_joining)
+        seen = await engine.ask("posts", MEMBERS, [post(1, A)], role="ayb_relay")
+        assert seen.by("a") == set()
+
+
+async def test_many_images_are_asked_in_portions(engine):
+    """More images than one question holds are asked in several, and numbered through."""
+    await engine.admin.execute(POSTS + AUTHOR)
+    images = [post(n, A if n % 3 else B) for n in range(2_500)]
+    seen = await engine.ask("posts", MEMBERS, images)
+    assert seen.by("a") == {n for n in range(2_500) if n % 3}
+    assert seen.by("b") == {n for n in range(2_500) if n % 3 == 0}
+
+
+async def test_everybody_is_told_in_one_word(engine):
+    """What everybody sees is EVERYBODY, whichever form was asked."""
+    await engine.admin.execute(
+        POSTS + "CREATE POLICY p ON posts "
+        "USING (published OR author_id = current_setting('ayb.user_id')::uuid)"
+    )
+    for is_joining in (True, False):
+        engine.visibility = Visibility(engine.pool, is_joining=is_joining)
+        seen = await engine.ask("posts", MEMBERS, [post(1, A, published=True), post(2, B)])
+        assert seen.answer.visible[0] is EVERYBODY
+        assert seen.answer.visible[1] is not EVERYBODY
+
+
+async def test_nobody_asks(engine):
+    """An empty audience is no error."""
+    await engine.admin.execute(POSTS + AUTHOR)
+    relid = await engine.relid("posts")
+    for is_joining in (True, False):
+        visibility = Visibility(engine.pool, is_joining=is_joining)
+        answer = await visibility.ask(relid, Audience(ROLE), await engine.images("posts"), 0)
+        assert len(answer.grouping) == 0
