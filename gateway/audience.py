@@ -75,6 +75,10 @@ class Audience(Generic[M]):
             for cohorts in self._cohorts.values():
                 cohorts.discard(member, settings)
 
+    def settings_of(self, member: M) -> Settings | None:
+        """Give a connection's settings, None if it is not here (any more)."""
+        return self._settings.get(member)
+
     def grouped(self, reads: tuple[str, ...]) -> Grouping[M]:
         """Put the connections into cohorts by the settings that are read.
 

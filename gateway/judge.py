@@ -168,6 +168,26 @@ class Judge:
                 heard.broken[row["cohort"] - 1] = row["failure"]
         return heard
 
+    async def verify(
+        self, subject: Subject, cohorts: Sequence[Settings], images: Sequence[str]
+    ) -> dict[int | None, set[int]]:
+        """Ask with real SELECTs: by cohort, the images of unchanged rows that it is shown.
+
+        Under None stand those that are unchanged by the outbox. All numbers count from 0.
+        """
+        with _errors():
+            rows = await self._pool.fetch(
+                _SQL["verify"],
+                subject.relid,
+                subject.role,
+                [value for settings in cohorts for value in settings],
+                images,
+            )
+        return {
+            row["cohort"] - 1 if row["cohort"] else None: {n - 1 for n in row["seen"] or ()}
+            for row in rows
+        }
+
 
 @contextlib.contextmanager
 def _errors() -> Iterator[None]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import enum
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 import structlog
@@ -29,6 +29,7 @@ from gateway.judge import Judge, QuestionError, RulesChangedError, Subject
 from gateway.looped import Looped
 from gateway.plan import Form, Plan, make_plan
 from gateway.verdict import Verdict
+from gateway.verify import Verifier
 from shared.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
@@ -101,6 +102,9 @@ class Observer(Protocol):
     def failed(self, table: str, form: str, sqlstate: str, cohorts: int) -> None:
         """The joined form raised (and is asked again as a loop), or policies of cohorts did."""
 
+    def differed(self, table: str, pairs: int) -> None:
+        """The self-check found so many pairs of image and cohort that a SELECT shows otherwise."""
+
 
 class SilentObserver:
     """Listens to nothing."""
@@ -116,6 +120,9 @@ class SilentObserver:
     def failed(self, table: str, form: str, sqlstate: str, cohorts: int) -> None:
         """Do nothing."""
 
+    def differed(self, table: str, pairs: int) -> None:
+        """Do nothing."""
+
 
 class Visibility:
     """Asks Postgres, through the read pool of the gateway's login.
@@ -123,7 +130,7 @@ class Visibility:
     `loop_seconds` is the time after which the loop over cohorts goes on in another statement; it
     must lie well below the pool's statement_timeout, which is what ends a policy that never does. A
     cohort that was ended is not asked again for `quarantine_seconds`. `is_joining` false leaves all
-    tables to the loop.
+    tables to the loop. `verify_rate` is the share of the answers that are compared with a SELECT.
     """
 
     def __init__(
@@ -134,6 +141,7 @@ class Visibility:
         loop_seconds: float = 1.0,
         quarantine_seconds: float = 60.0,
         is_joining: bool = True,
+        verify_rate: float = 0.0,
     ) -> None:
         self._is_joining = is_joining
         self._judge = Judge(pool)
@@ -141,6 +149,7 @@ class Visibility:
         self._looped = Looped(
             self._judge, budget_seconds=loop_seconds, quarantine_seconds=quarantine_seconds
         )
+        self._verifier = Verifier(self._judge, rate=verify_rate)
         self._plans: dict[tuple[int, str], Plan] = {}
         self._harmless: frozenset[str] | None = None
 
@@ -170,8 +179,12 @@ class Visibility:
             if plan is None:
                 return _gone(audience.grouped(()), images)
             subject = Subject(relid, role, lsn, plan.fingerprint)
+            grouping = audience.grouped(plan.reads)
             try:
-                return await self._ask(plan, subject, audience.grouped(plan.reads), images)
+                answer = await self._ask(plan, subject, grouping, images)
+                if images and self._verifier.is_due():
+                    answer = await self._verified(plan, subject, audience, answer, images)
+                return answer
             except RulesChangedError:
                 self._plans.pop((relid, role), None)
         raise DatabaseUnavailableError("the rules of the table keep changing")
@@ -219,6 +232,62 @@ class Visibility:
             visible.extend(seen)
         return Answer(columns, grouping, visible, broken, frozenset(undecidable))
 
+    async def _verified(
+        self,
+        plan: Plan,
+        subject: Subject,
+        audience: Audience[M],
+        answer: Answer[M],
+        images: Sequence[Image],
+    ) -> Answer[M]:
+        """Check an answer; where a SELECT shows otherwise, deny, and leave the table to the loop."""
+        if len(answer.columns) < len(plan.rules.columns):
+            return answer
+        suspects = await self._differences(subject, audience, answer, images)
+        if not suspects:
+            return answer
+        again = await self._ask(plan, subject, answer.grouping, images)
+        wrong = suspects & await self._differences(subject, audience, again, images)
+        if not wrong:
+            return again
+        log.error(
+            "visibility differs from a SELECT",
+            table=plan.table, role=subject.role, form=plan.form, pairs=len(wrong),
+        )  # fmt: skip
+        self._observer.differed(plan.table, len(wrong))
+        looped = plan.as_looped("the self-check found a difference")
+        self._plans[subject.relid, subject.role] = looped
+        strict = await self._ask(looped, subject, answer.grouping, images)
+        wrong |= await self._differences(subject, audience, strict, images)
+        everybody = frozenset(range(len(answer.grouping)))
+        visible: list[Visible] = []
+        for image, (one, other) in enumerate(zip(again.visible, strict.visible, strict=True)):
+            both = _numbers(one, everybody) & _numbers(other, everybody)
+            both -= {cohort for number, cohort in wrong if number == image}
+            visible.append(EVERYBODY if both == everybody and everybody else both)
+        return replace(strict, visible=visible)
+
+    async def _differences(
+        self, subject: Subject, audience: Audience[M], answer: Answer[M], images: Sequence[Image]
+    ) -> set[tuple[int, int]]:
+        """Compare with SELECTs under all settings of one member of each cohort."""
+        everybody = frozenset(range(len(answer.grouping)))
+        settings: dict[int, Settings] = {}
+        for cohort, members in enumerate(answer.grouping.members):
+            values = audience.settings_of(members[0])
+            if values is not None and cohort not in answer.broken:
+                settings[cohort] = values
+        judged = [n for n in range(len(images)) if n not in answer.undecidable]
+        try:
+            return await self._verifier.differences(
+                subject,
+                settings,
+                {n: images[n].json.decode() for n in judged},
+                {n: _numbers(answer.visible[n], everybody) for n in judged},
+            )
+        except (DatabaseUnavailableError, QuestionError):
+            return set()  # not checked
+
     async def _judged(
         self, plan: Plan, subject: Subject, grouping: Grouping[M], images: Sequence[str]
     ) -> Verdict:
@@ -256,6 +325,10 @@ class Visibility:
         for state, count in Counter(verdict.broken.values()).items():
             self._observer.failed(plan.table, Form.LOOPED, state, count)
         return verdict
+
+
+def _numbers(visible: Visible, everybody: frozenset[int]) -> frozenset[int]:
+    return everybody if visible is EVERYBODY else visible
 
 
 def _columns_of(grouping: Grouping[M]) -> list[list[str]]:

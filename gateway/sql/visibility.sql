@@ -25,3 +25,7 @@ FROM (
     WHERE p.pronamespace = 'pg_catalog'::regnamespace
     GROUP BY p.proname HAVING bool_and(p.provolatile = 'i')
 ) AS f
+
+-- name: verify
+-- The self-check: what a real SELECT shows of rows that are unchanged.
+SELECT cohort, seen FROM ayb_realtime.verify($1, $2, $3, $4)

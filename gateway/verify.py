@@ -1,0 +1,84 @@
+"""The self-check: does a real SELECT under RLS show what the engine says?
+
+It can be said only of rows that are now as they were in the event. A row is taken to be unchanged
+if some cohort's SELECT shows it so, or if the last of the recent changes in the outbox left it so.
+What has changed between answer and check (the row, a membership, a policy) looks like a difference,
+so a difference counts only if a second answer and a second check show it again.
+
+Tables without a primary key, or of which the role may not read every column, are not checked.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gateway.audience import Settings
+    from gateway.judge import Judge, Subject
+
+_MOST_COHORTS: Final = 50
+_MOST_IMAGES: Final = 200
+
+Pair = tuple[int, int]
+"""An image and a cohort."""
+
+
+class Verifier:
+    """Checks a share of the answers; `rate` is that share, from 0 to 1."""
+
+    def __init__(self, judge: Judge, *, rate: float) -> None:
+        self._judge = judge
+        self._rate = rate
+
+    def is_due(self) -> bool:
+        """Draw whether an answer is to be checked."""
+        return self._rate > 0 and random.random() < self._rate  # noqa: S311 (a sample)
+
+    async def differences(
+        self,
+        subject: Subject,
+        settings: Mapping[int, Settings],
+        images: Mapping[int, str],
+        seen: Mapping[int, frozenset[int]],
+    ) -> set[Pair]:
+        """Find where a SELECT shows something else than the answer.
+
+        Settings of cohorts, images and who sees them are given by number. Of many cohorts or images
+        a sample is taken.
+        Raises `DatabaseUnavailableError`, `QuestionError`.
+        """
+        cohorts = list(settings)
+        if len(cohorts) > _MOST_COHORTS:
+            cohorts = random.sample(cohorts, _MOST_COHORTS)
+        numbers = list(images)
+        if len(numbers) > _MOST_IMAGES:
+            numbers = random.sample(numbers, _MOST_IMAGES)
+        shown = await self._judge.verify(
+            subject, [settings[n] for n in cohorts], [images[n] for n in numbers]
+        )
+        return compare(
+            {None if place is None else cohorts[place]: {numbers[n] for n in places}
+             for place, places in shown.items()},
+            seen,
+        )  # fmt: skip
+
+
+def compare(
+    shown: Mapping[int | None, set[int]], seen: Mapping[int, frozenset[int]]
+) -> set[Pair]:
+    """Compare what SELECTs show with who sees what.
+
+    `shown` has the unchanged rows' images that each cohort's SELECT shows; under None those that the
+    outbox tells to be unchanged. A cohort that is missing could not be asked.
+    """
+    unchanged = set[int]().union(*shown.values())
+    return {
+        (image, cohort)
+        for cohort, images in shown.items()
+        if cohort is not None
+        for image in unchanged
+        if (image in images) != (cohort in seen[image])
+    }

@@ -1,0 +1,140 @@
+"""The self-check: silent when all is well, loud when it is not."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from gateway.plan import Form
+from gateway.verify import compare
+from gateway.visibility import EVERYBODY, Image, Visibility
+from tests.integration.visibility.conftest import ROLE, settings
+from tests.integration.visibility.test_cases import AUTHOR, POSTS, A, B
+
+MEMBERS = {"a": settings(user=A), "b": settings(user=B)}
+ROWS = f"INSERT INTO posts VALUES (1, '{A}', 't', false), (2, '{B}', 't', false)"
+
+
+@pytest.fixture
+async def checked(engine):
+    """An engine that checks every answer."""
+    await engine.admin.execute(POSTS + AUTHOR + ";" + ROWS)
+    engine.visibility = Visibility(engine.pool, observer=engine.recorder, verify_rate=1.0)
+    return engine
+
+
+async def sabotage(engine, old: str, new: str) -> None:
+    """Change the question that is kept for posts."""
+    relid = await engine.relid("posts")
+    await engine.ask("posts", MEMBERS, [])
+    plan = engine.visibility._plans[relid, ROLE]
+    assert old in plan.question
+    engine.visibility._plans[relid, ROLE] = replace(plan, question=plan.question.replace(old, new))
+
+
+async def test_silence(checked):
+    """Right answers raise no alarm, whatever happened to the rows meanwhile."""
+    images = await checked.images("posts")
+    for _ in range(2):
+        seen = await checked.ask("posts", MEMBERS, images)
+        assert [seen.by("a"), seen.by("b")] == [{0}, {1}]
+        await checked.admin.execute("DELETE FROM posts WHERE id = 1; UPDATE posts SET title = 'new'")
+    assert checked.recorder.differences == 0
+
+
+async def test_alarm_where_too_much_is_seen(checked):
+    """Who is shown a row that a SELECT hides: counted, denied, and the table left to the loop."""
+    await sabotage(checked, "author_id = ", "author_id IS NOT NULL OR author_id = ")
+    seen = await checked.ask("posts", MEMBERS, await checked.images("posts"))
+    assert [seen.by("a"), seen.by("b")] == [{0}, {1}]
+    assert checked.recorder.differences == 2
+    assert checked.visibility.form(await checked.relid("posts"), ROLE) is Form.LOOPED
+
+
+async def test_alarm_where_too_little_is_seen(checked):
+    """Who is not shown a row that a SELECT shows: counted; the loop decides from now on."""
+    await sabotage(checked, "author_id = ", "false AND author_id = ")
+    images = await checked.images("posts")
+    seen = await checked.ask("posts", MEMBERS, images)
+    assert seen.by("a") | seen.by("b") == set()
+    assert checked.recorder.differences == 2
+    seen = await checked.ask("posts", MEMBERS, images)
+    assert [seen.by("a"), seen.by("b")] == [{0}, {1}]
+
+
+async def test_alarm_where_nobody_may_see(checked):
+    """A row that no cohort's SELECT shows is proven unchanged by the outbox."""
+    relid = await checked.relid("posts")
+    await checked.admin.execute(
+        f'CREATE TRIGGER "!ayb_realtime_row_{relid}" AFTER INSERT OR UPDATE OR DELETE ON posts '
+        "FOR EACH ROW EXECUTE FUNCTION ayb_realtime.capture_row()"
+    )
+    await checked.admin.execute("INSERT INTO posts VALUES (3, NULL, 'nobody''s', false)")
+    await sabotage(checked, "author_id = ", "author_id IS NULL OR author_id = ")
+    images = await checked.images("posts", "id = 3")
+    seen = await checked.ask("posts", MEMBERS, images)
+    assert seen.answer.visible == [frozenset()]
+    assert checked.recorder.differences == 2
+
+    await sabotage_again(checked)
+    before = checked.recorder.differences
+    await checked.admin.execute("UPDATE posts SET title = 'other' WHERE id = 3")
+    seen = await checked.ask("posts", MEMBERS, images)
+    assert seen.answer.visible == [EVERYBODY]
+    assert checked.recorder.differences == before
+
+
+async def sabotage_again(engine) -> None:
+    engine.visibility = Visibility(engine.pool, observer=engine.recorder, verify_rate=1.0)
+    await sabotage(engine, "author_id = ", "author_id IS NULL OR author_id = ")
+
+
+async def test_no_false_alarm_under_changes(checked):
+    """While rows and memberships change all the time, no right answer is called wrong."""
+    await checked.admin.execute(
+        """
+        CREATE TABLE friends (who uuid); GRANT SELECT ON friends TO ayb_authenticated;
+        CREATE POLICY friends ON posts USING (EXISTS (SELECT FROM friends
+            WHERE who = NULLIF(current_setting('ayb.user_id'), '')::uuid));
+        """
+    )
+    relid = await checked.relid("posts")
+    images = [*await checked.images("posts"), Image(b'{"id": 9, "author_id": null, "title": "", "published": null}')]  # noqa: E501
+    done = asyncio.Event()
+
+    async def change() -> None:
+        async with checked.database.connect() as changer:
+            for n in range(150):
+                await changer.execute(
+                    f"UPDATE posts SET title = '{n % 2}'; INSERT INTO friends VALUES ('{A}')"
+                    if n % 2
+                    else "TRUNCATE friends; UPDATE posts SET title = 't'"
+                )
+                await asyncio.sleep(0.003)
+        done.set()
+
+    async def ask() -> None:
+        while not done.is_set():
+            await checked.ask(relid, MEMBERS, images)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(change())
+        group.create_task(ask())
+
+
+@pytest.mark.parametrize(
+    ("shown", "seen", "differences"),
+    [
+        ({0: {0}, 1: set()}, {0: frozenset({0})}, set()),
+        ({0: {0}, 1: set()}, {0: frozenset({0, 1})}, {(0, 1)}),
+        ({0: {0}, 1: set()}, {0: frozenset()}, {(0, 0)}),
+        ({0: set(), 1: set()}, {0: frozenset({0, 1})}, set()),
+        ({None: {0}, 0: set()}, {0: frozenset({0})}, {(0, 0)}),
+        ({None: {0}}, {0: frozenset({0})}, set()),
+    ],
+)
+def test_compare(shown, seen, differences):
+    """A difference is where the row is known to be unchanged and the cohort could be asked."""
+    assert compare(shown, seen) == differences
