@@ -170,7 +170,8 @@ async def _case(
         "looped ms": looped_ms * users / looped_users,
         "alone ms": alone_ms * users / alone_users,
     }
-    form = bench.joined.form(bench.relid, _ROLE) or ""
+    plan = bench.joined.plan_of(bench.relid, _ROLE)
+    form = "" if plan is None else plan.form
     scaled = "" if looped_users == users else f" (from {looped_users})"
     report.add(
         Row(

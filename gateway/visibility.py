@@ -160,10 +160,9 @@ class Visibility:
         """
         return await self._judge.readable_columns(relid, role)
 
-    def form(self, relid: int, role: str) -> Form | None:
+    def plan_of(self, relid: int, role: str) -> Plan | None:
         """Tell how a table was last asked about for a role, if it was."""
-        plan = self._plans.get((relid, role))
-        return None if plan is None else plan.form
+        return self._plans.get((relid, role))
 
     async def ask(
         self, relid: int, audience: Audience[M], images: Sequence[Image], lsn: int

@@ -29,3 +29,40 @@ FROM (
 -- name: verify
 -- The self-check: what a real SELECT shows of rows that are unchanged.
 SELECT cohort, seen FROM ayb_realtime.verify($1, $2, $3, $4)
+
+-- name: explain
+-- Each policy by itself on each image, for one client; as image 0, whether a SELECT shows the row.
+SELECT image, policy, verdict, failure FROM ayb_realtime.explain($1, $2, $3, $4, $5, $6)
+
+-- name: key_columns
+-- The primary key, in its order.
+SELECT coalesce(array_agg(a.attname::text ORDER BY k.place), '{}')
+FROM pg_catalog.pg_index AS i
+CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
+JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+WHERE i.indrelid = $1 AND i.indisprimary AND k.place <= i.indnkeyatts
+
+-- name: changes_of_row
+-- The last changes of a row in the outbox, newest first, and where each stands in its batch. Reads
+-- the whole outbox: for people who ask, not for a server at work.
+SELECT found.seq, found.op, found.new, found.old, found.at, b.epoch, b.id AS batch,
+    (SELECT count(*) FROM ayb_realtime.changes AS earlier
+     WHERE earlier.xid = ANY (b.xids) AND earlier.seq >= b.first_seq AND earlier.seq < found.seq) AS index
+FROM (
+    SELECT c.seq, c.xid, c.op::text AS op, c.new::text AS new, c.old::text AS old, c.at
+    FROM ayb_realtime.changes AS c
+    WHERE c.relid = $1 AND EXISTS (
+        SELECT FROM (VALUES (c.new), (c.old)) AS v (image)
+        WHERE v.image IS NOT NULL AND NOT EXISTS (
+            SELECT FROM ROWS FROM (unnest($2::text[]), unnest($3::text[])) AS k (name, value)
+            WHERE (v.image ->> k.name) IS DISTINCT FROM k.value
+        )
+    )
+    ORDER BY c.seq DESC LIMIT $4
+) AS found
+LEFT JOIN LATERAL (
+    SELECT b.epoch, b.id, b.xids, b.first_seq FROM ayb_realtime.batches AS b
+    WHERE found.xid = ANY (b.xids) AND found.seq BETWEEN b.first_seq AND b.last_seq
+    ORDER BY b.id DESC LIMIT 1
+) AS b ON true
+ORDER BY found.seq DESC

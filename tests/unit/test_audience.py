@@ -92,7 +92,9 @@ def test_kept_up_to_date(seed):
     for _ in range(300):
         member = chance.randrange(30)
         if chance.random() < 0.6:
-            present[member] = settings(user=str(chance.randrange(5)), tenant=str(chance.randrange(3)))
+            present[member] = settings(
+                user=str(chance.randrange(5)), tenant=str(chance.randrange(3))
+            )
             audience.add(member, present[member])
         else:
             present.pop(member, None)

@@ -90,4 +90,6 @@ async def test_ddl_against_questions(engine):
         group.create_task(ask(Visibility(engine.pool, is_joining=False)))
     assert exact > 20
     await engine.admin.execute(f"{BARE}{STATES['author']}")
-    assert (await engine.ask(relid, {"b": settings(user=B)}, [post(1, A), post(2, B)])).by("b") == {1}
+    assert (await engine.ask(relid, {"b": settings(user=B)}, [post(1, A), post(2, B)])).by("b") == {
+        1
+    }

@@ -40,7 +40,9 @@ async def test_silence(checked):
     for _ in range(2):
         seen = await checked.ask("posts", MEMBERS, images)
         assert [seen.by("a"), seen.by("b")] == [{0}, {1}]
-        await checked.admin.execute("DELETE FROM posts WHERE id = 1; UPDATE posts SET title = 'new'")
+        await checked.admin.execute(
+            "DELETE FROM posts WHERE id = 1; UPDATE posts SET title = 'new'"
+        )
     assert checked.recorder.differences == 0
 
 
@@ -50,7 +52,7 @@ async def test_alarm_where_too_much_is_seen(checked):
     seen = await checked.ask("posts", MEMBERS, await checked.images("posts"))
     assert [seen.by("a"), seen.by("b")] == [{0}, {1}]
     assert checked.recorder.differences == 2
-    assert checked.visibility.form(await checked.relid("posts"), ROLE) is Form.LOOPED
+    assert checked.visibility.plan_of(await checked.relid("posts"), ROLE).form is Form.LOOPED
 
 
 async def test_alarm_where_too_little_is_seen(checked):
@@ -101,7 +103,10 @@ async def test_no_false_alarm_under_changes(checked):
         """
     )
     relid = await checked.relid("posts")
-    images = [*await checked.images("posts"), Image(b'{"id": 9, "author_id": null, "title": "", "published": null}')]  # noqa: E501
+    images = [
+        *await checked.images("posts"),
+        Image(b'{"id": 9, "author_id": null, "title": "", "published": null}'),
+    ]  # noqa: E501
     done = asyncio.Event()
 
     async def change() -> None:
