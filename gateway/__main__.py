@@ -1,4 +1,4 @@
-"""`python -m gateway`: run a gateway by its settings."""
+"""`python -m gateway`: run a gateway by its settings, or `explain` why an event is not seen."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import sys
 
 from gateway.app import serve
+from gateway.explain import explain_main
 from gateway.settings import GatewaySettings
 from shared.errors import OperatorError, first_error
 from shared.logging import configure_logging
@@ -14,7 +15,12 @@ from shared.settings import load_settings
 
 
 def main() -> int:
-    """Run until stopped; returns the exit status."""
+    """Run until stopped, or answer; returns the exit status."""
+    if sys.argv[1:2] == ["explain"]:
+        return explain_main(sys.argv[2:])
+    if sys.argv[1:]:
+        print("usage: python -m gateway [explain --help]", file=sys.stderr)
+        return 2
     status = 0
     try:
         settings = load_settings(GatewaySettings)

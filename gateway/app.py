@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from gateway import login
+from gateway.admin import admin_router
 from gateway.backlog import Backlog
 from gateway.bus import Bus
 from gateway.catalog import Catalog
@@ -93,7 +94,14 @@ class Gateway:
         self.metrics = GatewayMetrics()
         self.verifier = TokenVerifier(settings) if settings.auth_enabled else None
         visibility = (
-            Visibility(pool, observer=self.metrics.visibility) if settings.auth_enabled else None
+            Visibility(
+                pool,
+                observer=self.metrics.visibility,
+                loop_seconds=settings.realtime_statement_seconds / 5,
+                verify_rate=settings.realtime_verify,
+            )
+            if settings.auth_enabled
+            else None
         )
         bus_key = settings.realtime_bus_key
         self.backlog = Backlog(
@@ -168,6 +176,11 @@ class Gateway:
         )
         if settings.auth_login_enabled and self.verifier is not None:
             web.include_router(login.router(settings=settings, pool=pool, verifier=self.verifier))
+        if settings.explain_secret is not None and self.verifier is not None:
+            secret = settings.explain_secret.get_secret_value()
+            web.include_router(
+                admin_router(settings=settings, pool=pool, verifier=self.verifier, secret=secret)
+            )
         self.app = _dispatch(stream, web)
 
     async def stop(self) -> None:

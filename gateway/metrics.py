@@ -100,6 +100,12 @@ class VisibilityMetrics:
             [*form, "sqlstate"],
             registry=registry,
         )
+        self._differences = Counter(
+            "ayb_visibility_differences_total",
+            "Pairs of row and cohort that the self-check found a SELECT to show otherwise",
+            ["table"],
+            registry=registry,
+        )
         self._forms: dict[tuple[str, str], str] = {}
 
     def planned(self, table: str, role: str, form: str, reason: str | None) -> None:
@@ -128,3 +134,7 @@ class VisibilityMetrics:
         """Policies raised."""
         self._errors.labels(table, form, sqlstate).inc(cohorts)
         log.warning("a policy raises", table=table, form=form, sqlstate=sqlstate, cohorts=cohorts)
+
+    def differed(self, table: str, pairs: int) -> None:
+        """The self-check found a difference."""
+        self._differences.labels(table).inc(pairs)

@@ -74,6 +74,9 @@ class GatewaySettings(CommonSettings):
     auth_anon_role: Role | None = None
     auth_login_enabled: bool = False
 
+    explain_secret: SecretStr | None = Field(default=None, min_length=32)
+    """Opens `POST /api/admin/explain`; without it there is none."""
+
     realtime_deletes: Literal["all", "visible"] = "all"
     realtime_heartbeat_seconds: float = Field(default=25, gt=0)
     realtime_max_connections: int = Field(default=20_000, ge=1)
