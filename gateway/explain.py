@@ -1,4 +1,4 @@
-"""Why did I not get this event? `python -m gateway explain --table posts --key 42 --token ...`
+"""Why did I not get this event: `python -m gateway explain --table posts --key 42 --token ...`.
 
 Asks the same engine as the stream, for one client and one row: is the table captured, what may the
 role read, which policies apply and what does each say, in which form is it asked, and which changes
@@ -22,8 +22,8 @@ from gateway.names import parse_tables
 from gateway.settings import GatewaySettings
 from gateway.visibility import EVERYBODY, Image, Visibility
 from shared.errors import AybError, OperatorError
-from shared.postgres import open_pool, unavailable_as_ours
 from shared.position import Position
+from shared.postgres import open_pool, unavailable_as_ours
 from shared.settings import load_settings
 from shared.sql import queries
 
@@ -144,7 +144,9 @@ async def explain(
                 is_visible=seen,
                 is_delivered_to_all=row["op"] == "D" and deletes == "all",
                 policies=tuple(
-                    PolicyVerdict(s["policy"], kinds.get(s["policy"], "?"), s["verdict"], s["failure"])
+                    PolicyVerdict(
+                        s["policy"], kinds.get(s["policy"], "?"), s["verdict"], s["failure"]
+                    )
                     for s in said if place is not None and s["image"] == place + 1
                 ),
             )
@@ -183,7 +185,7 @@ def lines(explanation: Explanation) -> list[str]:
     out.append(
         {
             "open": "rls       does not apply: off, or the role passes it by; every row is seen",
-            "closed": "rls       no permissive policy for SELECT applies to the role: no row is seen",
+            "closed": "rls       no permissive policy for SELECT is for the role: no row is seen",
         }.get(e.form, f"rls       asked {e.form}{f' because {e.reason}' if e.reason else ''}")
     )
     if e.form == "joined":

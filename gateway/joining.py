@@ -12,27 +12,27 @@ each part or restrictive policy reads the row, the cohort, or both:
 * cohort only: asked once for each cohort;
 * both: asked of the pairs that Postgres finds by joining images and cohorts, by hash where it can.
 
-The answer has no row for each pair: products are told as a list of images and a list of cohorts, and
-what more than half of the cohorts see, by the rest.
+The answer has no row for each pair: products are told as a list of images and a list of cohorts,
+and what more than half of the cohorts see, by the rest.
 
 Splitting changes which part is computed first. That must not matter, so it is done only where no
 part can raise (`_is_quiet`); else the condition stays in one piece. An error in the joined form
 decides nothing: the question is asked again as a loop.
 
-The statement runs with an empty search path and finds nothing of the user's by a bare name, so
-nobody who may create objects can get between. It calls no function that is not known to be harmless:
+The statement finds nothing of the user's by a bare name, so nobody who may create objects can get
+between. It calls no function that is not known to be harmless:
 user-defined ones, volatile ones and those that look at the session leave the table to the loop.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from gateway.audience import KNOWN_SETTINGS
 from gateway.lexer import Token, UnreadableError, tokenize
 from gateway.question import Question
-from gateway.rewriter import Claim, Claims, read_wrapper, split
+from gateway.rewriter import VALIDATION, Claim, Claims, read_wrapper, split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,18 +40,105 @@ if TYPE_CHECKING:
     from gateway.policies import Function, Rules
 
 _STABLE: Final = frozenset(
-    ["now", "statement_timestamp", "transaction_timestamp", "current_database", "date_trunc", "date_part", "extract", "timezone", "to_char", "to_date", "to_timestamp", "age", "concat", "concat_ws", "format", "to_json", "to_jsonb", "jsonb_build_object", "jsonb_build_array", "array_to_string", "string_agg", "array_agg", "jsonb_agg", "pg_has_role", "has_table_privilege", "length"]
+    [
+        "now",
+        "statement_timestamp",
+        "transaction_timestamp",
+        "current_database",
+        "date_trunc",
+        "date_part",
+        "extract",
+        "timezone",
+        "to_char",
+        "to_date",
+        "to_timestamp",
+        "age",
+        "concat",
+        "concat_ws",
+        "format",
+        "to_json",
+        "to_jsonb",
+        "jsonb_build_object",
+        "jsonb_build_array",
+        "array_to_string",
+        "string_agg",
+        "array_agg",
+        "jsonb_agg",
+        "pg_has_role",
+        "has_table_privilege",
+        "length",
+    ]
 )
 _SYNTAX: Final = frozenset(
-    ["and", "or", "not", "in", "any", "all", "some", "exists", "select", "from", "where", "on", "as", "case", "when", "then", "else", "is", "like", "ilike", "values", "array", "row", "coalesce", "nullif", "greatest", "least", "distinct", "union", "except", "intersect", "having", "by", "limit", "offset", "using", "join", "lateral", "trim", "substring", "position", "overlay", "both", "leading", "trailing", "for"]
+    [
+        "and",
+        "or",
+        "not",
+        "in",
+        "any",
+        "all",
+        "some",
+        "exists",
+        "select",
+        "from",
+        "where",
+        "on",
+        "as",
+        "case",
+        "when",
+        "then",
+        "else",
+        "is",
+        "like",
+        "ilike",
+        "values",
+        "array",
+        "row",
+        "coalesce",
+        "nullif",
+        "greatest",
+        "least",
+        "distinct",
+        "union",
+        "except",
+        "intersect",
+        "having",
+        "by",
+        "limit",
+        "offset",
+        "using",
+        "join",
+        "lateral",
+        "trim",
+        "substring",
+        "position",
+        "overlay",
+        "both",
+        "leading",
+        "trailing",
+        "for",
+    ]
 )
 _TYPE_WORDS: Final = frozenset(
     ("varying", "character", "bit", "time", "timestamp", "interval", "numeric", "varchar")
 )
 _REFUSED: Final = frozenset(
-    ["tablesample", "current_schema", "ctid", "xmin", "xmax", "cmin", "cmax", "tableoid", "operator", "over"]
+    [
+        "tablesample",
+        "current_schema",
+        "ctid",
+        "xmin",
+        "xmax",
+        "cmin",
+        "cmax",
+        "tableoid",
+        "operator",
+        "over",
+    ]
 )
-_QUIET_OPERATORS: Final = frozenset(["=", "<>", "<", ">", "<=", ">=", "->", "->>", "#>", "#>>", "@>", "<@", "&&", "?", "?|", "?&"])
+_QUIET_OPERATORS: Final = frozenset(
+    ["=", "<>", "<", ">", "<=", ">=", "->", "->>", "#>", "#>>", "@>", "<@", "&&", "?", "?|", "?&"]
+)
 _QUIET_CALLS: Final = _SYNTAX - {"values", "limit", "offset", "substring", "overlay", "for"} | {
     "lower",
     "upper",
@@ -75,7 +162,11 @@ class NotJoinableError(ValueError):
 def join(rules: Rules, harmless: frozenset[str]) -> Joined:
     """Write the question for rules with at least one permissive policy.
 
-    `harmless` are the names of the immutable functions in pg_catalog. Raises `NotJoinableError`.
+    `harmless` are the names of functions in pg_catalog that see nothing but their arguments.
+    Without `pg_input_is_valid` among them (Postgres 14 and 15) a claim that does not cast makes the
+    question fail, and so sends it to the loop, instead of being left out.
+
+    Raises `NotJoinableError`.
     """
     _check_dependencies(rules)
     claims = Claims({(f.schema, f.name): _inline(f) for f in rules.functions or ()})
@@ -88,13 +179,16 @@ def join(rules: Rules, harmless: frozenset[str]) -> Joined:
         except UnreadableError as error:
             raise NotJoinableError(f"policy {policy.name}: {error}") from None
         (permissive if policy.permissive else restrictive).append(tokens)
+    found = claims.found
+    if VALIDATION not in harmless:
+        found = [replace(claim, valid="true") for claim in found]
     if all(_is_quiet(policy) for policy in (*permissive, *restrictive)):
         parts = [part for policy in permissive for part in split(policy, "or")]
         limits = restrictive
     else:
         parts = [_glue("and", [*restrictive, _glue("or", permissive[::-1])])]
         limits = []
-    question = Question(rules, claims.found, parts, limits, is_quiet=_is_quiet).write()
+    question = Question(rules, found, parts, limits, is_quiet=_is_quiet).write()
     numbers = sorted(frozenset[int]().union(*(claim.reads for claim in claims.found)))
     return Joined(question, tuple(KNOWN_SETTINGS[number] for number in numbers))
 

@@ -95,7 +95,7 @@ class Judge:
         return KnownRules(decode_rules(row["rules"]), row["fingerprint"])
 
     async def harmless_functions(self) -> frozenset[str]:
-        """Read the names of pg_catalog's functions that are all immutable."""
+        """Read the names of pg_catalog's functions that see nothing but their arguments."""
         with _errors():
             return frozenset(await self._pool.fetchval(_SQL["harmless_functions"]))
 

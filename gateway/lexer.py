@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Kind = Literal["name", "quoted", "string", "number", "operator", "mark", "claim"]
 
@@ -45,8 +48,20 @@ _STRING: Final = re.compile(r"'(?:[^']|'')*'")
 _ESCAPED: Final = re.compile(r"[eE]'(?:[^'\\]|''|\\.)*'", re.DOTALL)
 _PREFIXED: Final = re.compile(r"(?:[bBxXnN]|[uU]&)'(?:[^']|'')*'|[uU]&\"(?:[^\"]|\"\")+\"")
 _DOLLAR: Final = re.compile(r"\$((?:[^\W\d]\w*)?)\$(.*?)\$\1\$", re.DOTALL)
+_MARK: Final = re.compile(r"::|[()\[\],.;:]")
 _OPERATOR: Final = re.compile(r"[-+*/<>=~!@#%^&|`?]+")
 _COMMENT: Final = re.compile(r"/\*|\*/")
+
+_KINDS: Final[tuple[tuple[Kind, re.Pattern[str], Callable[[str], str]], ...]] = (
+    ("string", _ESCAPED, str),
+    ("string", _PREFIXED, str),
+    ("string", _DOLLAR, str),
+    ("name", _NAME, str.lower),
+    ("number", _NUMBER, str),
+    ("quoted", _QUOTED, lambda text: text[1:-1].replace('""', '"')),
+    ("string", _STRING, lambda text: text[1:-1].replace("''", "'")),
+    ("mark", _MARK, str),
+)
 
 
 def tokenize(text: str) -> list[Token]:
@@ -71,21 +86,9 @@ def render(tokens: list[Token]) -> str:
 
 
 def _token(text: str, at: int) -> Token:
-    for pattern in (_ESCAPED, _PREFIXED, _DOLLAR):
+    for kind, pattern, value_of in _KINDS:
         if found := pattern.match(text, at):
-            return Token("string", found[0], found[0])
-    if found := _NAME.match(text, at):
-        return Token("name", found[0], found[0].lower())
-    if found := _NUMBER.match(text, at):
-        return Token("number", found[0], found[0])
-    if found := _QUOTED.match(text, at):
-        return Token("quoted", found[0], found[0][1:-1].replace('""', '"'))
-    if found := _STRING.match(text, at):
-        return Token("string", found[0], found[0][1:-1].replace("''", "'"))
-    if text.startswith("::", at):
-        return Token("mark", "::", "::")
-    if text[at] in "()[],.;:":
-        return Token("mark", text[at], text[at])
+            return Token(kind, found[0], value_of(found[0]))
     if found := _OPERATOR.match(text, at):
         operator = _cut_operator(found[0])
         return Token("operator", operator, operator)

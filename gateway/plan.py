@@ -52,7 +52,7 @@ class Plan:
 
 
 def make_plan(rules: Rules, fingerprint: str, harmless: frozenset[str]) -> Plan:
-    """Choose the form; `harmless` are the names of pg_catalog's immutable functions."""
+    """Choose the form; `harmless` are functions of pg_catalog, see `join`."""
     if rules.bypass:
         return Plan(rules, fingerprint, Form.OPEN, ())
     if not any(policy.permissive for policy in rules.policies or ()):

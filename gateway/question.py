@@ -1,4 +1,4 @@
-"""Writing the statement of the joined form; `gateway.joining` tells what it is and when it is right.
+"""Writing the statement of the joined form; `gateway.joining` tells when it is right.
 
 Its tables, as far as they are needed (each name with a prefix that occurs nowhere in the policies):
 
@@ -74,14 +74,12 @@ class Question:
         if self._claims:
             tables += [self._cohorts(), self._judged_cohorts()]
             answers = [
-                f"SELECT 0, NULL::pg_catalog.int4[], pg_catalog.array_agg({p}n) "
-                f"FROM {p}a WHERE NOT {p}ok",
+                f"SELECT 0, NULL::int4[], pg_catalog.array_agg({p}n) FROM {p}a WHERE NOT {p}ok",
                 *self._answers(),
             ]
         else:
             answers = [
-                f"SELECT 1, pg_catalog.array_agg({p}n), NULL::pg_catalog.int4[] "
-                f"FROM {p}o WHERE {p}open"
+                f"SELECT 1, pg_catalog.array_agg({p}n), NULL::int4[] FROM {p}o WHERE {p}open"
             ]
         return "WITH " + ",\n".join(tables) + "\n" + "\nUNION ALL ".join(answers)
 
@@ -134,8 +132,9 @@ class Question:
             for n, claim in enumerate(self._claims)
         )
         return (
-            f"{p}a AS MATERIALIZED (SELECT {p}u.{p}n::pg_catalog.int4 AS {p}n, {p}u.{p}ok, {columns} "
-            f"FROM (SELECT {p}u.*, ({valid.format(*settings)}) AS {p}ok FROM {source} OFFSET 0) "
+            f"{p}a AS MATERIALIZED (SELECT {p}u.{p}n::pg_catalog.int4 AS {p}n, {p}u.{p}ok, "
+            f"{columns} FROM (SELECT {p}u.*, ({valid.format(*settings)}) AS {p}ok "
+            f"FROM {source} OFFSET 0) "
             f"AS {p}u)"
         )
 
@@ -191,8 +190,8 @@ class Question:
             f"OPERATOR(pg_catalog.>) {self._number_of_cohorts()}"
         )
         return (
-            f"SELECT CASE WHEN {most} THEN 2 ELSE 1 END, ARRAY[{p}g.{p}n], CASE WHEN {most} "
-            f"THEN ARRAY(SELECT {p}a.{p}n FROM {p}a EXCEPT ALL SELECT pg_catalog.unnest({p}g.{p}list)) "
+            f"SELECT CASE WHEN {most} THEN 2 ELSE 1 END, ARRAY[{p}g.{p}n], CASE WHEN {most} THEN "
+            f"ARRAY(SELECT {p}a.{p}n FROM {p}a EXCEPT ALL SELECT pg_catalog.unnest({p}g.{p}list)) "
             f"ELSE {p}g.{p}list END FROM (SELECT {p}n, pg_catalog.array_agg({p}m) AS {p}list "
             f"FROM ({found}) AS {p}f GROUP BY {p}n) AS {p}g"
         )

@@ -36,10 +36,16 @@ _TYPES: Final = {
 }  # fmt: skip
 _JSON: Final = ("json", "jsonb")
 
+VALIDATION: Final = "pg_input_is_valid"
+"""The function of Postgres (from 16 on) that tells whether a cast from text would raise."""
+
 # Before a parenthesis these do not call anything: it only groups.
 _GROUPING: Final = frozenset(
-    "and or not select where on then else when case is like ilike having from by".split(" ")
-)
+    {
+        "and", "or", "not", "select", "where", "on", "then", "else", "when", "case", "is", "like",
+        "ilike", "having", "from", "by",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +203,9 @@ def _postfix(tokens: Sequence[Token], at: int, wrappers: Mapping[tuple[str, str]
     return claim, at
 
 
-def _primary(tokens: Sequence[Token], at: int, wrappers: Mapping[tuple[str, str], Claim]) -> _Found:
+def _primary(  # noqa: PLR0911 (one return for each kind of operand)
+    tokens: Sequence[Token], at: int, wrappers: Mapping[tuple[str, str], Claim]
+) -> _Found:
     token = tokens[at] if at < len(tokens) else None
     if token is None:
         return None, at
@@ -336,9 +344,9 @@ def _cast(claim: Claim, type_: str) -> Claim | None:
         return None
     # jsonb is stricter than json in what ->> can raise for: lone surrogates, \u0000.
     asked = "jsonb" if type_ == "json" else _qualified(type_).removeprefix("pg_catalog.")
-    check = f"coalesce(pg_catalog.pg_input_is_valid({claim.sql}, '{asked}'), true)"
+    check = f"coalesce(pg_catalog.{VALIDATION}({claim.sql}, '{asked}'), true)"
     if type_ == "json":
-        check += f" AND coalesce(pg_catalog.pg_input_is_valid({claim.sql}, 'json'), true)"
+        check += f" AND coalesce(pg_catalog.{VALIDATION}({claim.sql}, 'json'), true)"
     valid = (
         check if claim.valid == "true" else f"CASE WHEN {claim.valid} THEN {check} ELSE false END"
     )

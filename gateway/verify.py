@@ -1,4 +1,4 @@
-"""The self-check: does a real SELECT under RLS show what the engine says?
+"""The self-check: whether a real SELECT under RLS shows what the engine says.
 
 It can be said only of rows that are now as they were in the event. A row is taken to be unchanged
 if some cohort's SELECT shows it so, or if the last of the recent changes in the outbox left it so.
@@ -66,13 +66,11 @@ class Verifier:
         )  # fmt: skip
 
 
-def compare(
-    shown: Mapping[int | None, set[int]], seen: Mapping[int, frozenset[int]]
-) -> set[Pair]:
+def compare(shown: Mapping[int | None, set[int]], seen: Mapping[int, frozenset[int]]) -> set[Pair]:
     """Compare what SELECTs show with who sees what.
 
-    `shown` has the unchanged rows' images that each cohort's SELECT shows; under None those that the
-    outbox tells to be unchanged. A cohort that is missing could not be asked.
+    `shown` has the unchanged rows' images that each cohort's SELECT shows; under None those that
+    are unchanged by the outbox. A cohort that is missing could not be asked.
     """
     unchanged = set[int]().union(*shown.values())
     return {

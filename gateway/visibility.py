@@ -14,30 +14,42 @@ cannot be judged is seen by nobody.
 
 from __future__ import annotations
 
-import enum
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 
+from gateway.answer import EVERYBODY, NOBODY, Answer, Everybody, Image, Visible
 from gateway.audience import KNOWN_SETTINGS
 from gateway.failures import explain_failure
 from gateway.joined import excluded_cohorts, read_joined
 from gateway.judge import Judge, QuestionError, RulesChangedError, Subject
 from gateway.looped import Looped
+from gateway.observer import Observer, SilentObserver
 from gateway.plan import Form, Plan, make_plan
 from gateway.verdict import Verdict
 from gateway.verify import Verifier
 from shared.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     import asyncpg
 
     from gateway.audience import Audience, Grouping, Settings
+
+__all__ = [
+    "EVERYBODY",
+    "NOBODY",
+    "Answer",
+    "Everybody",
+    "Image",
+    "Observer",
+    "Visibility",
+    "Visible",
+]
 
 M = TypeVar("M")
 log = structlog.get_logger(__name__)
@@ -46,82 +58,6 @@ _TRIES: Final = 4
 _MOST_IMAGES: Final = 1_000
 _MOST_BYTES: Final = 8 * 1024 * 1024
 _MOST_PLANS: Final = 5_000
-
-
-class Everybody(enum.Enum):
-    """The type of `EVERYBODY`."""
-
-    EVERYBODY = "everybody"
-
-
-EVERYBODY: Final = Everybody.EVERYBODY
-"""Every cohort sees it."""
-
-Visible = frozenset[int] | Everybody
-"""The numbers of the cohorts that see an image, or all of them."""
-
-NOBODY: Final[frozenset[int]] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """A row as it was: the whole row image of an event, one line of JSON."""
-
-    json: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Answer(Generic[M]):
-    """Who sees what.
-
-    `columns` are those that the role may read now; none means that nothing may be sent. `visible`
-    is parallel to the images asked about. `broken` has a message for each cohort on which a policy
-    raises: it names no value. `undecidable` are images that cannot be judged: they are seen by
-    nobody. `is_gone` tells that the table or the role is no longer there.
-    """
-
-    columns: frozenset[str]
-    grouping: Grouping[M]
-    visible: Sequence[Visible]
-    broken: Mapping[int, str] = field(default_factory=dict)
-    undecidable: frozenset[int] = frozenset()
-    is_gone: bool = False
-
-
-class Observer(Protocol):
-    """Is told what questions cost and how they went; `table` is `schema.table`."""
-
-    def planned(self, table: str, role: str, form: str, reason: str | None) -> None:
-        """The rules of a table were read: the form, and why it is looped."""
-
-    def asked(
-        self, table: str, form: str, *, cohorts: int, events: int, seconds: float, rows: int
-    ) -> None:
-        """A question was answered, with so many rows."""
-
-    def failed(self, table: str, form: str, sqlstate: str, cohorts: int) -> None:
-        """The joined form raised (and is asked again as a loop), or policies of cohorts did."""
-
-    def differed(self, table: str, pairs: int) -> None:
-        """The self-check found so many pairs of image and cohort that a SELECT shows otherwise."""
-
-
-class SilentObserver:
-    """Listens to nothing."""
-
-    def planned(self, table: str, role: str, form: str, reason: str | None) -> None:
-        """Do nothing."""
-
-    def asked(
-        self, table: str, form: str, *, cohorts: int, events: int, seconds: float, rows: int
-    ) -> None:
-        """Do nothing."""
-
-    def failed(self, table: str, form: str, sqlstate: str, cohorts: int) -> None:
-        """Do nothing."""
-
-    def differed(self, table: str, pairs: int) -> None:
-        """Do nothing."""
 
 
 class Visibility:
@@ -183,9 +119,10 @@ class Visibility:
                 answer = await self._ask(plan, subject, grouping, images)
                 if images and self._verifier.is_due():
                     answer = await self._verified(plan, subject, audience, answer, images)
-                return answer
             except RulesChangedError:
                 self._plans.pop((relid, role), None)
+            else:
+                return answer
         raise DatabaseUnavailableError("the rules of the table keep changing")
 
     async def _plan(self, relid: int, role: str) -> Plan | None:
@@ -239,7 +176,7 @@ class Visibility:
         answer: Answer[M],
         images: Sequence[Image],
     ) -> Answer[M]:
-        """Check an answer; where a SELECT shows otherwise, deny, and leave the table to the loop."""
+        """Check an answer; where a SELECT differs, deny, and leave the table to the loop."""
         if len(answer.columns) < len(plan.rules.columns):
             return answer
         suspects = await self._differences(subject, audience, answer, images)

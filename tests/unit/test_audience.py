@@ -44,7 +44,7 @@ def test_nothing_read_is_one_cohort():
 
 
 def test_snapshot_stays():
-    """A grouping that was given out never changes; it is given again until somebody comes or goes."""
+    """A grouping given out never changes; it is given again until somebody comes or goes."""
     audience = Audience("member")
     audience.add("a", settings(tenant="t"))
     before = audience.grouped(TENANT)

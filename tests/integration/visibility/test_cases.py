@@ -6,8 +6,7 @@ import uuid
 
 import pytest
 
-from gateway.audience import Audience
-from gateway.visibility import EVERYBODY, Image
+from gateway.visibility import EVERYBODY
 from tests.integration.visibility.conftest import ROLE, settings
 
 A = str(uuid.UUID(int=1))
@@ -105,8 +104,8 @@ async def test_security_definer(engine):
         POSTS
         + """
         CREATE TABLE friends (one uuid, other uuid);
-        CREATE FUNCTION is_friend(author uuid) RETURNS boolean LANGUAGE plpgsql STABLE SECURITY DEFINER
-        AS $$ BEGIN
+        CREATE FUNCTION is_friend(author uuid) RETURNS boolean LANGUAGE plpgsql
+        STABLE SECURITY DEFINER AS $$ BEGIN
             RETURN EXISTS (SELECT FROM friends
                 WHERE one = author AND other = current_setting('ayb.user_id')::uuid);
         END $$;
@@ -206,6 +205,15 @@ async def test_a_bad_claim_does_not_hide_what_needs_no_claim(engine):
     assert seen.broken() == {"bad"}
 
 
+ALIASED = (
+    "EXISTS (SELECT FROM pg_class o JOIN other odd ON odd.id = o.relname WHERE o.relname = odd.id)"
+)
+SHADOWED = (
+    "current_setting('ayb.user_id') = author "
+    "AND EXISTS (SELECT FROM other author WHERE id = author.id)"
+)
+
+
 @pytest.mark.parametrize(
     ("expression", "images_seen"),
     [
@@ -213,8 +221,8 @@ async def test_a_bad_claim_does_not_hide_what_needs_no_claim(engine):
         ("current_setting = 'ayb.user_id'", {1}),
         ("\"current_setting\" = 'x''y' AND title = '--'", {2}),
         ("EXISTS (SELECT FROM other odd WHERE odd.current_setting = odd.id)", set()),
-        ("EXISTS (SELECT FROM odd o2 JOIN other odd ON odd.id = o2.id WHERE o2.title = '/*')", {0, 1, 2, 3}),
-        ("current_setting('ayb.user_id') = author AND EXISTS (SELECT FROM other author WHERE id = author.id)", {3}),
+        (ALIASED, set()),
+        (SHADOWED, {3}),
     ],
 )  # fmt: skip
 async def test_odd_names_and_texts(engine, expression, images_seen):
@@ -229,18 +237,11 @@ async def test_odd_names_and_texts(engine, expression, images_seen):
             ('2', '/*', 'ayb.user_id', NULL),
             ('3', '--', 'x''y', NULL),
             ('4', $$;'$$, 'x', 'me');
-        UPDATE odd SET id = '1' || substr(id, 2) WHERE id = '1';
         GRANT SELECT ON odd, other TO ayb_authenticated;
         ALTER TABLE odd ENABLE ROW LEVEL SECURITY;
-        ALTER TABLE odd NO FORCE ROW LEVEL SECURITY;
         """
     )
-    await engine.admin.execute(
-        f"CREATE POLICY p ON odd USING ({expression.replace('odd o2', 'pg_class o2').replace('o2.id', 'o2.relname').replace('o2.title', 'o2.relname')})"
-        if "o2" in expression
-        else f"CREATE POLICY p ON odd USING ({expression})"
-    )
-    expected = set() if "o2" in expression else images_seen
+    await engine.admin.execute(f"CREATE POLICY p ON odd USING ({expression})")
     seen = await engine.ask("odd", {"me": settings(user="me")}, await engine.images("odd"))
-    assert seen.by("me") == expected
+    assert seen.by("me") == images_seen
     assert not seen.answer.broken

@@ -36,7 +36,7 @@ async def posts(engine):
 
 
 async def test_each_policy_by_name(posts):
-    """For each change each policy says its verdict; the form, the cohort and the grants are told."""
+    """For each change each policy says its verdict; form, cohort and grants are told."""
     told = await explain(posts.pool, table="posts", key=["42"], claims=claims(B))
     assert [(c.action, c.is_visible) for c in told.changes] == [("update", True), ("create", False)]
     assert [(p.name, p.kind, p.verdict) for p in told.changes[1].policies] == [

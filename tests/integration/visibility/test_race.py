@@ -19,7 +19,8 @@ STATES = {
     "limited": "CREATE POLICY p ON posts USING (true); CREATE POLICY q ON posts AS RESTRICTIVE "
     "USING (author_id = current_setting('ayb.user_id')::uuid)",
     "looped": "CREATE POLICY p ON posts USING (author_id = me_slowly())",
-    "secret": "CREATE POLICY p ON posts USING (true); REVOKE SELECT ON posts FROM ayb_authenticated",
+    "secret": "CREATE POLICY p ON posts USING (true); "
+    "REVOKE SELECT ON posts FROM ayb_authenticated",
 }
 BARE = (
     "DROP POLICY IF EXISTS p ON posts; DROP POLICY IF EXISTS q ON posts; "

@@ -1,4 +1,4 @@
-"""Rules that change, columns that may not be read, images that cannot be judged, and bad policies."""
+"""Rules that change, columns out of reach, images that cannot be judged, and bad policies."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ async def test_function_replaced(engine):
     )
     assert (await engine.ask("posts", MEMBERS, [post(1, A)])).by("a") == {0}
     await engine.admin.execute(
-        "CREATE OR REPLACE FUNCTION me() RETURNS uuid LANGUAGE sql STABLE AS $$ SELECT NULL::uuid $$"
+        "CREATE OR REPLACE FUNCTION me() RETURNS uuid LANGUAGE sql STABLE "
+        "AS $$ SELECT NULL::uuid $$"
     )
     assert (await engine.ask("posts", MEMBERS, [post(1, A)])).by("a") == set()
     await engine.admin.execute("REVOKE EXECUTE ON FUNCTION me() FROM PUBLIC")
@@ -185,7 +186,8 @@ async def test_nothing_stays_behind(engine, database):
                 """SELECT current_user::text AS role, current_setting('ayb.user_id', true) AS id,
                     current_setting('request.jwt.claims', true) AS claims,
                     current_setting('search_path') AS path,
-                    (SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'ayb%') AS prepared"""
+                    (SELECT count(*) FROM pg_prepared_statements
+                     WHERE name LIKE 'ayb%') AS prepared"""
             )
         assert left["role"] == "ayb_gateway"
         assert not left["id"]
@@ -268,7 +270,7 @@ async def test_cancelled_from_outside_is_nobodys_fault(engine, database):
         asking = asyncio.ensure_future(
             engine.ask(relid, {"s": settings(user="sleepy")}, [post(1, A)])
         )
-        while not await engine.admin.fetchval(
+        while not await engine.admin.fetchval(  # noqa: ASYNC110 (Postgres has no event for it)
             "SELECT bool_or(pg_cancel_backend(pid)) FROM pg_stat_activity "
             "WHERE application_name = 'ayb-gateway' AND wait_event = 'PgSleep'"
         ):
@@ -278,7 +280,7 @@ async def test_cancelled_from_outside_is_nobodys_fault(engine, database):
 
 
 async def test_policy_cannot_stop_its_table(engine):
-    """A policy that raises errors of the server's own kind is asked again, then counted as broken."""
+    """A policy that raises errors of the server's own kind is asked again, then is broken."""
     await engine.admin.execute(
         POSTS
         + """
@@ -307,7 +309,8 @@ async def test_policy_that_writes_or_takes_a_role(engine):
         CREATE FUNCTION sly() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
             IF current_setting('ayb.user_id') = 'writer' THEN INSERT INTO notes VALUES (1); END IF;
             IF current_setting('ayb.user_id') = 'thief' THEN
-                PERFORM set_config('role', 'ayb_gateway', true), set_config('search_path', 'x', true);
+                PERFORM set_config('role', 'ayb_gateway', true),
+                    set_config('search_path', 'x', true);
             END IF;
             RETURN current_user = 'ayb_authenticated';
         END $$;

@@ -106,7 +106,7 @@ async def test_no_false_alarm_under_changes(checked):
     images = [
         *await checked.images("posts"),
         Image(b'{"id": 9, "author_id": null, "title": "", "published": null}'),
-    ]  # noqa: E501
+    ]
     done = asyncio.Event()
 
     async def change() -> None:

@@ -59,7 +59,8 @@ CREATE FUNCTION picky(asked int) RETURNS boolean LANGUAGE plpgsql STABLE AS $$ B
     IF asked = 3 AND current_setting('ayb.tenant_id') = '2' THEN RAISE 'not this one'; END IF;
     RETURN asked > 1;
 END $$;
-INSERT INTO members SELECT n % 5, ('00000000-0000-4000-8000-00000000000' || (1 + n % 4))::uuid, n % 3
+INSERT INTO members
+    SELECT n % 5, ('00000000-0000-4000-8000-00000000000' || (1 + n % 4))::uuid, n % 3
     FROM generate_series(1, 9) n;
 INSERT INTO secured SELECT * FROM members;
 INSERT INTO banned VALUES ('b@example.com'), (NULL);
@@ -122,7 +123,8 @@ COLUMNS = {
     "text": ("text", ["'a@example.com'", "'b@example.com'", "''", "'It''s {0} \"x\" % $1'",
                       f"'{USERS[0]}'", "E'line\\nbreak'", "NULL"]),
     "flag": ("boolean", ["true", "false", "NULL"]),
-    "stamp": ("timestamptz", ["'2020-01-01 00:00:00.123456+02'", "'2999-01-01'", "'infinity'", "NULL"]),
+    "stamp": ("timestamptz", ["'2020-01-01 00:00:00.123456+02'", "'2999-01-01'", "'infinity'",
+                              "NULL"]),
     "day": ("date", ["'2020-01-01'", "'2999-01-01'", "'-infinity'", "NULL"]),
     "span": ("interval", ["'1 day -2 hours'", "'-1 mons +3 days'", "NULL"]),
     "doc": ("jsonb", ["'{\"sub\": \"a@example.com\", \"level\": 2}'", "'[]'", "'{\"sub\": null}'",
@@ -232,7 +234,7 @@ class Maker:
                     json.dumps({"sub": user, "email": email, "role": "admin"}),
                     json.dumps({"sub": None}),
                     '{"sub": "\\u0000"}' if chance.random() < 0.2 else "{}",
-                    "not json" if chance.random() < 0.2 else '{"sub": "%s"}' % USERS[0],
+                    "not json" if chance.random() < 0.2 else json.dumps({"sub": USERS[0]}),
                 ]
             )
             world.members[member] = (user, email, tenant, claims)
@@ -269,8 +271,7 @@ class Maker:
                 "((current_setting('request.jwt.claims')::jsonb) ->> 'sub')::uuid",
                 "plain_uid()",
                 "hidden_uid()",
-                "coalesce(NULLIF(current_setting('ayb.user_id'), ''), "
-                "'00000000-0000-4000-8000-000000000001')::uuid",
+                f"coalesce(NULLIF(current_setting('ayb.user_id'), ''), '{USERS[0]}')::uuid",
             ]
         )
 
@@ -302,16 +303,17 @@ class Maker:
     def _atom(self) -> str:
         c, me = self._columns, self._name
         user, tenant, email = self._user(), self._tenant(), self._email()
+        own_member = f"m.user_id = {user}"
         atoms = ["true", "false", f"{user} IS NOT NULL", f"{email} = 'a@example.com'", "nr > 3",
-                 "nr IN (1, 2, 5, 8)", f"(auth.jwt() ->> 'role') = 'admin'", "NULL::boolean",
+                 "nr IN (1, 2, 5, 8)", "(auth.jwt() ->> 'role') = 'admin'", "NULL::boolean",
                  f"EXISTS (SELECT FROM members m WHERE m.user_id = {user} AND m.level > 0)",
                  f"nr IN (SELECT m.project FROM members m WHERE m.user_id = {user})",
                  f"NOT EXISTS (SELECT FROM banned WHERE banned.email = {email})",
                  f"(SELECT count(*) FROM members m WHERE m.user_id = {user}) > nr",
-                 f"EXISTS (SELECT FROM secured s WHERE s.project = nr)",
+                 "EXISTS (SELECT FROM secured s WHERE s.project = nr)",
                  f"EXISTS (SELECT FROM seen_members {me} WHERE {me}.user_id = {user})",
                  f"{me} IS NOT NULL", f"{me}.nr = ANY (string_to_array({email}, ',')::int[])",
-                 f"nr = ANY (ARRAY[{tenant}, 4])", f"is_member(nr)", f"picky(nr)",
+                 f"nr = ANY (ARRAY[{tenant}, 4])", "is_member(nr)", "picky(nr)",
                  "current_user = 'world_a'", "nr % 2 = 0",
                  f"ROW(nr, {tenant}) < ROW(5, 2)", f"10 / (nr - 3) > {tenant}"]  # fmt: skip
         for kind, texts in {
@@ -319,14 +321,16 @@ class Maker:
                     f"{{}} IN (SELECT m.user_id FROM members m WHERE m.level = {tenant})",
                     f"{{}} = {user}", f"{{}} = {user}", f"{{}} = {user}", f"{{}} <> {user}"],
             "num": [f"{{}} = {tenant}", f"{{}} >= {tenant}", f"10 / {{}} > {tenant}", "6 / {} > 2",
-                    f"EXISTS (SELECT FROM members m WHERE m.project = {me}.{{}} AND m.user_id = {user})",
+                    f"EXISTS (SELECT FROM members m WHERE m.project = {me}.{{}} AND {own_member})",
                     f"EXISTS (SELECT FROM members m WHERE m.project = {{}} AND m.user_id = {user})",
                     f"{{}} BETWEEN 1 AND {tenant}", "is_member({})"],
             "big": [f"{{}} > {tenant}", "{} = 9007199254740993"],
             "amount": [f"{{}} > {tenant}", "{} = 0.1234567890123456789012345", "{} = 'NaN'"],
             "ratio": ["{} = 'NaN'", f"{{}} < {tenant}", "{} = 0.1"],
-            "text": [f"{{}} = {email}", "{} LIKE 'a%'", f"{{}}::uuid = {user}", f"{{}} ILIKE {email}",
-                     f"{{}} = ANY (ARRAY[{email}, 'x'])", "{} = 'current_setting(''ayb.user_id''::text)'",
+            "text": [f"{{}} = {email}", "{} LIKE 'a%'", f"{{}}::uuid = {user}",
+                     f"{{}} ILIKE {email}",
+                     f"{{}} = ANY (ARRAY[{email}, 'x'])",
+                     "{} = 'current_setting(''ayb.user_id''::text)'",
                      f"length({{}}) > {tenant}", f"{{}} || 'x' <> {email}", "{} = E'line\\nbreak'",
                      "{} = 'It''s {{0}} \"x\" % $1'", f"NULLIF({{}}, '') = {email}"],
             "flag": ["{}", "NOT {}", "{} IS NOT TRUE", f"{{}} AND {user} IS NOT NULL", "{}", "{}"],

@@ -1,0 +1,41 @@
+"""Who is told what questions to Postgres cost, and how they went."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Observer(Protocol):
+    """Is told what questions cost and how they went; `table` is `schema.table`."""
+
+    def planned(self, table: str, role: str, form: str, reason: str | None) -> None:
+        """The rules of a table were read: the form, and why it is looped."""
+
+    def asked(
+        self, table: str, form: str, *, cohorts: int, events: int, seconds: float, rows: int
+    ) -> None:
+        """A question was answered, with so many rows."""
+
+    def failed(self, table: str, form: str, sqlstate: str, cohorts: int) -> None:
+        """The joined form raised (and is asked again as a loop), or policies of cohorts did."""
+
+    def differed(self, table: str, pairs: int) -> None:
+        """The self-check found so many pairs of image and cohort that a SELECT shows otherwise."""
+
+
+class SilentObserver:
+    """Listens to nothing."""
+
+    def planned(self, table: str, role: str, form: str, reason: str | None) -> None:
+        """Do nothing."""
+
+    def asked(
+        self, table: str, form: str, *, cohorts: int, events: int, seconds: float, rows: int
+    ) -> None:
+        """Do nothing."""
+
+    def failed(self, table: str, form: str, sqlstate: str, cohorts: int) -> None:
+        """Do nothing."""
+
+    def differed(self, table: str, pairs: int) -> None:
+        """Do nothing."""
