@@ -94,6 +94,11 @@ class Judge:
             return None
         return KnownRules(decode_rules(row["rules"]), row["fingerprint"])
 
+    async def catch_up(self, lsn: int) -> None:
+        """Wait for a standby to have replayed a position; give up for now after half a second."""
+        with _errors():
+            await self._pool.execute(_SQL["catch_up"], lsn)
+
     async def harmless_functions(self) -> frozenset[str]:
         """Read the names of pg_catalog's functions that see nothing but their arguments."""
         with _errors():

@@ -110,7 +110,7 @@ class Visibility:
         """
         role = audience.role
         for _ in range(_TRIES):
-            plan = await self._plan(relid, role)
+            plan = await self._plan(relid, role, lsn)
             if plan is None:
                 return _gone(audience.grouped(()), images)
             subject = Subject(relid, role, lsn, plan.fingerprint)
@@ -125,10 +125,13 @@ class Visibility:
                 return answer
         raise DatabaseUnavailableError("the rules of the table keep changing")
 
-    async def _plan(self, relid: int, role: str) -> Plan | None:
+    async def _plan(self, relid: int, role: str, lsn: int) -> Plan | None:
         plan = self._plans.get((relid, role))
         if plan is None:
             known = await self._judge.rules(relid, role)
+            if known is None:  # gone, or not there yet on a standby that lags
+                await self._judge.catch_up(lsn)
+                known = await self._judge.rules(relid, role)
             if known is None:
                 return None
             if self._harmless is None:

@@ -3,6 +3,10 @@
 SELECT r.rules::pg_catalog.text AS rules, pg_catalog.md5(r.rules::pg_catalog.text) AS fingerprint
 FROM (SELECT ayb_realtime.rules($1, $2)) AS r (rules)
 
+-- name: catch_up
+-- Wait until a standby has replayed a position.
+SELECT ayb_realtime.catch_up($1)
+
 -- name: readable_columns
 -- The columns that a role may read.
 SELECT ayb_realtime.readable_columns($1, $2)
