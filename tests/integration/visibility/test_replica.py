@@ -14,11 +14,13 @@ from gateway.audience import Audience
 from gateway.visibility import Image, Visibility
 from shared.errors import DatabaseUnavailableError
 from shared.postgres import open_pool
+from tests.conftest import POSTGRES_SETTINGS
 from tests.integration.visibility.conftest import ROLE, Seen, settings
 from tests.integration.visibility.test_cases import A
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.conftest import Database
 
@@ -26,9 +28,9 @@ IMAGES = [Image(b'{"id": 1, "project": 1}')]
 
 
 @pytest.fixture
-def replica(postgres_server: PostgresServer, database: Database, server_dir) -> (
-    Iterator[PostgresServer]
-):  # fmt: skip
+def replica(
+    postgres_server: PostgresServer, database: Database, server_dir: Path
+) -> Iterator[PostgresServer]:
     """A standby of the session's server."""
     folder = server_dir / f"replica-{database.name}"
     folder.mkdir(mode=0o700)
@@ -46,16 +48,13 @@ def replica(postgres_server: PostgresServer, database: Database, server_dir) -> 
         "-c",
         "fast",
     )
-    with PostgresServer(
-        folder, port=free_port(), settings={"max_connections": "300", "hot_standby": "on",
-    """A replica that has not replayed the event is waited for, then given up for now."""
-    ) as server:  # fmt: skip
+    with PostgresServer(folder, port=free_port(), settings=POSTGRES_SETTINGS) as server:
         yield server
 
 
 @pytest.mark.parametrize("is_joining", [True, False])
 async def test_waits_for_the_replica(engine, replica, is_joining):
-    """A replica that has not replayed the event's position is waited for, then given up for now."""
+    """A replica that has not replayed the event is waited for, then given up for now."""
     await engine.admin.execute(
         """
         CREATE TABLE docs (id int PRIMARY KEY, project int);
