@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _STRIKES: Final = 3
 _MOST_KEPT: Final = 10_000
+_MOST_PAIRS: Final = 1_000_000
+"""Of cohorts and images asked about in one go: what their answer may take in memory."""
 
 
 class Looped:
@@ -40,8 +42,18 @@ class Looped:
     ) -> Verdict:
         """Ask about cohorts by their settings.
 
-        Raises `DatabaseUnavailableError`, `RulesChangedError`.
+        The more cohorts, the fewer images are asked about at a time. Raises
+        `DatabaseUnavailableError`, `RulesChangedError`.
         """
+        most = max(1, _MOST_PAIRS // max(1, len(cohorts)))
+        verdict = await self._ask(subject, cohorts, images[:most])
+        for start in range(most, len(images), most):
+            verdict.extend(await self._ask(subject, cohorts, images[start : start + most]))
+        return verdict
+
+    async def _ask(
+        self, subject: Subject, cohorts: Sequence[Settings], images: Sequence[str]
+    ) -> Verdict:
         now = time.monotonic()
         table = (subject.relid, subject.role)
         slow = {n for n, c in enumerate(cohorts) if self._slow.get((*table, c), now) > now}
@@ -66,7 +78,8 @@ class Looped:
             if heard.failure is not None:
                 verdict.broken.update(dict.fromkeys(pending, heard.failure))
             pending = [] if heard.go_on is None else pending[heard.go_on :]
-        verdict.seen = [frozenset(cohorts) for cohorts in seen]
+        everybody = frozenset(range(len(cohorts)))
+        verdict.seen = [everybody if len(who) == len(everybody) else frozenset(who) for who in seen]
         return verdict
 
     async def _hear(

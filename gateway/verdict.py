@@ -23,6 +23,14 @@ class Verdict:
     broken: dict[int, str] = field(default_factory=dict)
     rows: int = 0
 
+    def extend(self, other: Verdict) -> None:
+        """Append a verdict on further images about the same cohorts."""
+        self.columns &= other.columns
+        self.unfit.update(len(self.seen) + n for n in other.unfit)
+        self.seen.extend(other.seen)
+        self.broken.update(other.broken)
+        self.rows += other.rows
+
     def add(self, other: Verdict, cohorts: Sequence[int]) -> None:
         """Add a verdict on the same images about these cohorts, which this one left out."""
         self.columns &= other.columns

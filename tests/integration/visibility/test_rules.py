@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
 import pytest
 
+from gateway import looped
 from gateway.audience import Audience
 from gateway.visibility import EVERYBODY, Visibility
 from shared.errors import DatabaseUnavailableError
@@ -341,6 +343,28 @@ async def test_many_images_are_asked_in_portions(engine):
     seen = await engine.ask("posts", MEMBERS, images)
     assert seen.by("a") == {n for n in range(2_500) if n % 3}
     assert seen.by("b") == {n for n in range(2_500) if n % 3 == 0}
+
+
+@pytest.mark.parametrize("is_joining", [True, False])
+async def test_many_cohorts_and_images(engine, is_joining, monkeypatch):
+    """With many cohorts images are asked about in smaller portions, and numbered through."""
+    monkeypatch.setattr(looped, "_MOST_PAIRS", 50)
+    await engine.admin.execute(
+        POSTS + "CREATE POLICY p ON posts "
+        "USING (published OR author_id = current_setting('ayb.user_id')::uuid)"
+    )
+    users = [str(UUID(int=n)) for n in range(20)]
+    members = {n: settings(user=user) for n, user in enumerate(users)}
+    members["bad"] = settings(user="bad")
+    images = [post(n, users[n % 20], published=n % 5 == 0) for n in range(60)]
+    images[33] = {"id": 33, "author_id": "no uuid", "title": "", "published": True}
+    engine.visibility = Visibility(engine.pool, is_joining=is_joining)
+    seen = await engine.ask("posts", members, images)
+    fine = set(range(60)) - {33}
+    assert all(seen.by(n) == {m for m in fine if m % 5 == 0 or m % 20 == n} for n in range(20))
+    assert seen.by("bad") == {m for m in fine if m % 5 == 0}
+    assert seen.broken() == {"bad"}
+    assert seen.answer.undecidable == {33}
 
 
 async def test_everybody_is_told_in_one_word(engine):
