@@ -34,6 +34,7 @@ def seeds() -> list[range]:
 async def test_engine_is_postgres(engine, chosen):
     """Whatever table, policies, claims and rows: both forms see what a SELECT sees."""
     await engine.admin.execute(SETUP)
+    engine.visibility = Visibility(engine.pool, observer=engine.recorder, verify_rate=1.0)
     looped = Visibility(engine.pool, is_joining=False)
     made = compared = 0
     try:
@@ -44,6 +45,7 @@ async def test_engine_is_postgres(engine, chosen):
                 made += 1
                 compared += await compare(engine, client, looped, world)
         await client.close()
+        assert engine.recorder.differences == 0
         assert made > len(chosen) // 4
         forms = {form for _, form, _ in engine.recorder.plans}
         print(f"{made} worlds, {compared} pairs, forms {sorted(forms)}")
