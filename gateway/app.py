@@ -131,6 +131,7 @@ class Gateway:
         self.resumer = Resumer(
             hub=self.hub, backlog=self.backlog, delivery=delivery, metrics=self.metrics
         )
+        self.hub.leave_bursts_to(self.resumer.add)
         self.heartbeat = Heartbeat(
             hub=self.hub, resumer=self.resumer, seconds=settings.realtime_heartbeat_seconds
         )

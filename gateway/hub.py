@@ -24,7 +24,7 @@ from shared.errors import DatabaseUnavailableError
 from shared.position import Position
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gateway.backlog import Backlog
     from gateway.bus import Bus
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from shared.change import Batch
 
 log = structlog.get_logger(__name__)
+
+_BURST_BATCHES: Final = 16
+"""So many batches behind the newest, the hub is in a burst."""
 
 
 class Hub:
@@ -52,7 +55,8 @@ class Hub:
         self._delivery = delivery
         self._metrics = metrics
         self._roster = Roster()
-        self._live: set[Connection] = set()
+        self._live: dict[Connection, dict[str, int]] = {}
+        self._on_burst: Callable[[Connection, dict[str, int]], None] | None = None
         self._taken = 0
         self._epoch = 0
         self._told = Position(1, 0)
@@ -90,7 +94,7 @@ class Hub:
             if table not in self._roster:
                 self._bus.want(table)
         self._roster.add(connection, relids)
-        self._live.add(connection)
+        self._live[connection] = relids
         position = self.position
         connection.order = max(connection.order, position.order)
         return position
@@ -100,12 +104,16 @@ class Hub:
         if connection not in self._live:
             return False
         connection.order = max(connection.order, self._told.order)
-        self._live.discard(connection)
+        del self._live[connection]
         self._roster.discard(connection)
         for table in connection.tables:
             if table not in self._roster:
                 self._bus.unwant(table)
         return True
+
+    def leave_bursts_to(self, replay: Callable[[Connection, dict[str, int]], None]) -> None:
+        """Say who takes over the connections that a burst is for."""
+        self._on_burst = replay
 
     def connections(self) -> list[Connection]:
         """The live connections."""
@@ -159,10 +167,38 @@ class Hub:
                 self._jump("expired", backlog.newest)
                 return True
             return False
+        if backlog.newest - batches[-1].id >= _BURST_BATCHES:
+            self._step_aside(batches)
         self._taken, self._epoch = batches[-1].id, batches[-1].epoch
         await self._tell(batches)
         self._told = self.position
         return True
+
+    def _step_aside(self, batches: Sequence[Batch]) -> None:
+        """Leave those whom a burst is for to replay, so that it holds up nobody else.
+
+        Order is promised to each client across its own tables. So the clients of a table of which
+        very much comes at once follow at their own pace, and the others' changes overtake.
+        """
+        replay = self._on_burst
+        if replay is None:
+            return
+        bursting = {
+            seats.table
+            for batch in batches
+            for content in batch.tables
+            for seats in self._roster.of(content.table, content.relid)
+        }
+        aside = [
+            (connection, relids)
+            for connection, relids in self._live.items()
+            if not bursting.isdisjoint(connection.tables)
+        ]
+        if 0 < len(aside) < len(self._live):
+            log.info("burst", tables=sorted(bursting), connections=len(aside))
+            for connection, relids in aside:
+                self.leave(connection)
+                replay(connection, relids)
 
     async def _tell(self, batches: Sequence[Batch]) -> None:
         backoff = Backoff(first_seconds=0.02, most_seconds=1.0)

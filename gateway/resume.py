@@ -1,10 +1,13 @@
 """Replay: connections that are behind the live stream are brought up to it, together.
 
-Behind are clients that come back with a position, and live ones whose socket was full for too long.
-All of them are replayed in rounds: a round reads the batches after the one furthest behind, asks
-one question per table for the whole group, and tells each connection only what lies behind its own
-position. So ten thousand clients that come back at once cost a handful of queries. One that cannot
-take more is left out until its socket is empty again; that is its backpressure.
+Behind are clients that come back with a position, live ones whose socket was full for too long, and
+those of a table with a burst, which must hold up nobody else (`gateway.hub`). All of them are
+replayed to in rounds: a round reads the batches after the one furthest behind, asks one question
+per table for the whole group, and tells each connection only what lies behind its own position. So
+ten thousand clients that come back at once cost a handful of queries. One that cannot take more is
+left out until its socket is empty again; that is its backpressure. Those near the live stream are
+served in every round; those far behind in turn, in groups that stand close together, so that
+somebody who was away for a day delays nobody who was away for a second.
 
 Handover: near the end a round runs while the hub stands still between two rounds of its own. Then
 `taken` does not move, the last portion ends exactly there, and the connection joins the live stream
