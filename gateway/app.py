@@ -30,7 +30,7 @@ from gateway.visibility import Visibility
 from shared.postgres import open_pool
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 
     import asyncpg
 
@@ -91,6 +91,9 @@ class Gateway:
     def __init__(
         self, settings: GatewaySettings, pool: asyncpg.Pool, group: asyncio.TaskGroup
     ) -> None:
+        def spawn(work: Coroutine[Any, Any, None], name: str) -> object:
+            return group.create_task(work, name=name)
+
         self.metrics = GatewayMetrics()
         self.verifier = TokenVerifier(settings) if settings.auth_enabled else None
         visibility = (
@@ -99,6 +102,7 @@ class Gateway:
                 observer=self.metrics.visibility,
                 loop_seconds=settings.realtime_statement_seconds / 5,
                 verify_rate=settings.realtime_verify,
+                spawn=spawn,
             )
             if settings.auth_enabled
             else None
@@ -154,7 +158,7 @@ class Gateway:
                 cors_origins=settings.cors_origins,
                 most_pending_bytes=settings.realtime_max_pending_bytes,
             ),
-            spawn=lambda work, name: group.create_task(work, name=name),
+            spawn=spawn,
         )
         web = FastAPI(title="ayb-realtime", docs_url=None, redoc_url=None)
         web.add_middleware(

@@ -200,4 +200,3 @@ class Bus:
                 await self._backlog.refresh()
             except DatabaseUnavailableError as error:
                 log.warning("outbox not readable", error=str(error))
-

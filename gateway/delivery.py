@@ -202,9 +202,11 @@ class Delivery:
         return tellings
 
     def _tell(self, question: _Question, answer: Answer[Connection]) -> list[Telling]:
-        if answer.is_gone:
-            return []
         everybody = answer.grouping.members
+        if answer.is_gone:
+            # Table or role were dropped since: nobody can be asked who may see these changes.
+            last = question.subjects[-1]
+            return [Telling(last.position.order, _lost_frame(last), everybody)]
         if not answer.columns:
             name = sse.display_name(question.seats.table)
             self._notice(question, everybody, f"permission denied for table: {name}")

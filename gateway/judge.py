@@ -16,13 +16,14 @@ import asyncpg
 
 from gateway.policies import Rules, decode_rules
 from shared.errors import AybError, DatabaseUnavailableError
-from shared.postgres import unavailable_as_ours
+from shared.postgres import UNAVAILABLE, unavailable_as_ours
 from shared.sql import queries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gateway.audience import Settings
+    from gateway.connection import Spawn
 
 _SQL: Final = queries("gateway", "visibility.sql")
 
@@ -83,8 +84,9 @@ class Heard:
 class Judge:
     """Asks through the read pool."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, *, spawn: Spawn | None = None) -> None:
         self._pool = pool
+        self._spawn = spawn
 
     async def rules(self, relid: int, role: str) -> KnownRules | None:
         """Read the rules; None if table or role is gone."""
@@ -109,6 +111,25 @@ class Judge:
         with _errors():
             return frozenset(await self._pool.fetchval(_SQL["readable_columns"], relid, role))
 
+    async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """Ask, and give the connection back where nobody waits for it.
+
+        The pool resets a session before it is used again, a round trip of its own.
+        """
+        connection = await self._pool.acquire()
+        try:
+            rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
+        finally:
+            if self._spawn is None:
+                await self._pool.release(connection)
+            else:
+                self._spawn(self._give_back(connection), "reset session")
+        return rows
+
+    async def _give_back(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
+        with contextlib.suppress(asyncpg.PostgresError, *UNAVAILABLE):
+            await self._pool.release(connection)  # one that cannot be reset is closed
+
     async def joined(
         self,
         subject: Subject,
@@ -121,7 +142,7 @@ class Judge:
         Without a question only the rules are compared.
         """
         with _errors():
-            rows = await self._pool.fetch(
+            rows = await self._fetch(
                 _SQL["judge_joined"],
                 subject.lsn,
                 subject.relid,
@@ -146,7 +167,7 @@ class Judge:
     ) -> Heard:
         """Ask the looped form."""
         with _errors():
-            rows = await self._pool.fetch(
+            rows = await self._fetch(
                 _SQL["judge_each"],
                 subject.lsn,
                 subject.relid,

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from gateway.audience import Audience, Grouping, Settings
+    from gateway.connection import Spawn
 
 __all__ = [
     "EVERYBODY",
@@ -78,9 +79,10 @@ class Visibility:
         quarantine_seconds: float = 60.0,
         is_joining: bool = True,
         verify_rate: float = 0.0,
+        spawn: Spawn | None = None,
     ) -> None:
         self._is_joining = is_joining
-        self._judge = Judge(pool)
+        self._judge = Judge(pool, spawn=spawn)
         self._observer: Observer = observer or SilentObserver()
         self._looped = Looped(
             self._judge, budget_seconds=loop_seconds, quarantine_seconds=quarantine_seconds
