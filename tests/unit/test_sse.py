@@ -20,12 +20,9 @@ def fields(frame: bytes) -> list[tuple[str, str]]:
 
 def test_a_data_frame_is_the_protocols_example() -> None:
     """A change is one `id` and one `data` line, keys in the order action, table, record."""
-    record = (
-        b'{"id":42,"title":"New Post","published":true,"created_at":"2026-02-07T22:00:00Z"}'
-    )
+    record = b'{"id":42,"title":"New Post","published":true,"created_at":"2026-02-07T22:00:00Z"}'
     assert sse.data_frame(Position(1, 813, 0), "create", "public.posts", record) == (
-        b"id: 813-0\n"
-        b'data: {"action":"create","table":"posts","record":' + record + b"}\n\n"
+        b'id: 813-0\ndata: {"action":"create","table":"posts","record":' + record + b"}\n\n"
     )
 
 
