@@ -15,7 +15,11 @@ from tests.acceptance.stack import Stack
 OpenArena = Callable[..., Awaitable[Arena]]
 
 RELAY = {"AYB_REALTIME_TABLES": world.CAPTURED, "AYB_LOG_LEVEL": "info"}
-GATEWAY = {"AYB_REALTIME_HEARTBEAT_SECONDS": "1", "AYB_LOG_LEVEL": "info"}
+GATEWAY = {
+    "AYB_REALTIME_HEARTBEAT_SECONDS": "1",
+    "AYB_REALTIME_VERIFY": "0",
+    "AYB_LOG_LEVEL": "info",
+}
 
 
 @pytest.fixture

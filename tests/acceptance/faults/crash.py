@@ -1,6 +1,9 @@
-"""A crash of Postgres: every process of it ended by SIGKILL, by its id."""
+"""A crash or a freeze of Postgres: every process of it, by its id."""
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
 
 import psutil
 
@@ -16,3 +19,18 @@ def crash(server: PostgresServer) -> None:
         child.kill()
     server.kill()
     psutil.wait_procs(children, timeout=10)
+
+
+@contextlib.contextmanager
+def frozen(server: PostgresServer) -> Iterator[None]:
+    """Freeze all of Postgres, its backends too."""
+    postmaster = psutil.Process(server.pid)
+    postmaster.suspend()
+    processes = [*postmaster.children(recursive=True), postmaster]
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()

@@ -1,0 +1,123 @@
+"""A TCP proxy that the test owns: it can cut connections, or discard what they carry."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit, urlunsplit
+
+from devstack.server import HOST
+
+_CHUNK = 65_536
+
+
+class Proxy:
+    """Passes bytes between whoever connects and a server.
+
+    `matching` is looked for in what a client sends (Postgres' start-up packet names the application): the faults concern only such connections, by default all.
+    """
+
+    def __init__(self, port: int, *, matching: bytes = b"") -> None:
+        self._target = port
+        self._matching = matching
+        self._server: asyncio.Server | None = None
+        self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
+        self._passing = asyncio.Event()
+        self._passing.set()
+        self._refusing = False
+        self.port = 0
+        self.discarded = 0
+
+    def lead(self, url: str) -> str:
+        """Rewrite a server's URL so that it leads through here."""
+        parts = urlsplit(url)
+        user, at, _ = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(netloc=f"{user}{at}{HOST}:{self.port}"))
+
+    def cut(self) -> int:
+        """Reset the matching connections; tell how many there were."""
+        pairs = list(self._pairs)
+        for pair in pairs:
+            for writer in pair:
+                writer.transport.abort()
+        return len(pairs)
+
+    def refuse(self) -> None:
+        """Reset the matching connections, and every new one at once."""
+        self._refusing = True
+        self.cut()
+
+    def discard(self) -> None:
+        """From now on swallow what matching connections carry, both ways, new ones too."""
+        self._passing.clear()
+
+    def heal(self) -> None:
+        """Serve connections again; those that lost bytes are reset, as a real peer would."""
+        self._refusing = False
+        if not self._passing.is_set():
+            self._passing.set()
+            self.cut()
+
+    async def __aenter__(self) -> Proxy:
+        self._server = await asyncio.start_server(self._serve, HOST, 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        self._matching = b""
+        self._passing.set()
+        self.cut()
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            async with _connected(self._target) as (far_reader, far_writer):
+                pair = (writer, far_writer)
+                try:
+                    await asyncio.gather(
+                        self._pass(reader, far_writer, pair, looking=True),
+                        self._pass(far_reader, writer, pair),
+                    )
+                finally:
+                    self._pairs.discard(pair)
+        writer.close()
+
+    async def _pass(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        pair: tuple[asyncio.StreamWriter, asyncio.StreamWriter],
+        *,
+        looking: bool = False,
+    ) -> None:
+        try:
+            while data := await reader.read(_CHUNK):
+                if looking and self._matching in data:
+                    self._pairs.add(pair)
+                    looking = False
+                if pair in self._pairs and self._refusing:
+                    self.cut()
+                if pair in self._pairs and not self._passing.is_set():
+                    self.discarded += len(data)
+                    continue
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            if pair not in self._pairs or self._passing.is_set():
+                writer.close()
+
+
+@contextlib.asynccontextmanager
+async def _connected(
+    port: int,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection(HOST, port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
