@@ -171,7 +171,13 @@ class Gateway:
         install_error_handlers(web)
         web.include_router(
             operations_router(
-                readiness=Readiness(pool=pool, hub=self.hub, bus=self.bus, drain=self._drain),
+                readiness=Readiness(
+                    pool=pool,
+                    hub=self.hub,
+                    bus=self.bus,
+                    drain=self._drain,
+                    spawn=lambda probe: group.create_task(probe, name="readiness probe"),
+                ),
                 metrics=self.metrics,
                 limits=limits,
                 resumer=self.resumer,

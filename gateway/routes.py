@@ -14,6 +14,8 @@ from starlette.status import HTTP_503_SERVICE_UNAVAILABLE
 from shared.postgres import UNAVAILABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     import asyncpg
 
     from gateway.backlog import Backlog
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from gateway.metrics import GatewayMetrics
     from gateway.resume import Resumer
 
+    SpawnProbe = Callable[[Coroutine[object, object, None]], asyncio.Task[None]]
+
 _PROBE_SECONDS: Final = 2.0
 _FRESH_SECONDS: Final = 0.5
 
@@ -31,13 +35,16 @@ _FRESH_SECONDS: Final = 0.5
 class Readiness:
     """Whether the gateway may take traffic, and why not."""
 
-    def __init__(self, *, pool: asyncpg.Pool, hub: Hub, bus: Bus, drain: Drain) -> None:
+    def __init__(
+        self, *, pool: asyncpg.Pool, hub: Hub, bus: Bus, drain: Drain, spawn: SpawnProbe
+    ) -> None:
         self._pool = pool
         self._hub = hub
         self._bus = bus
         self._drain = drain
         self._database: tuple[float, str] = (float("-inf"), "not asked yet")
-        self._asking = asyncio.Lock()
+        self._spawn = spawn
+        self._probe: asyncio.Task[None] | None = None
 
     async def report(self) -> tuple[bool, dict[str, str]]:
         """Look at every part; polling the outbox instead of push is slower, but ready."""
@@ -55,18 +62,23 @@ class Readiness:
         return ready, parts
 
     async def _ask_database(self) -> str:
-        async with self._asking:
-            asked_at, answer = self._database
-            if time.monotonic() - asked_at < _FRESH_SECONDS:
-                return answer
-            try:
-                async with asyncio.timeout(_PROBE_SECONDS):
-                    await self._pool.fetchval("SELECT 1")
-                answer = "ok"
-            except UNAVAILABLE as error:
-                answer = f"unavailable: {type(error).__name__}"
-            self._database = (time.monotonic(), answer)
+        asked_at, answer = self._database
+        if time.monotonic() - asked_at < _FRESH_SECONDS:
             return answer
+        if self._probe is None or self._probe.done():
+            self._probe = self._spawn(self._ask())
+        # A frozen server holds up even the end of a question; the answer here must not wait for it.
+        done, _ = await asyncio.wait([self._probe], timeout=_PROBE_SECONDS)
+        return self._database[1] if done else "unavailable: no answer"
+
+    async def _ask(self) -> None:
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                await self._pool.fetchval("SELECT 1")
+            answer = "ok"
+        except UNAVAILABLE as error:
+            answer = f"unavailable: {type(error).__name__}"
+        self._database = (time.monotonic(), answer)
 
 
 def operations_router(

@@ -117,6 +117,11 @@ class Stack:
         if server := self._server(name):
             server.start()
             return
+        self.launch(name)
+        await self.ready(name)
+
+    def launch(self, name: str) -> None:
+        """Start the process of a relay or gateway, ready or not."""
         module = ["relay", "run"] if name == "relay" else ["gateway"]
         self._children[name] = Child(
             name,
@@ -125,7 +130,6 @@ class Stack:
             environment=self._environments[name],
             directory=PROJECT,
         )
-        await self.ready(name)
 
     async def stop(self, name: str) -> int:
         """End a part in an orderly way; return its exit status (0 for servers)."""

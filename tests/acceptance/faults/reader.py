@@ -59,7 +59,7 @@ class Reader:
 
     def cut(self) -> None:
         """Tear the socket down, if there is one."""
-        if self._client is not None:
+        if self.connected.is_set() and self._client is not None:
             self._client.cut()
 
     async def run(self) -> None:
