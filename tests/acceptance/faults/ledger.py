@@ -14,7 +14,13 @@ import asyncpg
 from tests.acceptance.faults.world import HOT_ROWS, ROOMS, TABLES, USERS, Change, Row
 
 ROWS_EACH = 12
-GONE = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError)
+GONE = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresError,
+)
 
 
 @dataclass
