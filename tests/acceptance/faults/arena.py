@@ -40,9 +40,15 @@ class Arena:
 
     async def connected(self, seconds: float = 30.0) -> None:
         """Wait until every reader has a stream."""
-        async with asyncio.timeout(seconds):
-            for reader in self.readers:
-                await reader.connected.wait()
+        for reader in self.readers:
+            try:
+                async with asyncio.timeout(seconds):
+                    await reader.connected.wait()
+            except TimeoutError:
+                raise AssertionError(
+                    f"{reader.name} is not connected, after {reader.connections} connections; "
+                    f"refused {reader.refused[-3:]}; failed {reader.failures[-3:]}"
+                ) from None
 
     async def written(self, more: int, seconds: float = 60.0) -> None:
         """Wait until so many more changes have been committed."""
@@ -132,6 +138,4 @@ class Arena:
 
     @staticmethod
     def _expected(reader: Reader, changes: Iterable[Change]) -> set[Told]:
-        return {
-            change.told for change in changes if change.is_told_to(reader.user, reader.tables)
-        }
+        return {change.told for change in changes if change.is_told_to(reader.user, reader.tables)}

@@ -15,7 +15,8 @@ _CHUNK = 65_536
 class Proxy:
     """Passes bytes between whoever connects and a server.
 
-    `matching` is looked for in what a client sends (Postgres' start-up packet names the application): the faults concern only such connections, by default all.
+    `matching` is looked for in what a client sends (Postgres' start-up packet names the
+    application): the faults concern only such connections, by default all.
     """
 
     def __init__(self, port: int, *, matching: bytes = b"") -> None:

@@ -42,6 +42,7 @@ class Reader:
         self.connected = asyncio.Event()
         self.moved = asyncio.Event()
         self.refused: list[int] = []
+        self.failures: list[str] = []
         self.closings: list[int] = []
         self._url = url
         self._token = token
@@ -69,8 +70,8 @@ class Reader:
             try:
                 if await self._read():
                     failures = 0
-            except (OSError, StreamEndedError, AssertionError, TimeoutError):
-                pass
+            except (OSError, StreamEndedError, AssertionError) as error:
+                self.failures.append(repr(error))
             self.connected.clear()
             failures += 1
             await asyncio.sleep(self._chance.uniform(0.02, min(0.05 * 2**failures, 0.5)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
-import shutil
 import time
 from pathlib import Path
 
@@ -72,7 +71,6 @@ async def test_sigterm_with_a_thousand_streams(many_files, open_arena: OpenArena
     retries = [client.parser.retry_milliseconds for client in clients]
     assert None not in retries
     assert len(set(retries)) > STREAMS / 10, "the reconnects are not spread"
-    assert all("closing" in str(client.events[-1]) or client.events for client in clients)
 
 
 async def refuses(stack: Stack, token: str) -> None:
@@ -121,14 +119,18 @@ http {{
 
 @pytest.fixture
 def start_nginx(require, tmp_path: Path):
-    """Start an nginx with its defaults, and gzip, before some gateways; gives its URL."""
+    """Start an nginx with its defaults, and gzip, before some gateways; gives its URL.
+
+    `max_fails=0`: by default nginx avoids a server that was down once for ten seconds, which are
+    more than the other one's turn takes here.
+    """
     program = require.program("nginx", package="nginx")
     children: list[Child] = []
 
     def start(*urls: str) -> str:
         folder, port = tmp_path / "nginx", free_port()
         folder.mkdir()
-        upstreams = " ".join(f"server {url.removeprefix('http://')};" for url in urls)
+        upstreams = " ".join(f"server {url.removeprefix('http://')} max_fails=0;" for url in urls)
         user = f"user {folder.owner()};" if folder.owner() == "root" else ""
         config = folder / "nginx.conf"
         config.write_text(NGINX.format(folder=folder, port=port, user=user, upstreams=upstreams))
@@ -139,7 +141,6 @@ def start_nginx(require, tmp_path: Path):
     yield start
     for child in children:
         child.stop()
-    shutil.rmtree(tmp_path / "nginx", ignore_errors=True)
 
 
 async def answers(url: str) -> None:
@@ -176,9 +177,7 @@ async def test_nginx_holds_nothing_back(open_arena: OpenArena, start_nginx, enco
         chunks = response.aiter_text()
         while "event: connected" not in text:
             text += await anext(chunks)
-        await stack.sql(
-            "INSERT INTO posts VALUES (77, NULL, true, 1, 1, 77, 'behind a proxy')"
-        )
+        await stack.sql("INSERT INTO posts VALUES (77, NULL, true, 1, 1, 77, 'behind a proxy')")
         while "behind a proxy" not in text:
             text += await anext(chunks)
 

@@ -17,10 +17,22 @@ async def lagging(open_arena: OpenArena, database, postgres_server, server_dir):
     """An arena whose gateway asks a replica that lags by two seconds."""
     folder = server_dir / f"replica-{database.name}"
     with lagging_replica(postgres_server, folder, delay_seconds=2) as replica:
-        yield await open_arena(
+        arena = await open_arena(
             readers=False,
             gateway={"AYB_READ_DATABASE_URL": replica.dsn(database.name, user="ayb_gateway")},
         )
+        async with (
+            arena.stack.database.connect() as primary,
+            arena.stack.database.connect(replica.dsn(database.name)) as standby,
+            asyncio.timeout(30),
+        ):
+            lsn = await primary.fetchval("SELECT pg_current_wal_insert_lsn()")
+            replayed = "SELECT pg_last_wal_replay_lsn() >= $1"
+            while not await standby.fetchval(replayed, lsn):  # noqa: ASYNC110 (another process does it)
+                await asyncio.sleep(0.05)
+        yield arena
+        await arena.close()
+        await arena.stack.stop("gateway")
 
 
 async def test_membership_is_that_of_the_event_or_later(lagging: Arena):

@@ -30,7 +30,9 @@ async def gateway_says(stack: Stack, word: str, *, part: str, gateway: str = "ga
 async def leads(url: str) -> None:
     """Wait until this relay is the active one."""
     async with httpx.AsyncClient(trust_env=False, timeout=10) as http, asyncio.timeout(_SECONDS):
-        while "ayb_relay_leading 1.0" not in (await http.get(f"{url}/metrics")).text:
+        while True:
+            if "ayb_relay_leading 1.0" in (await http.get(f"{url}/metrics")).text:
+                return
             await asyncio.sleep(0.05)
 
 
