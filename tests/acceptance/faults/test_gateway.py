@@ -55,14 +55,12 @@ async def test_clients_go_to_and_fro(open_arena: OpenArena):
 
 async def test_sockets_cut_again_and_again(arena: Arena):
     """Clients whose sockets are cut all the time under load miss nothing and get nothing twice."""
-    cuts = 0
     async with arena.load(pause=0.05):
         while arena.ledger.count < 9_000:
             arena.random.choice(arena.readers).cut()
-            cuts += 1
             await asyncio.sleep(arena.random.uniform(0.01, 0.05))
     await arena.settle()
-    assert cuts > 20
+    assert sum(reader.connections for reader in arena.readers) > 4 * len(arena.readers)
 
 
 async def test_read_pool_cut(open_arena: OpenArena, database, postgres_server):
