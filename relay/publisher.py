@@ -18,7 +18,7 @@ import structlog
 from shared import channels, signature
 from shared.backoff import Backoff
 from shared.change import encode
-from shared.redis import UNAVAILABLE, redis_client
+from shared.redis import UNAVAILABLE, heed_cancellation, redis_client
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -169,12 +169,12 @@ class Target:
             client = redis_client(self._url)
             try:
                 await client.ping()
-                _heed_cancellation()
+                heed_cancellation()
                 self._set_up(True)
                 backoff.reset()
                 await self._publish(client)
             except UNAVAILABLE as error:
-                _heed_cancellation()
+                heed_cancellation()
                 if self._up:
                     log.warning("redis unavailable", target=self.name, error=str(error))
                 self._set_up(False)
@@ -201,7 +201,7 @@ class Target:
             for channel, payload in messages:
                 pipeline.publish(channel, payload)
             await pipeline.execute()
-            _heed_cancellation()
+            heed_cancellation()
             self._metrics.published.labels(self.name).inc(len(messages))
 
     def _set_up(self, up: bool) -> None:
@@ -219,16 +219,6 @@ class Target:
     def _drop(self, *, is_batch: bool) -> None:
         if is_batch:
             self._metrics.unpublished.labels(self.name).inc()
-
-
-def _heed_cancellation() -> None:
-    """Be cancelled, if this task was told so while redis-py was at work.
-
-    Its timeouts can turn a cancellation into an error of theirs, or lose it; seen at a connect.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 async def _close(client: Redis) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-import asyncpg
 import structlog
 
 from relay.capture import Capture
@@ -35,14 +34,11 @@ log = structlog.get_logger(__name__)
 
 _SQL: Final = queries("relay")
 
-AWAY: Final = (
-    *UNAVAILABLE,
-    DatabaseUnavailableError,
-    # How asyncpg answers between the server's last word ("terminating connection") and the end of
-    # the connection.
-    asyncpg.InternalClientError,
-)
+AWAY: Final = (*UNAVAILABLE, DatabaseUnavailableError)
 """Errors after which the relay connects again."""
+
+_COMMAND_SECONDS: Final = 300.0
+"""After so long without an answer the server counts as gone, though its socket is open."""
 
 SESSION: Final = {
     # What the database or the role may have set for others, and must not hold for us.
@@ -53,6 +49,10 @@ SESSION: Final = {
     "default_transaction_read_only": "off",
     "search_path": "pg_catalog",
     "timezone": "UTC",
+    # A relay whose machine vanished must not keep the leader lock for hours.
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "3",
+    "tcp_keepalives_count": "3",
     # A lost batch is found at the next start (relay.epoch); a commit need not wait for the disk.
     "synchronous_commit": "off",
     # The same few statements for ever, each by its index: neither planned anew nor by statistics.
@@ -103,7 +103,12 @@ class Relay:
             await asyncio.sleep(backoff.next_seconds())
 
     async def _connect_and_lead(self, backoff: Backoff) -> None:
-        reader = await connect(self._dsn, application_name="ayb-relay", settings=SESSION)
+        reader = await connect(
+            self._dsn,
+            application_name="ayb-relay",
+            settings=SESSION,
+            command_seconds=_COMMAND_SECONDS,
+        )
         try:
             self._health.well()
             await lead(reader)
@@ -130,7 +135,12 @@ class Relay:
             ),
             metrics=metrics,
         )
-        side = await connect(self._dsn, application_name="ayb-relay side", settings=SESSION)
+        side = await connect(
+            self._dsn,
+            application_name="ayb-relay side",
+            settings=SESSION,
+            command_seconds=_COMMAND_SECONDS,
+        )
         listener = await Listener.open(self._dsn, metrics)
         try:
             await listener.test(reader)

@@ -32,7 +32,7 @@ UNAVAILABLE: Final = (
     asyncpg.exceptions.ReadOnlySQLTransactionError,
 )
 """Errors after which the same question may be asked again: the server is away, starting, full,
-or has become a standby."""
+or has become a standby. An internal error of asyncpg is what it makes of a server's last word."""
 
 
 @contextlib.contextmanager
@@ -72,13 +72,21 @@ def keep_socket_alive(sock: socket.socket) -> None:
 
 
 async def connect(
-    dsn: str, *, application_name: str, settings: dict[str, str] | None = None
+    dsn: str,
+    *,
+    application_name: str,
+    settings: dict[str, str] | None = None,
+    command_seconds: float | None = None,
 ) -> asyncpg.Connection:
-    """Open one connection; raise `DatabaseUnavailableError` where there is no server."""
+    """Open one connection; raise `DatabaseUnavailableError` where there is no server.
+
+    `command_seconds` is the most that one statement may take before the server counts as gone.
+    """
     with unavailable_as_ours():
         connection = await asyncpg.connect(
             dsn,
             timeout=CONNECT_SECONDS,
+            command_timeout=command_seconds,
             server_settings={"application_name": application_name, **(settings or {})},
         )
     keep_alive(connection)
