@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from devstack.account import Account
 
+_starter = ThreadPoolExecutor(1, "starter of children")
 _LAUNCH = Path(__file__).with_name("launch.py")
 
 
@@ -24,7 +26,7 @@ class Child:
 
     The terminal's Ctrl-C does not reach it: whoever started it decides in which order things end.
     On Linux it gets `end_signal` when its parent dies, more exactly when the thread that started
-    it ends: start children in a thread that lives as long as they shall.
+    it ends: so all are started by one thread that lives as long as we do.
     """
 
     def __init__(
@@ -45,7 +47,8 @@ class Child:
         before = [sys.executable, "-I", _LAUNCH, int(end_signal), uid, gid, os.getpid()]
         with log.open("ab") as output:
             self._log_start = output.tell()
-            self._process = subprocess.Popen(
+            self._process = _starter.submit(
+                subprocess.Popen,
                 [str(part) for part in (*before, *command)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -53,7 +56,7 @@ class Child:
                 env=None if environment is None else dict(environment),
                 cwd=directory,
                 start_new_session=True,
-            )
+            ).result()
 
     @property
     def pid(self) -> int:

@@ -30,7 +30,7 @@ from gateway.visibility import Visibility
 from shared.postgres import open_pool
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+    from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 
     import asyncpg
 
@@ -81,8 +81,15 @@ async def serve(settings: GatewaySettings) -> None:
         try:
             await server.serve_until_drained()
         finally:
-            for task in side:
-                task.cancel()
+            await _end(side)
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: redis-py can lose a cancellation while it connects."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=0.5)
 
 
 class Gateway:

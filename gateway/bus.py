@@ -18,7 +18,7 @@ from shared import channels, signature
 from shared.backoff import Backoff
 from shared.change import TableChanges, decode_table_message, decode_tick
 from shared.errors import BusMessageError, DatabaseUnavailableError, first_error
-from shared.redis import UNAVAILABLE, heed_cancellation, redis_client
+from shared.redis import UNAVAILABLE, redis_client
 
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub
@@ -85,7 +85,6 @@ class Bus:
             try:
                 await self._listen(backoff)
             except* UNAVAILABLE as group:
-                heed_cancellation()
                 log.warning("redis unavailable", error=str(first_error(group)))
             self._connected = False
             self._metrics.bus_connected.set(0)
@@ -98,7 +97,6 @@ class Bus:
             pubsub = client.pubsub(ignore_subscribe_messages=True)
             async with asyncio.timeout(SILENCE_SECONDS):
                 await pubsub.subscribe(channels.TICK)
-            heed_cancellation()
             self._changed.set()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._keep_subscriptions(pubsub), name="bus subscriptions")
@@ -130,7 +128,6 @@ class Bus:
         asked_at: float | None = None
         while True:
             message = await pubsub.get_message(timeout=SILENCE_SECONDS)
-            heed_cancellation()
             now = time.monotonic()
             if message is None:
                 if asked_at is None:
