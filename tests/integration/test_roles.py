@@ -59,6 +59,20 @@ async def test_gateway_reads_the_outbox_only(database):
                 await gateway.execute(refused)
 
 
+async def test_gateway_cannot_write_through_capture(database):
+    """The gateway's login may not put a capture trigger on a table of its own."""
+    async with database.connect(database.gateway_dsn) as gateway:
+        await gateway.execute("CREATE TEMP TABLE own (id int)")
+        for function in ("capture_row", "capture_row_computed", "capture_truncate"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await gateway.execute(
+                    "CREATE TRIGGER t AFTER INSERT ON own FOR EACH STATEMENT "
+                    f"EXECUTE FUNCTION ayb_realtime.{function}()"
+                )
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await gateway.execute("SELECT ayb_realtime.stop_when_full()")
+
+
 async def test_gateway_acts_as_a_user_only_on_demand(database):
     """What ayb_authenticated may read, the gateway may read after SET ROLE and not before."""
     await database.execute(
