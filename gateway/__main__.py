@@ -1,4 +1,4 @@
-"""`python -m gateway`: run a gateway by its settings, or `explain` why an event is not seen."""
+"""`python -m gateway`: run a gateway by its settings, `doctor`, or `explain`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import sys
 
 from gateway.app import serve
+from gateway.doctor import doctor_main
 from gateway.explain import explain_main
 from gateway.settings import GatewaySettings
 from shared.errors import OperatorError, first_error
@@ -18,8 +19,10 @@ def main() -> int:
     """Run until stopped, or answer; returns the exit status."""
     if sys.argv[1:2] == ["explain"]:
         return explain_main(sys.argv[2:])
+    if sys.argv[1:] == ["doctor"]:
+        return doctor_main()
     if sys.argv[1:]:
-        print("usage: python -m gateway [explain --help]", file=sys.stderr)
+        print("usage: python -m gateway [doctor | explain --help]", file=sys.stderr)
         return 2
     status = 0
     try:

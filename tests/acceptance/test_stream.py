@@ -437,7 +437,7 @@ async def test_coming_and_going_leaves_nothing_behind(stack: Stack) -> None:
             channels or process.num_fds() > curve[0][1] or "ayb_streams_open 0.0" not in metrics
         )
 
-    curve = [await wave() for _ in range(6)]
+    curve = [await wave() for _ in range(10)]
     print("MiB and descriptors after each thousand:", curve)
     assert curve[-1][0] - curve[1][0] < 10
     async with asyncio.timeout(20):
