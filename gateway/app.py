@@ -22,6 +22,7 @@ from gateway.heartbeat import Heartbeat
 from gateway.hub import Hub
 from gateway.limits import StreamLimits
 from gateway.metrics import GatewayMetrics
+from gateway.openapi import describe_stream
 from gateway.resume import Resumer
 from gateway.routes import Readiness, operations_router
 from gateway.server import Server, server_config
@@ -199,6 +200,7 @@ class Gateway:
             web.include_router(
                 admin_router(settings=settings, pool=pool, verifier=self.verifier, secret=secret)
             )
+        describe_stream(web, REALTIME_PATH)
         self.app = _dispatch(stream, web)
 
     async def stop(self) -> None:
