@@ -9,7 +9,7 @@ decodes a value.
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -18,6 +18,15 @@ from shared.errors import BusMessageError
 FORMAT: Final = 1
 """The version of the messages on the bus; gateways drop what they do not know."""
 
+
+Epoch = Annotated[int, msgspec.Meta(ge=1, lt=10**9)]
+BatchNumber = Annotated[int, msgspec.Meta(ge=0, lt=10**18)]
+Index = Annotated[int, msgspec.Meta(ge=0, lt=10**9)]
+Lsn = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Seq = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Oid = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+"""What the numbers may be: so much a position can hold (`shared.position`), and so much Postgres
+takes in a question. A number beyond comes from no relay."""
 
 NO_IMAGE: Final = msgspec.Raw(b"null")
 """Stands where a change has no such image."""
@@ -41,8 +50,8 @@ class Change(msgspec.Struct, frozen=True, array_like=True, gc=False):
     `lost` means that Postgres could not write the image as JSON: there is none.
     """
 
-    index: int
-    seq: int
+    index: Index
+    seq: Seq
     op: Op
     new: msgspec.Raw = NO_IMAGE
     old: msgspec.Raw = NO_IMAGE
@@ -67,7 +76,7 @@ class TableChanges(msgspec.Struct, frozen=True, array_like=True):
     """
 
     table: str
-    relid: int
+    relid: Oid
     key: tuple[str, ...]
     changes: tuple[Change, ...]
 
@@ -76,8 +85,8 @@ class TableMessage(msgspec.Struct, frozen=True, array_like=True):
     """What one message on a table's channel carries."""
 
     format: int
-    epoch: int
-    batch: int
+    epoch: Epoch
+    batch: BatchNumber
     content: TableChanges
 
 
@@ -85,7 +94,7 @@ class TickTable(msgspec.Struct, frozen=True, array_like=True):
     """A table named by a tick, with the number of its changes in the batch."""
 
     table: str
-    relid: int
+    relid: Oid
     changes: int
 
 
@@ -97,9 +106,9 @@ class Tick(msgspec.Struct, frozen=True, array_like=True):
     """
 
     format: int
-    epoch: int
-    batch: int
-    lsn: int
+    epoch: Epoch
+    batch: BatchNumber
+    lsn: Lsn
     at: float
     tables: tuple[TickTable, ...]
 
@@ -137,7 +146,7 @@ def decode_tick(data: bytes) -> Tick:
     """Read a tick; raise `BusMessageError` for anything else."""
     try:
         tick = _tick_decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BusMessageError(f"not a tick: {error}") from None
     if tick.format != FORMAT:
         raise BusMessageError(f"tick of unknown format {tick.format}")
@@ -148,7 +157,8 @@ def decode_table_message(data: bytes) -> TableMessage:
     """Read a table message; raise `BusMessageError` for anything else."""
     try:
         message = _table_decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+        data.decode()  # the images pass through unread
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BusMessageError(f"not a table message: {error}") from None
     if message.format != FORMAT:
         raise BusMessageError(f"table message of unknown format {message.format}")
