@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 import uvicorn
@@ -18,15 +18,29 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-GRACE_SECONDS = 3
+GRACE_SECONDS: Final = 3
+HEAD_SECONDS: Final = 20.0
+MOST_HEAD_BYTES: Final = 96 * 1024
+"""A query of 48 KiB, a token of 16 KiB, and cookies of other applications."""
+
+_HEAD_TOO_LARGE: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-type: application/json\r\ncontent-length: 47\r\nconnection: close\r\n\r\n"
+    b'{"code":431,"message":"request head too large"}'
+)
 
 
 class StreamProtocol(HttpToolsProtocol):
-    """HTTP/1.1 over a socket that notices within seconds that its peer has vanished.
+    """HTTP/1.1 with bounds that uvicorn leaves open, over a socket that notices a vanished peer.
 
-    `scope["ayb.abort"]` cuts the socket: ASGI has no way to end a response whose peer takes
-    nothing.
+    The head of a request may take `MOST_HEAD_BYTES` and `HEAD_SECONDS`. A request that is sent
+    behind an unanswered one ends the connection: uvicorn would never tell the stream before it that
+    its client is gone. `scope["ayb.abort"]` cuts the socket: ASGI has no way to end a response
+    whose peer takes nothing.
     """
+
+    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Set the socket's options."""
@@ -34,11 +48,48 @@ class StreamProtocol(HttpToolsProtocol):
         sock = transport.get_extra_info("socket")
         if sock is not None and transport.get_extra_info("peername"):
             keep_socket_alive(sock)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timer."""
+        self._end_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Refuse a head without end."""
+        super().data_received(data)
+        if self._head_timer is None and (self.cycle is None or self.cycle.response_complete):
+            self._await_head()
+        if self._head_timer is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
+                if self.cycle is None or self.cycle.response_complete:
+                    self.transport.write(_HEAD_TOO_LARGE)
+                self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """Count what belongs to the head of another request."""
+        super().on_message_begin()
+        self._await_head()
 
     def on_headers_complete(self) -> None:
         """Offer to cut the socket."""
+        self._end_head()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.abort()
+            return
         self.scope["ayb.abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _end_head(self) -> None:
+        self._head_bytes = 0
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
 
 class Server(uvicorn.Server):

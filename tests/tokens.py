@@ -10,7 +10,7 @@ import time
 from functools import cache
 from typing import Any
 
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
@@ -88,6 +88,12 @@ class Signer:
             }
         full = {**parameters, "kid": self.kid or ..., "use": "sig", **changes}
         return {name: value for name, value in full.items() if value is not ...}
+
+    def public_pem(self) -> bytes:
+        """The public key in PEM, as attackers take it for a secret."""
+        return self.key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
 
     def _signature(self, message: bytes) -> bytes:
         if isinstance(self.key, rsa.RSAPrivateKey):

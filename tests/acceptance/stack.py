@@ -104,9 +104,13 @@ class Stack:
 
     async def add_gateway(self, name: str, **settings: str) -> str:
         """Start one more gateway; return its URL."""
-        self._add_gateway(name, settings)
+        self.prepare_gateway(name, **settings)
         await self.start(name)
         return self.url(name)
+
+    def prepare_gateway(self, name: str, **settings: str) -> None:
+        """Make one more gateway known, to be started or launched."""
+        self._add_gateway(name, settings)
 
     def set(self, name: str, **settings: str) -> None:
         """Change settings of a part for its next start."""
