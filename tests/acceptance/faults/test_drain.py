@@ -41,7 +41,7 @@ async def test_sigterm_with_a_thousand_streams(many_files, open_arena: OpenArena
         readers=False,
         gateway={
             "AYB_REALTIME_DRAIN_SECONDS": str(DRAIN_SECONDS),
-            "AYB_REALTIME_MAX_CONNECTIONS_PER_USER": str(STREAMS),
+            "AYB_REALTIME_MAX_CONNECTIONS_PER_USER": str(2 * STREAMS),
         },
     )
     stack = arena.stack
