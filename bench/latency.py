@@ -20,6 +20,7 @@ from bench.report import Report, Row, percentile
 from bench.stack import BenchStack, StreamReader, open_stream
 
 CLIENTS: Final = 100
+_WARM_UP: Final = 10
 _USER: Final = "00000000-0000-4000-8000-{:012d}"
 _SCHEMA: Final = """
 CREATE TABLE public.posts (
@@ -66,7 +67,9 @@ async def _measure(report: Report, *, quick: bool) -> None:
             "bench", lambda *message: heard.setdefault(int(message[3]), time.perf_counter())
         )
         writer = await asyncpg.connect(stack.postgres.dsn())
-        first = 1
+        await _write(writer, 1, _WARM_UP, 10)  # first questions are planned, caches filled
+        await _until_read(streams, _WARM_UP)
+        first = 1 + _WARM_UP
         for rate, seconds in ((1, 6 if quick else 30), (100, 5 if quick else 20),
                               (1000, 4 if quick else 10)):  # fmt: skip
             changes = rate * seconds
