@@ -21,7 +21,7 @@ from gateway.failures import explain_failure
 from gateway.names import parse_tables
 from gateway.settings import GatewaySettings
 from gateway.visibility import EVERYBODY, Image, Visibility
-from shared.errors import AybError, OperatorError
+from shared.errors import AybError, OperatorError, first_error
 from shared.position import Position
 from shared.postgres import open_pool, unavailable_as_ours
 from shared.settings import load_settings
@@ -246,7 +246,7 @@ def explain_main(arguments: Sequence[str]) -> int:
         settings = load_settings(GatewaySettings)
         explanation = asyncio.run(_run(settings, asked, token))
     except* AybError as group:
-        print(f"gateway: {_first(group)}", file=sys.stderr)  # noqa: T201 (a command)
+        print(f"gateway: {first_error(group)}", file=sys.stderr)  # noqa: T201 (a command)
         return_value = 1
     else:
         print("\n".join(lines(explanation)))  # noqa: T201 (a command)
@@ -275,10 +275,3 @@ async def _run(settings: GatewaySettings, asked: Any, token: str) -> Explanation
             )
         keys.cancel()
     return explanation
-
-
-def _first(group: BaseExceptionGroup[AybError]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -13,9 +13,9 @@ from relay.doctor import examine
 from relay.health import Health
 from relay.install import install
 from relay.metrics import RelayMetrics
-from relay.service import Relay, first_error
+from relay.service import Relay
 from relay.settings import RelaySettings
-from shared.errors import DatabaseUnavailableError, OperatorError
+from shared.errors import DatabaseUnavailableError, OperatorError, first_error
 from shared.logging import configure_logging
 from shared.settings import load_settings
 

@@ -19,7 +19,7 @@ from relay.rest import BatchLimits
 from relay.rotation import Rotation, RotationLimits
 from relay.wakeup import Listener, SleepLock
 from shared.backoff import Backoff
-from shared.errors import DatabaseUnavailableError, SchemaError
+from shared.errors import DatabaseUnavailableError, SchemaError, first_error
 from shared.postgres import UNAVAILABLE, connect
 from shared.sql import queries
 
@@ -197,11 +197,3 @@ class Relay:
                 await capture.install()
             await rotation.turn()
             await asyncio.sleep(self._keep_seconds)
-
-
-def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Find the first error that is no group in a group of errors."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

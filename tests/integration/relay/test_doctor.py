@@ -12,9 +12,8 @@ from relay.capture import list_tables
 from relay.doctor import examine
 from relay.finding import Level
 from relay.install import InstallError, install
-from relay.service import first_error
 from relay.settings import RelaySettings
-from shared.errors import SchemaError
+from shared.errors import SchemaError, first_error
 from tests.conftest import POSTGRES_SETTINGS, ROLES_SQL
 from tests.integration.relay.conftest import Relays
 
