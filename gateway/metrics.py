@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from typing import Final
+
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 log = structlog.get_logger(__name__)
+
+_LOGGED_APART_SECONDS: Final = 60.0
+"""One client's bad claim fails every question; the log says it now and then."""
 
 
 class GatewayMetrics:
@@ -107,6 +113,7 @@ class VisibilityMetrics:
             registry=registry,
         )
         self._forms: dict[tuple[str, str], str] = {}
+        self._logged: dict[tuple[str, str, str], float] = {}
 
     def planned(self, table: str, role: str, form: str, reason: str | None) -> None:
         """The rules of a table were read: the form, and why it is looped."""
@@ -133,7 +140,13 @@ class VisibilityMetrics:
     def failed(self, table: str, form: str, sqlstate: str, cohorts: int) -> None:
         """Policies raised."""
         self._errors.labels(table, form, sqlstate).inc(cohorts)
-        log.warning("a policy raises", table=table, form=form, sqlstate=sqlstate, cohorts=cohorts)
+        now = time.monotonic()
+        key = (table, form, sqlstate)
+        if now - self._logged.get(key, -_LOGGED_APART_SECONDS) >= _LOGGED_APART_SECONDS:
+            self._logged[key] = now
+            log.warning(
+                "a policy raises", table=table, form=form, sqlstate=sqlstate, cohorts=cohorts
+            )
 
     def differed(self, table: str, pairs: int) -> None:
         """The self-check found a difference."""
