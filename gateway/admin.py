@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
+from gateway.body import body_schema, error_responses, read_body
 from gateway.errors import (
     AuthenticationRequiredError,
     InvalidBodyError,
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from gateway.claims import TokenVerifier
     from gateway.settings import GatewaySettings
 
-_MOST_TOKEN_CHARACTERS = 16 * 1024
+_MOST_TOKEN_CHARACTERS: Final = 16 * 1024
+_MOST_BODY_BYTES: Final = 128 * 1024
 
 
 class Asked(BaseModel):
@@ -40,14 +42,19 @@ def admin_router(
     """Build `POST /api/admin/explain`, for who shows the secret as a bearer token."""
     routes = APIRouter(prefix="/api/admin", tags=["admin"])
 
-    @routes.post("/explain", responses={400: {}, 401: {}, 503: {}})
-    async def explain_row(asked: Asked, request: Request) -> dict[str, Any]:
+    @routes.post(
+        "/explain",
+        openapi_extra=body_schema(Asked),
+        responses=error_responses(400, 401, 413, 503),
+    )
+    async def explain_row(request: Request) -> dict[str, Any]:
         """Tell what decides whether a client gets the events of a row."""
         shown = request.headers.get("authorization")
         if shown is None:
             raise AuthenticationRequiredError
         if not hmac.compare_digest(shown.encode(), f"Bearer {secret}".encode()):
             raise InvalidTokenError
+        asked = await read_body(request, Asked, most=_MOST_BODY_BYTES)
         claims = await verifier.verify(asked.token)
         try:
             explanation = await explain(

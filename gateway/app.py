@@ -17,7 +17,7 @@ from gateway.catalog import Catalog
 from gateway.claims import TokenVerifier
 from gateway.delivery import Delivery
 from gateway.drain import Drain
-from gateway.errors import install_error_handlers
+from gateway.errors import error_body, install_error_handlers
 from gateway.heartbeat import Heartbeat
 from gateway.hub import Hub
 from gateway.limits import StreamLimits
@@ -212,10 +212,13 @@ def _dispatch(stream: StreamEndpoint, web: ASGIApp) -> ASGIApp:
     """Lead the stream past the framework: nothing may stand between the hub and the socket."""
 
     async def app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:  # noqa: ANN401
-        if scope["type"] == "http" and scope["path"] == REALTIME_PATH and scope["method"] == "GET":
+        if scope["path"] != REALTIME_PATH or scope["method"] == "OPTIONS":
+            await web(scope, receive, send)
+        elif scope["method"] == "GET":
             with contextlib.suppress(ConnectionError):
                 await stream(scope, receive, send)
         else:
-            await web(scope, receive, send)
+            refusal = error_body(405, "method not allowed", {"Allow": "GET, OPTIONS"})
+            await refusal(scope, receive, send)
 
     return app

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import structlog
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
 from gateway.attempts import LoginAttempts
+from gateway.body import body_schema, error_responses, read_body
 from gateway.claims import bearer_token
 from gateway.errors import (
     AuthenticationRequiredError,
-    BodyTooLargeError,
-    InvalidBodyError,
     InvalidCredentialsError,
     InvalidRefreshTokenError,
     InvalidTokenError,
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from gateway.settings import GatewaySettings
 
 log = structlog.get_logger(__name__)
-
-MOST_BODY_BYTES: Final = 16 * 1024
 
 
 def _stamp(at: datetime) -> str:
@@ -166,25 +163,27 @@ def router(
 
     @routes.post(
         "/login",
-        openapi_extra=_body(Credentials),
-        responses=_errors(400, 401, 403, 413, 429, 503),
+        openapi_extra=body_schema(Credentials),
+        responses=error_responses(400, 401, 403, 413, 429, 503),
     )
     async def log_in(request: Request, response: Response) -> Session:
         """Log in with e-mail address and password."""
-        credentials = await _read(request, Credentials, "email and password are required")
+        credentials = await read_body(request, Credentials, "email and password are required")
         response.headers["Cache-Control"] = "no-store"
         return await login.log_in(credentials, request.client.host if request.client else "")
 
     @routes.post(
-        "/refresh", openapi_extra=_body(Renewal), responses=_errors(400, 401, 403, 413, 503)
+        "/refresh",
+        openapi_extra=body_schema(Renewal),
+        responses=error_responses(400, 401, 403, 413, 503),
     )
     async def refresh(request: Request, response: Response) -> Session:
         """Get new tokens for a refresh token."""
-        renewal = await _read(request, Renewal, "refreshToken is required")
+        renewal = await read_body(request, Renewal, "refreshToken is required")
         response.headers["Cache-Control"] = "no-store"
         return await login.renew(renewal.refresh_token)
 
-    @routes.get("/me", responses=_errors(401, 503))
+    @routes.get("/me", responses=error_responses(401, 503))
     async def me(request: Request, response: Response) -> User:
         """Tell who the token in the header `Authorization` belongs to."""
         token = bearer_token(request.headers, {})
@@ -198,39 +197,3 @@ def router(
         return _user(user)
 
     return routes
-
-
-M = TypeVar("M", bound=BaseModel)
-
-
-async def _read(request: Request, kind: type[M], otherwise: str) -> M:
-    """Read a bounded JSON body; `otherwise` is the message where it is not as it should be."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MOST_BODY_BYTES:
-            raise BodyTooLargeError
-    try:
-        return kind.model_validate_json(body, strict=True, by_alias=True, by_name=False)
-    except ValidationError:
-        raise InvalidBodyError(otherwise) from None
-
-
-def _body(kind: type[BaseModel]) -> dict[str, Any]:
-    content = {"application/json": {"schema": kind.model_json_schema()}}
-    return {"requestBody": {"required": True, "content": content}}
-
-
-def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    schema = {
-        "type": "object",
-        "required": ["code", "message"],
-        "properties": {"code": {"type": "integer"}, "message": {"type": "string"}},
-    }
-    return {
-        status: {
-            "description": "Refused; says why",
-            "content": {"application/json": {"schema": schema}},
-        }
-        for status in statuses
-    }

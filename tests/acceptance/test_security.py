@@ -416,6 +416,26 @@ async def test_oversized_requests(stack: Stack) -> None:
     assert psutil.Process(stack.child("gateway").pid).memory_info().rss - before < 20 * 2**20
 
 
+async def test_bodies_are_bounded(start_stack: Any) -> None:
+    """No body of any length is read for one who has not shown who he is, nor after it."""
+    stack: Stack = await start_stack(gateway={"AYB_EXPLAIN_SECRET": EXPLAIN_SECRET})
+    before = psutil.Process(stack.child("gateway").pid).memory_info().rss
+    head = (
+        "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        "Authorization: Bearer {secret}\r\nConnection: close\r\nContent-Length: 60000001\r\n\r\n["
+    )
+    for path, secret, status in (
+        ("/api/admin/explain", "x", 401), ("/api/admin/explain", EXPLAIN_SECRET, 413),
+        ("/api/auth/login", "x", 413), ("/api/auth/refresh", "x", 413),
+    ):  # fmt: skip
+        body = [b"1," * 500_000] * 60
+        answer, ended = await speak(stack, head.format(path=path, secret=secret).encode(), *body)
+        assert ended
+        assert not answer or answer.startswith(b"HTTP/1.1 %d " % status)
+    assert psutil.Process(stack.child("gateway").pid).memory_info().rss - before < 20 * 2**20
+    assert (await get(f"{stack.gateway_url}/readyz")).status_code == 200
+
+
 async def test_a_request_behind_a_stream_ends_it(stack: Stack) -> None:
     """A second request on the socket of a stream ends it, and nothing of it stays behind."""
     request = (
