@@ -10,6 +10,7 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.connection import WRITE_SECONDS
 from shared.postgres import keep_socket_alive
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ log = structlog.get_logger(__name__)
 
 GRACE_SECONDS: Final = 3
 HEAD_SECONDS: Final = 20.0
+PEER_SECONDS: Final = WRITE_SECONDS + 10
+"""Later than a stream ends that takes nothing, which is named and counted so."""
+
 MOST_HEAD_BYTES: Final = 96 * 1024
 """A query of 48 KiB, a token of 16 KiB, and cookies of other applications."""
 
@@ -47,7 +51,7 @@ class StreamProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         sock = transport.get_extra_info("socket")
         if sock is not None and transport.get_extra_info("peername"):
-            keep_socket_alive(sock)
+            keep_socket_alive(sock, unacknowledged_seconds=PEER_SECONDS)
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

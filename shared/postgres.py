@@ -57,14 +57,18 @@ def keep_alive(connection: asyncpg.Connection) -> None:
         keep_socket_alive(sock)
 
 
-def keep_socket_alive(sock: socket.socket) -> None:
-    """Set keepalive and the user timeout on a TCP socket, where the platform has them."""
+def keep_socket_alive(sock: socket.socket, *, unacknowledged_seconds: float = 15.0) -> None:
+    """Set keepalive and the user timeout on a TCP socket, where the platform has them.
+
+    The kernel ends a connection whose peer acknowledges nothing for so long, or answers but has no
+    room for what is to be sent.
+    """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (
         ("TCP_KEEPIDLE", 5),
         ("TCP_KEEPINTVL", 3),
         ("TCP_KEEPCNT", 3),
-        ("TCP_USER_TIMEOUT", 15_000),
+        ("TCP_USER_TIMEOUT", round(unacknowledged_seconds * 1000)),
     ):
         number = getattr(socket, option, None)
         if number is not None:
