@@ -18,6 +18,7 @@ from gateway.claims import TokenVerifier
 from gateway.delivery import Delivery
 from gateway.drain import Drain
 from gateway.errors import error_body, install_error_handlers
+from gateway.files import allow_streams
 from gateway.heartbeat import Heartbeat
 from gateway.hub import Hub
 from gateway.limits import StreamLimits
@@ -44,6 +45,7 @@ REALTIME_PATH = "/api/realtime"
 
 async def serve(settings: GatewaySettings) -> None:
     """Run a gateway until it is asked to stop; a part that fails takes it down, loudly."""
+    allow_streams(settings.realtime_max_connections)
     async with (
         open_pool(
             settings.pool_url.get_secret_value(),

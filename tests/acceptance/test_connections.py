@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import resource
 import secrets
 import socket
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import psutil
+import pytest
 import redis.asyncio as redis
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from tests.acceptance.stack import Stack
     from tests.conftest import Requirements
@@ -222,3 +224,26 @@ async def test_ten_thousand_visits_leave_nothing(start_stack: Any) -> None:
     assert [(await client.open()).status for client in opened] == [200] * 8 + [429]
     for client in opened:
         await client.close()
+
+
+@pytest.fixture
+def few_files() -> Iterator[int]:
+    """Let this process and its children open few files, as a login shell does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    yield hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_files_are_allowed_for_all_streams(few_files: int, start_stack: Any) -> None:
+    """The gateway raises its limit of open files by itself, and says so where it may not."""
+    for most in (3_000, few_files):
+        if most == resource.RLIM_INFINITY:
+            continue
+        stack: Stack = await start_stack(gateway={"AYB_REALTIME_MAX_CONNECTIONS": str(most)})
+        soft, hard = psutil.Process(stack.child("gateway").pid).rlimit(psutil.RLIMIT_NOFILE)
+        wanted = most + 200
+        is_short = hard != resource.RLIM_INFINITY and hard < wanted
+        assert soft == (hard if is_short else wanted)
+        assert ("fewer files may be open" in stack.log("gateway")) is is_short
+        await stack.close()
