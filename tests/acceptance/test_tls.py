@@ -1,0 +1,142 @@
+"""TLS to Postgres and Redis. The embedded servers speak none; a proxy before them does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import ipaddress
+import ssl
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+SSL_REQUEST = bytes.fromhex("0000000804d2162f")
+"""What a client of Postgres sends first to be offered TLS (protocol 3.0, "SSL Session
+Encryption")."""
+
+
+def certificate(folder: Path, name: str) -> Path:
+    """Make a self-signed certificate for 127.0.0.1, with its key beside it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / f"{name}.pem"
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    path.with_suffix(".key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return path
+
+
+class TlsProxy:
+    """Takes TLS connections and passes them on in the clear; counts them."""
+
+    def __init__(self, certificate: Path, target: int, *, is_postgres: bool) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+        self._target = target
+        self._is_postgres = is_postgres
+        self.encrypted = 0
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[int]:
+        """Listen; gives the port."""
+        server = await asyncio.start_server(
+            self._serve, "127.0.0.1", 0, ssl=None if self._is_postgres else self._context
+        )
+        yield server.sockets[0].getsockname()[1]
+        server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, ssl.SSLError):
+            if self._is_postgres:
+                if await reader.readexactly(8) != SSL_REQUEST:
+                    writer.close()
+                    return
+                writer.write(b"S")
+                await writer.start_tls(self._context)
+            self.encrypted += 1
+            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_pump(reader, there_writer))
+                group.create_task(_pump(there_reader, writer))
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError, ssl.SSLError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+async def test_tls_to_postgres_and_redis(
+    start_stack: Any, tmp_path: Path, is_trusted: bool
+) -> None:
+    """Relay and gateway reach both by TLS, their certificates checked; one that is not trusted is
+    refused, and nothing is sent to it."""
+    own = certificate(tmp_path, "own")
+    trusted = own if is_trusted else certificate(tmp_path, "another")
+    stack = await start_stack(start=False)
+    postgres = TlsProxy(own, stack.postgres.port, is_postgres=True)
+    valkey = TlsProxy(own, stack.valkey.port, is_postgres=False)
+    async with postgres.running() as postgres_port, valkey.running() as valkey_port:
+        database = f"@127.0.0.1:{postgres_port}/{stack.database.name}"
+        options = f"?sslmode=verify-full&sslrootcert={trusted}"
+        redis_url = f"rediss://127.0.0.1:{valkey_port}/0?ssl_ca_certs={trusted}"
+        for name, login in (("relay", "ayb_relay"), ("gateway", "ayb_gateway")):
+            url = f"postgresql://{login}{database}{options}"
+            stack.set(name, AYB_DATABASE_URL=url, AYB_REDIS_URL=redis_url)
+        stack.set("gateway", AYB_READ_DATABASE_URL=url)
+        if is_trusted:
+            await stack.start("relay")
+            await stack.start("gateway")
+            await stack.create(
+                "CREATE TABLE t (id int PRIMARY KEY); GRANT SELECT ON t TO ayb_authenticated", "t"
+            )
+            async with stack.stream("t", token=stack.token()) as client:
+                await client.connected()
+                await stack.sql("INSERT INTO t VALUES (1)")
+                assert (await client.next_message()).json()["record"] == {"id": 1}
+            assert postgres.encrypted > 2
+            assert valkey.encrypted >= 2
+        else:
+            for name in ("relay", "gateway"):
+                stack.launch(name)
+            async with asyncio.timeout(20):
+                while not all(  # noqa: ASYNC110 (other processes do it)
+                    log.count("CERTIFICATE_VERIFY_FAILED") > 1
+                    for log in (stack.log("relay"), stack.log("gateway"))
+                ):
+                    await asyncio.sleep(0.1)
+            assert (postgres.encrypted, valkey.encrypted) == (0, 0)
+        for name in ("gateway", "relay"):
+            await stack.stop(name)
