@@ -55,6 +55,7 @@ async def serve(settings: GatewaySettings) -> None:
                 "default_transaction_read_only": "on",
                 "statement_timeout": str(round(settings.realtime_statement_seconds * 1000)),
                 "jit": "off",
+                "max_parallel_workers_per_gather": "0",
             },
             command_seconds=settings.realtime_statement_seconds + 5,
         ) as pool,

@@ -59,6 +59,8 @@ SESSION: Final = {
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "jit": "off",
+    # A batch is read in less time than it takes to fork a worker.
+    "max_parallel_workers_per_gather": "0",
 }
 
 
