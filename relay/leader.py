@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 STANDBY_SECONDS: Final = 0.5
+_ANSWER_SECONDS: Final = 10.0
 
 _SQL: Final = queries("relay")
 
 
 async def lead(connection: Connection) -> None:
-    """Wait until this connection is the leader's."""
+    """Wait until this connection is the leader's; raises `TimeoutError` where it is mute."""
     told = False
-    while not await connection.fetchval(_SQL["take_leader_lock"]):
+    while not await connection.fetchval(_SQL["take_leader_lock"], timeout=_ANSWER_SECONDS):
         if not told:
             told = True
             log.info("another relay is active: standing by")

@@ -5,17 +5,24 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 if TYPE_CHECKING:
     from relay.metrics import RelayMetrics
     from relay.outbox import Outbox
     from relay.publisher import Publisher
     from relay.wakeup import Listener, SleepLock
+    from relay.watchdog import Watchdog
+
+log = structlog.get_logger(__name__)
 
 TICK_SECONDS: Final = 1.0
 """An idle relay repeats its last tick so often; it also reads so often, called or not."""
 
 _PACE_SECONDS: Final = 0.002
 _EMPTY_READS_BEFORE_SLEEP: Final = 5
+_MISSED_WAKES: Final = 3
+"""So many in a row are no coincidence: notifications do not arrive any more."""
 
 
 class Loop:
@@ -27,6 +34,7 @@ class Loop:
         publisher: Publisher,
         listener: Listener,
         sleep_lock: SleepLock,
+        watchdog: Watchdog,
         *,
         may_sleep: bool,
         poll_seconds: float,
@@ -36,12 +44,15 @@ class Loop:
         self._publisher = publisher
         self._listener = listener
         self._sleep_lock = sleep_lock
+        self._watchdog = watchdog
         self._may_sleep = may_sleep
         self._poll_seconds = poll_seconds
         self._metrics = metrics
         self._ticked_at = 0.0
         self._full_reads = 0
         self._empty_reads = 0
+        self._slept_in_silence = False
+        self._missed_wakes = 0
 
     async def run(self) -> None:
         """Run for ever; raises what the database raises."""
@@ -54,7 +65,8 @@ class Loop:
         """Read once, and rest if there was nothing."""
         self._listener.forget()
         began = time.monotonic()
-        batch = await self._outbox.next_batch()
+        with self._watchdog.asking():
+            batch = await self._outbox.next_batch()
         if batch is None and self._outbox.has_hole_due:
             self._publisher.announce(await self._outbox.skip_number())
             return
@@ -63,13 +75,14 @@ class Loop:
             self._empty_reads += 1
             await self._rest()
             return
+        await self._doubt()
         self._publisher.publish(batch)
         self._ticked_at = now = time.monotonic()
         self._metrics.step_seconds.observe(now - began)
         self._full_reads += 1
         self._empty_reads = 0
         if self._sleep_lock.is_held and self._full_reads > 1:
-            await self._sleep_lock.give_back()
+            await self._give_back()
         await self._publisher.room()
         if self._outbox.seen is not None and not self._sleep_lock.is_held:
             await self._listener.wait(self._pace(now - began))
@@ -83,11 +96,36 @@ class Loop:
             until_tick = TICK_SECONDS
         if self._sleep_lock.is_held:
             # Nothing was found by a read that began after the lock was got: this is sleep.
-            await self._listener.wait(until_tick)
+            woken = await self._listener.wait(until_tick)
+            self._slept_in_silence = not woken
+            if woken:
+                self._missed_wakes = 0
         elif not self._may_sleep:
             await self._listener.wait(min(self._poll_seconds, until_tick))
-        elif self._empty_reads < _EMPTY_READS_BEFORE_SLEEP or not await self._sleep_lock.try_take():
+        elif self._empty_reads < _EMPTY_READS_BEFORE_SLEEP or not await self._fall_asleep():
             await self._listener.wait(_PACE_SECONDS)
+
+    async def _doubt(self) -> None:
+        """Give up sleep where notifications of what is found asleep fail to come."""
+        if not self._slept_in_silence:
+            return
+        self._slept_in_silence = False
+        self._missed_wakes += 1
+        self._metrics.missed_wakes.inc()
+        if self._missed_wakes < _MISSED_WAKES:
+            return
+        log.warning("notifications do not arrive: polling from now on")
+        self._may_sleep = False
+        if self._sleep_lock.is_held:
+            await self._give_back()
+
+    async def _give_back(self) -> None:
+        with self._watchdog.asking():
+            await self._sleep_lock.give_back()
+
+    async def _fall_asleep(self) -> bool:
+        with self._watchdog.asking():
+            return await self._sleep_lock.try_take()
 
     def _pace(self, step_seconds: float) -> float:
         """Leave as much time to the writers as a step has taken, so that batches grow instead."""

@@ -38,6 +38,11 @@ class RelayMetrics:
             "ayb_relay_sleeping", "1 while writers wake the relay by NOTIFY", registry=registry
         )
         self.wakes = Counter("ayb_relay_wakes", "Notifications received", registry=registry)
+        self.missed_wakes = Counter(
+            "ayb_relay_missed_wakes",
+            "Changes found asleep that no notification told of",
+            registry=registry,
+        )
         self.restarts = Counter(
             "ayb_relay_reconnects", "Times the database connection was lost", registry=registry
         )

@@ -18,6 +18,7 @@ from relay.publisher import Publisher
 from relay.rest import BatchLimits
 from relay.rotation import Rotation, RotationLimits
 from relay.wakeup import Listener, SleepLock
+from relay.watchdog import Session, Watchdog
 from shared.backoff import Backoff
 from shared.errors import DatabaseUnavailableError, SchemaError, first_error
 from shared.postgres import UNAVAILABLE, connect
@@ -73,6 +74,7 @@ class Relay:
         self._metrics = metrics
         self._dsn = settings.database_url.get_secret_value()
         self._patterns = [parse_pattern(text) for text in settings.realtime_tables]
+        self._lost: Session | None = None
         self._keep_seconds = min(
             settings.relay_scan_seconds, settings.realtime_retention_seconds / 20
         )
@@ -113,12 +115,15 @@ class Relay:
         )
         try:
             self._health.well()
+            if self._lost is not None:
+                await self._lost.end(reader)
+            self._lost = session = await Session.of(reader)
             await lead(reader)
-            await self._lead(reader, backoff)
+            await self._lead(reader, Watchdog(self._dsn, session), backoff)
         finally:
             reader.terminate()
 
-    async def _lead(self, reader: Connection, backoff: Backoff) -> None:
+    async def _lead(self, reader: Connection, watchdog: Watchdog, backoff: Backoff) -> None:
         settings, metrics = self._settings, self._metrics
         if settings.relay_install:
             await migrate(reader)
@@ -157,6 +162,7 @@ class Relay:
                 self._publisher,
                 listener,
                 SleepLock(reader, metrics),
+                watchdog,
                 may_sleep=await self._may_sleep(reader),
                 poll_seconds=settings.relay_poll_milliseconds / 1000,
                 metrics=metrics,
@@ -177,6 +183,7 @@ class Relay:
             async with asyncio.TaskGroup() as group:
                 group.create_task(loop.run(), name="loop")
                 group.create_task(listener.watch(), name="listener")
+                group.create_task(watchdog.watch(), name="watchdog")
                 group.create_task(self._keep(capture, rotation), name="housekeeping")
         finally:
             side.terminate()

@@ -12,7 +12,8 @@ are released after its commit has become visible. So whatever was written silent
 is held, and the relay reads once more before it waits. Whatever is written later notifies.
 
 A relay that is busy gives K back, and takes it again when it has found nothing several times. Under
-a light load it just keeps K: a NOTIFY now and then costs nothing. A timed poll stays underneath.
+a light load it just keeps K: a NOTIFY now and then costs nothing. A timed poll stays underneath;
+where it finds something a few times, notifications do not arrive, and the relay sleeps no more.
 """
 
 from __future__ import annotations
@@ -104,13 +105,13 @@ class Listener:
         """Start anew to listen for a notification: done before each read."""
         self._heard.clear()
 
-    async def wait(self, seconds: float) -> None:
-        """Wait for a notification since `forget`, or for a time."""
+    async def wait(self, seconds: float) -> bool:
+        """Wait for a notification since `forget`, or for a time; tell whether there was one."""
         try:
             async with asyncio.timeout(seconds):
-                await self._heard.wait()
+                return await self._heard.wait()
         except TimeoutError:
-            pass
+            return False
 
     async def close(self) -> None:
         """End the connection."""

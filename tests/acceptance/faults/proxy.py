@@ -26,6 +26,7 @@ class Proxy:
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self._passing = asyncio.Event()
         self._passing.set()
+        self._mute: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self._refusing = False
         self.port = 0
         self.discarded = 0
@@ -52,6 +53,10 @@ class Proxy:
     def discard(self) -> None:
         """From now on swallow what matching connections carry, both ways, new ones too."""
         self._passing.clear()
+
+    def discard_present(self) -> None:
+        """Swallow what the matching connections of this moment carry; new ones are served."""
+        self._mute |= self._pairs
 
     def heal(self) -> None:
         """Serve connections again; those that lost bytes are reset, as a real peer would."""
@@ -101,7 +106,7 @@ class Proxy:
                     looking = False
                 if pair in self._pairs and self._refusing:
                     self.cut()
-                if pair in self._pairs and not self._passing.is_set():
+                if self._is_mute(pair):
                     self.discarded += len(data)
                     continue
                 writer.write(data)
@@ -109,8 +114,11 @@ class Proxy:
         except OSError:
             pass
         finally:
-            if pair not in self._pairs or self._passing.is_set():
+            if not self._is_mute(pair):
                 writer.close()
+
+    def _is_mute(self, pair: tuple[asyncio.StreamWriter, asyncio.StreamWriter]) -> bool:
+        return pair in self._mute or (pair in self._pairs and not self._passing.is_set())
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,105 @@
+"""Whether the connection that reads still leads to its session at the server.
+
+TCP notices a peer that is gone and a network that loses packets, but not a middle box that
+acknowledges what it then throws away. A reading would wait for its answer for ever, and its
+session would hold the leader lock, so that no standby could help. So a reading that takes long is
+looked up over another connection: while its session works at it, it is left in peace (a burst takes
+its time); where the session has nothing to do, the question or its answer was lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from shared.errors import DatabaseUnavailableError
+from shared.postgres import connect, unavailable_as_ours
+from shared.sql import queries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from asyncpg import Connection
+
+log = structlog.get_logger(__name__)
+
+PATIENCE_SECONDS: Final = 10.0
+"""A reading that takes longer is looked up."""
+
+_ANSWER_SECONDS: Final = 1.0
+"""An answer that has been sent has arrived after so long."""
+
+_SQL: Final = queries("relay")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session of this relay: the server's process, and when it began."""
+
+    pid: int
+    began: datetime
+
+    @classmethod
+    async def of(cls, connection: Connection) -> Session:
+        """Tell the session behind a connection."""
+        row = await connection.fetchrow(_SQL["session"])
+        return cls(row["pid"], row["began"])
+
+    async def end(self, connection: Connection) -> None:
+        """End it over another connection: of a lost one the server may not know yet.
+
+        It would keep the leader lock, and with it this relay and all others from going on.
+        """
+        if await connection.fetchval(_SQL["end_session"], self.pid, self.began):
+            log.info("ended the session that was lost", pid=self.pid)
+
+
+class Watchdog:
+    """Watches one session's readings."""
+
+    def __init__(self, dsn: str, session: Session) -> None:
+        self._dsn = dsn
+        self._session = session
+        self._asked = 0
+        self._asking = False
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        """Have an answer awaited while the context is open."""
+        self._asked += 1
+        self._asking = True
+        try:
+            yield
+        finally:
+            self._asking = False
+
+    async def watch(self) -> None:
+        """Watch for ever; raises `DatabaseUnavailableError` where an answer will never come."""
+        while True:
+            question = self._asked
+            await asyncio.sleep(PATIENCE_SECONDS)
+            if not self._waits_for(question) or await self._is_at_work():
+                continue
+            await asyncio.sleep(_ANSWER_SECONDS)
+            if self._waits_for(question):
+                raise DatabaseUnavailableError("the connection swallows what it carries")
+
+    def _waits_for(self, question: int) -> bool:
+        return self._asking and self._asked == question
+
+    async def _is_at_work(self) -> bool:
+        session = self._session
+        other = await connect(
+            self._dsn, application_name="ayb-relay watch", command_seconds=PATIENCE_SECONDS
+        )
+        try:
+            with unavailable_as_ours():
+                idle = await other.fetchval(_SQL["session_is_idle"], session.pid, session.began)
+        finally:
+            other.terminate()
+        return not idle
