@@ -5,9 +5,13 @@ those of a table with a burst, which must hold up nobody else (`gateway.hub`). A
 replayed to in rounds: a round reads the batches after the one furthest behind, asks one question
 per table for the whole group, and tells each connection only what lies behind its own position. So
 ten thousand clients that come back at once cost a handful of queries. One that cannot take more is
-left out until its socket is empty again; that is its backpressure. Those near the live stream are
-served in every round; those far behind in turn, in groups that stand close together, so that
-somebody who was away for a day delays nobody who was away for a second.
+left out until its socket is empty again; that is its backpressure.
+
+Who waits is served by how far behind he stands, so that somebody who was away for a day delays
+nobody who was away for a second: those close to the live stream, and those near it, in every round;
+those far behind in groups that stand close together, one in a round. And who comes later waits for
+his turn (`gateway.turn`): were he taken along at once, every round would begin where the latest one
+stands, and with enough newcomers nobody would ever arrive.
 
 Handover: near the end a round runs while the hub stands still between two rounds of its own. Then
 `taken` does not move, the last portion ends exactly there, and the connection joins the live stream
@@ -24,6 +28,7 @@ import structlog
 
 from gateway import sse
 from gateway.roster import Roster
+from gateway.turn import Turn
 from shared.backoff import Backoff
 from shared.errors import DatabaseUnavailableError
 from shared.position import WHOLE, Position
@@ -40,7 +45,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _HANDOVER_BATCHES: Final = 32
-_WINDOW_BATCHES: Final = 500
+_NEAR_BATCHES: Final = 500
+_LINGER_SECONDS: Final = 0.002
+_MOST_LINGER_SECONDS: Final = 0.1
 
 
 class Resumer:
@@ -55,6 +62,8 @@ class Resumer:
         self._metrics = metrics
         self._waiting: dict[Connection, dict[str, int]] = {}
         self._wake = asyncio.Event()
+        self._close: Turn[Connection] = Turn()
+        self._near: Turn[Connection] = Turn()
         self._served_from = -1
 
     def __len__(self) -> int:
@@ -83,36 +92,52 @@ class Resumer:
                 self._wake.clear()
                 continue
             moved = False
+            groups = self._groups(ready)
             try:
-                for group in self._groups(ready):
+                for group in groups:
                     moved |= await self._round(group)
             except* DatabaseUnavailableError as errors:
                 log.warning("replay waits", error=str(errors.exceptions[0]))
             if moved:
                 backoff.reset()
-                # Clients that come back in a herd arrive over some milliseconds; and the live
-                # stream goes first.
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(self._linger_seconds(groups))
             else:
                 await asyncio.sleep(backoff.next_seconds())
 
+    def _linger_seconds(self, groups: Sequence[Sequence[Connection]]) -> float:
+        """Leave time to the live stream, and to a herd for gathering.
+
+        One question for many costs hardly more than one for a few. So where all have joined the
+        live stream, and they were many, more are awaited before the next question.
+        """
+        served = [connection for group in groups for connection in group]
+        if any(connection in self._waiting for connection in served):
+            return _LINGER_SECONDS
+        return min(_MOST_LINGER_SECONDS, _LINGER_SECONDS * len(served))
+
     def _groups(self, ready: Sequence[Connection]) -> list[list[Connection]]:
-        """Choose who is served in this round: all that are near, and one group of the others."""
+        """Choose who is served in this round."""
+        close: list[Connection] = []
         near: list[Connection] = []
         far: list[Connection] = []
         for connection in ready:
-            is_near = self._hub.taken - _batch_after(connection.order) <= _WINDOW_BATCHES
-            (near if is_near else far).append(connection)
-        groups = [near] if near else []
+            behind = self._hub.taken - _batch_after(connection.order)
+            if behind <= _HANDOVER_BATCHES:
+                close.append(connection)
+            elif behind <= _NEAR_BATCHES:
+                near.append(connection)
+            else:
+                far.append(connection)
+        groups = [self._close.of(close), self._near.of(near)]
         if far:
             far.sort(key=lambda connection: connection.order)
             behind_last = [c for c in far if _batch_after(c.order) > self._served_from]
             first = (behind_last or far)[0]
             start = self._served_from = _batch_after(first.order)
             groups.append(
-                [c for c in far if start <= _batch_after(c.order) <= start + _WINDOW_BATCHES]
+                [c for c in far if start <= _batch_after(c.order) <= start + _NEAR_BATCHES]
             )
-        return groups
+        return [group for group in groups if group]
 
     def _ready(self) -> list[Connection]:
         ready = []

@@ -1,0 +1,28 @@
+"""Serving in turns: who comes while others are served waits until they are done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+T = TypeVar("T")
+
+
+class Turn(Generic[T]):
+    """A turn's members are those who waited when it began; it ends when none of them waits.
+
+    So each is served after one turn at the latest, however many come meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._members: frozenset[T] = frozenset()
+
+    def of(self, waiting: Sequence[T]) -> list[T]:
+        """Choose, of those who wait now, who is served now."""
+        members = [one for one in waiting if one in self._members]
+        if members:
+            return members
+        self._members = frozenset(waiting)
+        return list(waiting)
