@@ -10,6 +10,7 @@ from gateway.doctor import doctor_main
 from gateway.explain import explain_main
 from gateway.settings import GatewaySettings
 from shared.errors import OperatorError, first_error
+from shared.garbage import collect_rarely
 from shared.logging import configure_logging
 from shared.loop import loop_factory
 from shared.settings import load_settings
@@ -28,6 +29,7 @@ def main() -> int:
     try:
         settings = load_settings(GatewaySettings)
         configure_logging(level=settings.log_level, form=settings.log_format)
+        collect_rarely()
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(serve(settings))
     except* OperatorError as group:

@@ -16,6 +16,7 @@ from relay.metrics import RelayMetrics
 from relay.service import Relay
 from relay.settings import RelaySettings
 from shared.errors import DatabaseUnavailableError, OperatorError, first_error
+from shared.garbage import collect_rarely
 from shared.logging import configure_logging
 from shared.settings import load_settings
 
@@ -52,6 +53,7 @@ def main() -> int:
         settings = load_settings(RelaySettings)
         configure_logging(level=settings.log_level, form=settings.log_format)
         if command == "run":
+            collect_rarely()
             asyncio.run(run(settings))
         elif command == "install":
             print(asyncio.run(install(settings)))
