@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+import shutil
+from pathlib import Path
 
+from devstack.servers import PostgresServer, free_port
 from tests.acceptance.faults.arena import Arena
+from tests.acceptance.faults.conftest import OpenArena
 from tests.acceptance.faults.crash import crash, frozen
 from tests.acceptance.faults.waits import gateway_says
+from tests.conftest import POSTGRES_SETTINGS, Database, make_template
 
 
 async def test_restarted(arena: Arena):
@@ -24,6 +30,30 @@ async def test_crashed(arena: Arena):
             await arena.stack.start("postgres")
             await arena.written(1_000)
     await arena.settle(may_resync=True)
+
+
+async def test_crashed_with_a_durable_disk(open_arena: OpenArena, server_dir: Path):
+    """The same where Postgres waits for the disk, as it does in production."""
+    settings = {**POSTGRES_SETTINGS, "fsync": "on", "full_page_writes": "on"}
+    folder = server_dir / f"durable-{secrets.token_hex(4)}"
+    with PostgresServer(folder, port=free_port(), settings=settings) as server:
+        await make_template(server, "durable")
+        database = Database(
+            "durable",
+            server.dsn("durable"),
+            server.dsn("durable", user="ayb_relay"),
+            server.dsn("durable", user="ayb_gateway"),
+        )
+        arena = await open_arena(postgres=server, database=database)
+        async with arena.load():
+            for _ in range(2):
+                await asyncio.to_thread(crash, server)
+                await arena.stack.start("postgres")
+                await arena.written(1_000)
+        await arena.settle(may_resync=True)
+        await arena.close()
+        await arena.stack.close()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 async def test_frozen(arena: Arena):

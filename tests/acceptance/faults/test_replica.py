@@ -3,36 +3,70 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from devstack.servers import PostgresServer
 from tests.acceptance.faults import world
 from tests.acceptance.faults.arena import Arena
 from tests.acceptance.faults.conftest import OpenArena
+from tests.acceptance.faults.crash import crash, frozen
 from tests.acceptance.faults.replica import lagging_replica
+from tests.acceptance.faults.waits import gateway_says
+from tests.conftest import Database
+
+
+@contextlib.asynccontextmanager
+async def arena_on_replica(
+    open_arena: OpenArena,
+    database: Database,
+    primary: PostgresServer,
+    folder: Path,
+    *,
+    delay_seconds: float,
+) -> AsyncIterator[tuple[Arena, PostgresServer]]:
+    """Open an arena whose gateway asks a replica that lags."""
+    with lagging_replica(primary, folder, delay_seconds=delay_seconds) as replica:
+        arena = await open_arena(
+            readers=False,
+            gateway={"AYB_READ_DATABASE_URL": replica.dsn(database.name, user="ayb_gateway")},
+        )
+        async with (
+            arena.stack.database.connect() as session,
+            arena.stack.database.connect(replica.dsn(database.name)) as standby,
+            asyncio.timeout(30),
+        ):
+            lsn = await session.fetchval("SELECT pg_current_wal_insert_lsn()")
+            replayed = "SELECT pg_last_wal_replay_lsn() >= $1"
+            while not await standby.fetchval(replayed, lsn):  # noqa: ASYNC110 (another process does it)
+                await asyncio.sleep(0.05)
+        yield arena, replica
+        await arena.close()
+        await arena.stack.stop("gateway")
 
 
 @pytest.fixture
 async def lagging(open_arena: OpenArena, database, postgres_server, server_dir):
     """An arena whose gateway asks a replica that lags by two seconds."""
     folder = server_dir / f"replica-{database.name}"
-    with lagging_replica(postgres_server, folder, delay_seconds=2) as replica:
-        arena = await open_arena(
-            readers=False,
-            gateway={"AYB_READ_DATABASE_URL": replica.dsn(database.name, user="ayb_gateway")},
-        )
-        async with (
-            arena.stack.database.connect() as primary,
-            arena.stack.database.connect(replica.dsn(database.name)) as standby,
-            asyncio.timeout(30),
-        ):
-            lsn = await primary.fetchval("SELECT pg_current_wal_insert_lsn()")
-            replayed = "SELECT pg_last_wal_replay_lsn() >= $1"
-            while not await standby.fetchval(replayed, lsn):  # noqa: ASYNC110 (another process does it)
-                await asyncio.sleep(0.05)
+    async with arena_on_replica(open_arena, database, postgres_server, folder, delay_seconds=2) as (
+        arena,
+        _,
+    ):
         yield arena
-        await arena.close()
-        await arena.stack.stop("gateway")
+
+
+@pytest.fixture
+async def replicated(open_arena: OpenArena, database, postgres_server, server_dir):
+    """An arena whose gateway asks a replica that does not lag, and that replica."""
+    folder = server_dir / f"replica-{database.name}"
+    async with arena_on_replica(
+        open_arena, database, postgres_server, folder, delay_seconds=0
+    ) as found:
+        yield found
 
 
 async def test_membership_is_that_of_the_event_or_later(lagging: Arena):
@@ -65,3 +99,32 @@ async def test_load(lagging: Arena):
             reader.cut()
         await asyncio.sleep(0)
     await lagging.settle()
+
+
+async def test_replica_fails(replicated: tuple[Arena, PostgresServer]):
+    """A replica that restarts, crashes, freezes, or lags too long holds events up, which readiness
+    tells, and loses none."""
+    arena, replica = replicated
+    arena.add_readers()
+    async with arena.load(pause=0.3):
+        await asyncio.to_thread(replica.stop)
+        await gateway_says(arena.stack, "unavailable", part="database")
+        await arena.written(500)
+        replica.start()
+        await gateway_says(arena.stack, "ok", part="events")
+        await arena.connected()
+        await asyncio.to_thread(crash, replica)
+        await arena.written(500)
+        replica.start()
+        await gateway_says(arena.stack, "ok", part="events")
+        await arena.connected()
+        with frozen(replica):
+            await gateway_says(arena.stack, "held", part="events")
+        await gateway_says(arena.stack, "ok", part="events")
+        async with arena.stack.database.connect(replica.dsn()) as standby:
+            await standby.execute("SELECT pg_wal_replay_pause()")
+            await gateway_says(arena.stack, "lags", part="events")
+            await arena.written(500)
+            await standby.execute("SELECT pg_wal_replay_resume()")
+        await gateway_says(arena.stack, "ok", part="events")
+    await arena.settle()
