@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tests.acceptance.stack import Stack
 
 RETENTION_SECONDS = 4
+BOUND = 16 * 1024 * 1024
 TABLES = """
     CREATE TABLE t (id int PRIMARY KEY);
     CREATE TABLE idle (id int PRIMARY KEY);
@@ -92,3 +93,41 @@ async def test_who_is_there_is_told_nothing_of_it(start_stack: Any) -> None:
         assert {event.type for event in busy.events} == {"connected", "message"}
         await stack.sql("INSERT INTO idle VALUES (1)")
         assert (await idle.next_message()).json()["record"] == {"id": 1}
+
+
+async def test_relay_away_until_the_outbox_is_full(start_stack: Any) -> None:
+    """With the relay away longer than the outbox has room writers go on and the disk is not filled;
+    when it is back every client is told to fetch afresh, once, and is live again."""
+    stack: Stack = await start_stack(
+        relay={"AYB_REALTIME_OUTBOX_BYTES": str(BOUND), "AYB_REALTIME_MAX_RECORD_BYTES": "1000000"}
+    )
+    await stack.create(TABLES, "t")
+    await stack.sql("ALTER TABLE t ADD body text")
+    async with stack.stream("t", token=stack.token()) as client:
+        await client.connected()
+        await stack.stop("relay")
+        for id_ in range(40):
+            # Random, or it would be compressed away.
+            await stack.sql(
+                "INSERT INTO t SELECT $1, string_agg(md5(random()::text), '') "
+                "FROM generate_series(1, 50000)",
+                id_,
+            )
+        size = (await stack.rows("SELECT ayb_realtime.outbox_bytes() AS size"))[0]["size"]
+        assert 2 * BOUND < size < 2.5 * BOUND
+        assert (await stack.rows("SELECT count(*) AS n FROM t"))[0]["n"] == 40
+        await stack.start("relay")
+        while (await client.next(30)).type != "resync":
+            pass
+        async with asyncio.timeout(60):
+            id_ = 100
+            while True:
+                id_ += 1
+                await stack.sql("INSERT INTO t VALUES ($1, 'small')", id_)
+                try:
+                    event = await client.next(1)
+                except TimeoutError:
+                    continue
+                if event.type == "message" and event.json()["record"]["id"] > 100:
+                    break
+        assert [e.type for e in client.events].count("resync") == 1

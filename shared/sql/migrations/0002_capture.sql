@@ -16,7 +16,8 @@
 --
 -- Where the outbox has grown to twice its bound, since the relay is down or a transaction is in the
 -- way, capture stops rather than fill the disk: the sequence is set to its end, and nextval raises
--- until the relay has made room. See docs/decisions/0003-outbox-ring.md.
+-- until the relay has made room. The size is looked at every 1024 changes, and with each large one.
+-- See docs/decisions/0003-outbox-ring.md.
 
 CREATE FUNCTION ayb_realtime.stop_when_full() RETURNS void
     LANGUAGE sql SECURITY DEFINER
@@ -66,7 +67,7 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock_shared(4707185, 1) THEN
         NOTIFY ayb_realtime;
     END IF;
-    IF number % 1024 = 0 THEN
+    IF number % 1024 = 0 OR octet_length(coalesce(new_image, old_image)::text) > 100000 THEN
         PERFORM ayb_realtime.stop_when_full();
     END IF;
     RETURN NULL;
@@ -131,7 +132,7 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock_shared(4707185, 1) THEN
         NOTIFY ayb_realtime;
     END IF;
-    IF number % 1024 = 0 THEN
+    IF number % 1024 = 0 OR octet_length(coalesce(new_image, old_image)::text) > 100000 THEN
         PERFORM ayb_realtime.stop_when_full();
     END IF;
     RETURN NULL;
