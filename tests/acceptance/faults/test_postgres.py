@@ -7,12 +7,11 @@ import secrets
 import shutil
 from pathlib import Path
 
-from devstack.servers import PostgresServer, free_port
 from tests.acceptance.faults.arena import Arena
 from tests.acceptance.faults.conftest import OpenArena
 from tests.acceptance.faults.crash import crash, frozen
 from tests.acceptance.faults.waits import gateway_says
-from tests.conftest import POSTGRES_SETTINGS, Database, make_template
+from tests.conftest import POSTGRES_SETTINGS, Database, make_template, new_postgres
 
 
 async def test_restarted(arena: Arena):
@@ -36,7 +35,7 @@ async def test_crashed_with_a_durable_disk(open_arena: OpenArena, server_dir: Pa
     """The same where Postgres waits for the disk, as it does in production."""
     settings = {**POSTGRES_SETTINGS, "fsync": "on", "full_page_writes": "on"}
     folder = server_dir / f"durable-{secrets.token_hex(4)}"
-    with PostgresServer(folder, port=free_port(), settings=settings) as server:
+    with new_postgres(folder, settings) as server:
         await make_template(server, "durable")
         database = Database(
             "durable",

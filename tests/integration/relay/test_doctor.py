@@ -7,14 +7,14 @@ import shutil
 import asyncpg
 import pytest
 
-from devstack.servers import PostgresServer, free_port
+from devstack.servers import free_port
 from relay.capture import list_tables
 from relay.doctor import examine
 from relay.finding import Level
 from relay.install import InstallError, install
 from relay.settings import RelaySettings
 from shared.errors import SchemaError, first_error
-from tests.conftest import POSTGRES_SETTINGS, ROLES_SQL
+from tests.conftest import POSTGRES_SETTINGS, ROLES_SQL, new_postgres
 from tests.integration.relay.conftest import Relays
 
 ROLE_SQL = "GRANT SELECT ON t TO ayb_authenticated; ALTER TABLE t ENABLE ROW LEVEL SECURITY"
@@ -127,15 +127,13 @@ async def test_replica(database, settings, postgres_server, server_dir):
         "pg_basebackup", "-d", postgres_server.dsn(), "-D", folder, "-R", "-X", "stream",
         "--checkpoint=fast",
     )  # fmt: skip
-    port = free_port()
     for delay, text, level in (
         ("0", "replica keeps up", Level.OK),
         ("60000", "more than 5 s behind", Level.FAIL),
     ):
-        replica = PostgresServer(
-            folder, port=port, settings={**POSTGRES_SETTINGS, "recovery_min_apply_delay": delay}
-        )
-        with replica:
+        with new_postgres(
+            folder, {**POSTGRES_SETTINGS, "recovery_min_apply_delay": delay}
+        ) as replica:
             await database.execute("INSERT INTO t VALUES (1)")
             dsn = replica.dsn(database.name, user="ayb_gateway")
             found = await _findings(settings(read_database_url=dsn))

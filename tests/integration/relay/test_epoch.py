@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from devstack.servers import PostgresServer, free_port
+from devstack.servers import free_port
 from shared import outbox
-from tests.conftest import POSTGRES_SETTINGS, Database, make_template
+from tests.conftest import Database, make_template, new_postgres
 from tests.integration.relay.conftest import Relays, eventually, is_leading
 
 
@@ -16,7 +16,7 @@ from tests.integration.relay.conftest import Relays, eventually, is_leading
 async def own(server_dir, valkey_server, tmp_path_factory):
     """A Postgres of this test's own, which may be killed, with a database and its relays."""
     folder = server_dir / f"epoch-{free_port()}"
-    server = PostgresServer(folder, port=free_port(), settings=POSTGRES_SETTINGS)
+    server = new_postgres(folder)
     with server:
         await make_template(server, "app")
         database = Database(

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from devstack.servers import PostgresServer, free_port
+from devstack.servers import PostgresServer
 from gateway.audience import Audience
 from gateway.visibility import Image, Visibility
 from shared.errors import DatabaseUnavailableError
 from shared.postgres import open_pool
-from tests.conftest import POSTGRES_SETTINGS
+from tests.conftest import new_postgres
 from tests.integration.visibility.conftest import ROLE, Seen, settings
 from tests.integration.visibility.test_cases import A
 
@@ -48,7 +48,7 @@ def replica(
         "-c",
         "fast",
     )
-    with PostgresServer(folder, port=free_port(), settings=POSTGRES_SETTINGS) as server:
+    with new_postgres(folder) as server:
         yield server
 
 
