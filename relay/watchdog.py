@@ -93,13 +93,22 @@ class Watchdog:
         return self._asking and self._asked == question
 
     async def _is_at_work(self) -> bool:
-        session = self._session
+        try:
+            return not await self._is_idle()
+        except DatabaseUnavailableError as error:
+            # That says nothing about the session: the server may be full, for one.
+            log.warning("a reading takes long, and cannot be looked up", error=str(error))
+            return True
+
+    async def _is_idle(self) -> bool:
         other = await connect(
             self._dsn, application_name="ayb-relay watch", command_seconds=PATIENCE_SECONDS
         )
         try:
             with unavailable_as_ours():
-                idle = await other.fetchval(_SQL["session_is_idle"], session.pid, session.began)
+                idle: bool = await other.fetchval(
+                    _SQL["session_is_idle"], self._session.pid, self._session.began
+                )
         finally:
             other.terminate()
-        return not idle
+        return idle

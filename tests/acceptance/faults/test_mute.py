@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 
+from relay.watchdog import PATIENCE_SECONDS
 from tests.acceptance.faults.arena import Arena
 from tests.acceptance.faults.conftest import OpenArena
 from tests.acceptance.faults.proxy import Proxy
@@ -36,6 +37,25 @@ async def test_reading_swallowed(open_arena: OpenArena):
             await logged(arena.stack, "ended the session that was lost")
             assert proxy.discarded
         await arena.settle()
+
+
+async def test_busy_session_is_left_alone(arena: Arena):
+    """A session that is long at its work is looked up, and left at it."""
+    async with (
+        arena.load(pause=0.5),
+        arena.stack.database.connect() as session,
+        session.transaction(),
+    ):
+        await session.execute("LOCK TABLE ayb_realtime.batches")
+        await asyncio.sleep(2 * PATIENCE_SECONDS + 3)
+        looked_up = await arena.stack.rows(
+            "SELECT 1 FROM pg_stat_activity WHERE application_name = 'ayb-relay' "
+            "AND wait_event_type = 'Lock' AND now() - query_start > $1 * interval '1 s'",
+            PATIENCE_SECONDS,
+        )
+        assert looked_up
+    await arena.settle()
+    await counts(arena.stack, "ayb_relay_reconnects_total 0.0")
 
 
 async def test_notifications_swallowed(open_arena: OpenArena):
