@@ -46,6 +46,15 @@ class Telling:
     frame: bytes
     groups: Sequence[Sequence[Connection]]
 
+    @property
+    def is_resync(self) -> bool:
+        """Whether a change cannot be told, and the table is to be fetched afresh."""
+        return self.frame.startswith(sse.RESYNC)
+
+    def repeats(self, other: Telling) -> bool:
+        """Whether both ask the same connections to fetch afresh."""
+        return self.is_resync and other.is_resync and self.groups is other.groups
+
 
 @dataclass(slots=True)
 class _Question:
@@ -215,7 +224,10 @@ class Delivery:
             self._notice(question, [everybody[cohort]], message)
         tellings: list[Telling] = []
         for subject in question.subjects:
-            tellings.extend(self._tell_subject(subject, answer))
+            for telling in self._tell_subject(subject, answer):
+                if tellings and telling.is_resync and tellings[-1].repeats(telling):
+                    tellings.pop()  # to fetch afresh once will do
+                tellings.append(telling)
         return tellings
 
     def _tell_subject(self, subject: _Subject, answer: Answer[Connection]) -> Iterable[Telling]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from shared.position import Position
 
 PING: Final = b": ping\n\n"
+RESYNC: Final = b"event: resync\n"
+"""How the frame begins that tells to fetch afresh."""
 
 Action = Literal["create", "update", "delete"]
 ResyncReason = Literal["expired", "unknown", "overflow"]

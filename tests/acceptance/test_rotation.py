@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ async def test_who_is_there_is_told_nothing_of_it(start_stack: Any) -> None:
 
 async def test_relay_away_until_the_outbox_is_full(start_stack: Any) -> None:
     """With the relay away longer than the outbox has room writers go on and the disk is not filled;
-    when it is back every client is told to fetch afresh, once, and is live again."""
+    when it is back every client is told to fetch afresh, and is live again."""
     stack: Stack = await start_stack(
         relay={"AYB_REALTIME_OUTBOX_BYTES": str(BOUND), "AYB_REALTIME_MAX_RECORD_BYTES": "1000000"}
     )
@@ -117,17 +118,17 @@ async def test_relay_away_until_the_outbox_is_full(start_stack: Any) -> None:
         assert 2 * BOUND < size < 2.5 * BOUND
         assert (await stack.rows("SELECT count(*) AS n FROM t"))[0]["n"] == 40
         await stack.start("relay")
-        while (await client.next(30)).type != "resync":
-            pass
+        reasons: list[str] = []
+        live = False
+        id_ = 100
         async with asyncio.timeout(60):
-            id_ = 100
-            while True:
+            while not (live and "expired" in reasons):
                 id_ += 1
                 await stack.sql("INSERT INTO t VALUES ($1, 'small')", id_)
-                try:
-                    event = await client.next(1)
-                except TimeoutError:
-                    continue
-                if event.type == "message" and event.json()["record"]["id"] > 100:
-                    break
-        assert [e.type for e in client.events].count("resync") == 1
+                with contextlib.suppress(TimeoutError):
+                    event = await client.next(0.5)
+                    if event.type == "resync":
+                        reasons.append(event.json()["reason"])
+                    live |= event.type == "message" and event.json()["record"]["id"] > 100
+        # What had been read before it was given up may have been judged after: an overflow.
+        assert [reason for reason in reasons if reason != "overflow"] == ["expired"]

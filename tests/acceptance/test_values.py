@@ -307,3 +307,28 @@ async def test_tables_change_while_streaming(stack: Stack) -> None:
         await grant_all(stack, "DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY)", "t")
         await stack.sql("INSERT INTO t VALUES (8); DELETE FROM t")
         assert await tell(client, 2) == [("create", "t", '{"id":8}'), ("delete", "t", '{"id":8}')]
+
+
+async def test_images_that_cannot_be_told(stack: Stack) -> None:
+    """A change whose row cannot become JSON fails no writer and is told as `resync`; many in a row
+    as one. What comes before and after is told as ever."""
+    await stack.sql("""
+        CREATE TYPE mood AS ENUM ('good', 'bad');
+        CREATE FUNCTION mood_json(mood) RETURNS json LANGUAGE plpgsql
+            AS 'BEGIN IF $1 = ''bad'' THEN RAISE ''not today''; END IF;
+                RETURN to_json($1::text); END';
+        CREATE CAST (mood AS json) WITH FUNCTION mood_json(mood);
+    """)
+    await grant_all(stack, "CREATE TABLE moods (id int PRIMARY KEY, mood mood)", "moods")
+    async with stack.stream("moods", token=stack.token()) as client:
+        await client.connected()
+        await stack.sql("INSERT INTO moods VALUES (1, 'good')")
+        await stack.sql("INSERT INTO moods SELECT g, 'bad' FROM generate_series(2, 51) g")
+        await stack.sql("INSERT INTO moods VALUES (52, 'good')")
+        assert [told[2] for told in await tell(client, 2)] == [
+            '{"id":1,"mood":"good"}',
+            '{"id":52,"mood":"good"}',
+        ]
+        told = [event for event in client.events if event.type == "resync"]
+        assert [event.json() for event in told] == [{"reason": "overflow", "tables": ["moods"]}]
+        assert (await stack.rows("SELECT count(*) AS n FROM moods"))[0]["n"] == 52
