@@ -48,6 +48,10 @@ class PolicyStallsError(DatabaseUnavailableError):
     """An error that is the server's by its class, but was raised while policies ran."""
 
 
+class RulesStallError(DatabaseUnavailableError):
+    """The rules of the table cannot be read in time, as while DDL holds a lock on it."""
+
+
 @dataclass(frozen=True, slots=True)
 class KnownRules:
     """Rules with their fingerprint."""
@@ -90,7 +94,7 @@ class Judge:
 
     async def rules(self, relid: int, role: str) -> KnownRules | None:
         """Read the rules; None if table or role is gone."""
-        with _errors():
+        with _catalog_errors():
             row = await self._pool.fetchrow(_SQL["rules"], relid, role)
         if row is None or row["rules"] is None:
             return None
@@ -98,17 +102,17 @@ class Judge:
 
     async def catch_up(self, lsn: int) -> None:
         """Wait for a standby to have replayed a position; give up for now after half a second."""
-        with _errors():
+        with _catalog_errors():
             await self._pool.execute(_SQL["catch_up"], lsn)
 
     async def harmless_functions(self) -> frozenset[str]:
         """Read the names of pg_catalog's functions that see nothing but their arguments."""
-        with _errors():
+        with _catalog_errors():
             return frozenset(await self._pool.fetchval(_SQL["harmless_functions"]))
 
     async def readable_columns(self, relid: int, role: str) -> frozenset[str]:
         """Read which columns the role may read."""
-        with _errors():
+        with _catalog_errors():
             return frozenset(await self._pool.fetchval(_SQL["readable_columns"], relid, role))
 
     async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
@@ -141,7 +145,7 @@ class Judge:
 
         Without a question only the rules are compared.
         """
-        with _errors():
+        with _catalog_errors() if question is None else _errors():
             rows = await self._fetch(
                 _SQL["judge_joined"],
                 subject.lsn,
@@ -213,6 +217,18 @@ class Judge:
             row["cohort"] - 1 if row["cohort"] else None: {n - 1 for n in row["seen"] or ()}
             for row in rows
         }
+
+
+@contextlib.contextmanager
+def _catalog_errors() -> Iterator[None]:
+    """Let errors where no policy is asked be the database's: there is nobody to be denied for."""
+    try:
+        with _errors():
+            yield
+    except QuestionError as error:
+        if error.sqlstate == QUERY_CANCELED:
+            raise RulesStallError("database unavailable: out of time") from None
+        raise DatabaseUnavailableError(f"database unavailable ({error.sqlstate})") from None
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from gateway.answer import EVERYBODY, NOBODY, Answer, Everybody, Image, Visible
 from gateway.audience import KNOWN_SETTINGS
 from gateway.failures import explain_failure
 from gateway.joined import excluded_cohorts, read_joined
-from gateway.judge import Judge, QuestionError, RulesChangedError, Subject
+from gateway.judge import Judge, QuestionError, RulesChangedError, RulesStallError, Subject
 from gateway.looped import Looped
 from gateway.observer import Observer, SilentObserver
 from gateway.plan import Form, Plan, make_plan
@@ -56,6 +56,8 @@ M = TypeVar("M")
 log = structlog.get_logger(__name__)
 
 _TRIES: Final = 4
+_STALLS: Final = 3
+"""How often rules that cannot be read in time hold up the events of all tables."""
 _MOST_IMAGES: Final = 1_000
 _MOST_BYTES: Final = 8 * 1024 * 1024
 _MOST_PLANS: Final = 5_000
@@ -90,6 +92,7 @@ class Visibility:
         self._verifier = Verifier(self._judge, rate=verify_rate)
         self._plans: dict[tuple[int, str], Plan] = {}
         self._harmless: frozenset[str] | None = None
+        self._stalls: Counter[tuple[int, str]] = Counter()
 
     async def readable_columns(self, relid: int, role: str) -> frozenset[str]:
         """Ask which columns a role may read of a table; none means that it may not subscribe.
@@ -110,22 +113,34 @@ class Visibility:
         Raises `DatabaseUnavailableError` where the same is to be asked again later: no connection,
         a replica that lags, a server out of resources or time.
         """
-        role = audience.role
+        key = relid, audience.role
         for _ in range(_TRIES):
-            plan = await self._plan(relid, role, lsn)
-            if plan is None:
-                return _gone(audience.grouped(()), images)
-            subject = Subject(relid, role, lsn, plan.fingerprint)
-            grouping = audience.grouped(plan.reads)
             try:
-                answer = await self._ask(plan, subject, grouping, images)
-                if images and self._verifier.is_due():
-                    answer = await self._verified(plan, subject, audience, answer, images)
+                answer = await self._ask_once(relid, audience, images, lsn)
             except RulesChangedError:
-                self._plans.pop((relid, role), None)
+                self._plans.pop(key, None)
+            except RulesStallError:
+                # Not for ever: whoever locks one table would stop all others.
+                if self._stalls[key] >= _STALLS:
+                    return _gone(audience.grouped(()), images)
+                self._stalls[key] += 1
+                raise
             else:
+                self._stalls.pop(key, None)
                 return answer
         raise DatabaseUnavailableError("the rules of the table keep changing")
+
+    async def _ask_once(
+        self, relid: int, audience: Audience[M], images: Sequence[Image], lsn: int
+    ) -> Answer[M]:
+        plan = await self._plan(relid, audience.role, lsn)
+        if plan is None:
+            return _gone(audience.grouped(()), images)
+        subject = Subject(relid, audience.role, lsn, plan.fingerprint)
+        answer = await self._ask(plan, subject, audience.grouped(plan.reads), images)
+        if images and self._verifier.is_due():
+            answer = await self._verified(plan, subject, audience, answer, images)
+        return answer
 
     async def _plan(self, relid: int, role: str, lsn: int) -> Plan | None:
         plan = self._plans.get((relid, role))

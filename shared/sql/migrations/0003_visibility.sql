@@ -233,7 +233,8 @@ BEGIN
             set_config('role', client, true);
         RETURN QUERY EXECUTE question
             USING user_ids, user_emails, tenant_ids, claims, images;
-        PERFORM set_config('role', 'none', true);
+        -- Not for the transaction only: a domain's check may have taken a role for the session.
+        PERFORM set_config('role', 'none', false);
     END IF;
     IF md5(ayb_realtime.rules(table_oid, client)::text) IS DISTINCT FROM expected THEN
         RETURN QUERY SELECT -1, NULL::integer[], NULL::integer[];
@@ -481,7 +482,8 @@ BEGIN
         END IF;
     END IF;
 
-    PERFORM pg_catalog.set_config('role', 'none', true),
+    -- Not for the transaction only: a policy's function may have taken a role for the session.
+    PERFORM pg_catalog.set_config('role', 'none', false),
         pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     IF md5(ayb_realtime.rules(table_oid, client)::text) IS DISTINCT FROM digest THEN
         RETURN QUERY SELECT -1, NULL::integer[], NULL::text, NULL::text[], NULL::integer;
@@ -578,6 +580,7 @@ BEGIN
             NULL;  -- nothing can be compared
         END;
     END LOOP;
+    PERFORM pg_catalog.set_config('role', 'none', false);
 END
 $verify$;
 
@@ -638,5 +641,6 @@ BEGIN
             RETURN NEXT;
         END LOOP;
     END LOOP;
+    PERFORM pg_catalog.set_config('role', 'none', false);
 END
 $explain$;

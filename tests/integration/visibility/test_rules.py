@@ -388,3 +388,49 @@ async def test_nobody_asks(engine):
         visibility = Visibility(engine.pool, is_joining=is_joining)
         answer = await visibility.ask(relid, Audience(ROLE), await engine.images("posts"), 0)
         assert len(answer.grouping) == 0
+
+
+@pytest.mark.parametrize("is_joining", [True, False])
+async def test_role_taken_for_the_session_does_not_stay(engine, database, is_joining):
+    """A role that a policy's or a domain's function takes for good is not the next question's."""
+    await engine.admin.execute(
+        """
+        CREATE FUNCTION sly(text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM set_config('role', 'ayb_authenticated', false);
+            RETURN true;
+        END $$;
+        CREATE DOMAIN taken AS text CHECK (sly(VALUE));
+        CREATE TABLE notes (id int PRIMARY KEY, note taken);
+        GRANT SELECT ON notes TO ayb_authenticated;
+        ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON notes USING (id = 1 AND current_setting('ayb.user_id') <> '');
+        CREATE POLICY q ON notes AS RESTRICTIVE USING (note = 'x');
+        """
+        + POSTS
+        + "CREATE POLICY p ON posts USING (sly(''))"
+    )
+    async with gateway_pool(database) as pool:
+        engine.visibility = Visibility(pool, is_joining=is_joining)
+        for _ in range(3):
+            for table, image in (("posts", post(1, A)), ("notes", {"id": 1, "note": "x"})):
+                seen = await engine.ask(table, MEMBERS, [image])
+                assert seen.by("a") == seen.by("b") == {0}
+                async with pool.acquire() as session:
+                    assert await session.fetchval("SELECT current_user") == "ayb_gateway"
+
+
+async def test_table_locked_by_ddl(engine, database):
+    """Rules that cannot be read for a lock are asked for again; then clients are told so."""
+    await engine.admin.execute(POSTS + AUTHOR)
+    relid = await engine.relid("posts")
+    async with gateway_pool(database, statement_timeout="200") as pool:
+        engine.visibility = Visibility(pool)
+        async with database.connect() as other, other.transaction():
+            await other.execute("LOCK TABLE posts")
+            for _ in range(3):
+                with pytest.raises(DatabaseUnavailableError):
+                    await engine.ask(relid, MEMBERS, [post(1, A)])
+            seen = await engine.ask(relid, MEMBERS, [post(1, A)])
+            assert seen.answer.undecidable == {0}
+            assert seen.by("a") == seen.by("b") == set()
+        assert (await engine.ask(relid, MEMBERS, [post(1, A)])).by("a") == {0}
