@@ -28,6 +28,39 @@ AS $stop$
     WHERE h.most_bytes < ayb_realtime.outbox_bytes() / 2
 $stop$;
 
+-- The query that makes the image of a row ($1) where row_to_json alone would not do:
+--
+-- * Generated columns that are not stored (Postgres 18) are missing in a trigger's row, so they are
+--   computed. Their expressions hold no functions but built-in ones.
+-- * JSON has no place for the bounds of an array whose subscripts do not begin at 1. A policy that
+--   reads such an array would be asked about other elements. So it, and a composite that holds one,
+--   becomes a string, as Postgres prints it, from which it is read back whole.
+CREATE FUNCTION ayb_realtime.image_query(table_oid oid) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $query$
+    SELECT format(
+        'SELECT row_to_json(image) FROM (SELECT %s FROM '
+        '(SELECT %s FROM (SELECT ($1).*) AS source) AS source) AS image',
+        string_agg(
+            CASE WHEN t.typcategory IN ('A', 'C') THEN format(
+                'CASE WHEN %2$s THEN to_json(format(''%%s'', %1$I)) ELSE to_json(%1$I) END AS %1$I',
+                a.attname,
+                CASE WHEN t.typcategory = 'C' OR e.typtype = 'c'
+                THEN format('strpos(format(''%%s'', %I), '']={'') > 0', a.attname)
+                ELSE format('left(format(''%%s'', %I), 1) = ''[''', a.attname) END
+            ) ELSE format('%I', a.attname) END, ', ' ORDER BY a.attnum),
+        string_agg(
+            CASE WHEN a.attgenerated = 'v'
+            THEN format('(%s) AS %I', pg_get_expr(d.adbin, d.adrelid), a.attname)
+            ELSE format('%I', a.attname) END, ', ' ORDER BY a.attnum))
+    FROM pg_attribute a
+    JOIN pg_type t ON t.oid = a.atttypid
+    LEFT JOIN pg_type e ON e.oid = t.typelem
+    LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    WHERE a.attrelid = table_oid AND a.attnum > 0 AND NOT a.attisdropped
+$query$;
+
 CREATE FUNCTION ayb_realtime.capture_row() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -51,9 +84,15 @@ BEGIN
         number := nextval('ayb_realtime.change_seq');
         IF TG_OP <> 'DELETE' THEN
             new_image := row_to_json(NEW);
+            IF strpos(new_image::text, '[') > 0 AND strpos(NEW::text, ']={') > 0 THEN
+                EXECUTE ayb_realtime.image_query(TG_RELID) INTO new_image USING NEW;
+            END IF;
         END IF;
         IF TG_OP <> 'INSERT' THEN
             old_image := row_to_json(OLD);
+            IF strpos(old_image::text, '[') > 0 AND strpos(OLD::text, ']={') > 0 THEN
+                EXECUTE ayb_realtime.image_query(TG_RELID) INTO old_image USING OLD;
+            END IF;
         END IF;
     EXCEPTION WHEN OTHERS THEN
         IF number IS NULL THEN
@@ -74,8 +113,7 @@ BEGIN
 END
 $capture$;
 
--- For tables with generated columns that are not stored (Postgres 18): a trigger gets a row without
--- them, so they are computed here. Their expressions hold no functions but built-in ones.
+-- For tables with generated columns that are not stored.
 CREATE FUNCTION ayb_realtime.capture_row_computed() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -98,22 +136,7 @@ BEGIN
     END IF;
     BEGIN
         number := nextval('ayb_realtime.change_seq');
-        SELECT format(
-            'SELECT row_to_json(image) '
-            'FROM (SELECT %s FROM (SELECT ($1).*) AS source) AS image',
-            string_agg(
-                CASE WHEN a.attgenerated = 'v'
-                THEN format(
-                    '(%s) AS %I', pg_get_expr(d.adbin, d.adrelid), a.attname)
-                ELSE format('%I', a.attname) END,
-                ', ' ORDER BY a.attnum))
-        INTO query
-        FROM pg_attribute a
-        LEFT JOIN pg_attrdef d
-            ON d.adrelid = a.attrelid
-            AND d.adnum = a.attnum
-        WHERE a.attrelid = TG_RELID
-        AND a.attnum > 0 AND NOT a.attisdropped;
+        query := ayb_realtime.image_query(TG_RELID);
         IF TG_OP <> 'DELETE' THEN
             EXECUTE query INTO new_image USING NEW;
         END IF;

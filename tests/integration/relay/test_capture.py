@@ -339,6 +339,46 @@ async def test_virtual_generated_columns(database, owner_relays, ear):
     ]
 
 
+@pytest.mark.parametrize("computed", ["", ", twice int[] GENERATED ALWAYS AS (list || list) VIRTUAL"])
+async def test_bounds_of_arrays(database, owner_relays, ear, computed):
+    """An array whose subscripts do not begin at 1 is read back from its image as it was written."""
+    async with database.connect() as session:
+        if computed and session.get_server_version().major < 18:
+            pytest.skip("Postgres 18 or newer")
+        await session.execute(f"""
+            CREATE TYPE pair AS (a int, list int[]);
+            CREATE DOMAIN few AS int[] CHECK (cardinality(VALUE) < 9);
+            CREATE TABLE t (id int PRIMARY KEY, list int[], few few, both_ pair, pairs pair[],
+                texts text[], doc jsonb{computed});
+            CREATE TEMP TABLE written AS TABLE t
+        """)
+        async with owner_relays.running():
+            await session.execute("""
+                INSERT INTO t VALUES
+                (1, '[0:1]={7,8}', '[2:2]={1}', '(1,"[0:0]={5}")', '{"(1,\\"[0:0]={5}\\")"}',
+                    '[-1:0][3:4]={{a,b},{c,NULL}}', '{"x": "[0:1]={1}"}'),
+                (2, '{7,8}', '{1}', '(1,{5})', '{"(1,{5})"}', '{"[0:1]={x}"}', '[1]'),
+                (3, NULL, NULL, NULL, NULL, NULL, NULL);
+                INSERT INTO written TABLE t;
+                DELETE FROM t;
+            """)
+            heard = await ear.changes(6)
+        images = [h.new for h in heard[:3]]
+        assert [h.old for h in heard[3:]] == images
+        assert json.loads(images[0])["list"] == "[0:1]={7,8}"
+        assert json.loads(images[1])["texts"] == ["[0:1]={x}"]
+        same = await session.fetch(
+            """
+            SELECT row_to_json(w) #>> '{}', w::text = json_populate_record(NULL::t, image::json)::text
+            FROM unnest($1::text[]) AS image
+            JOIN written AS w ON w.id = (image::json ->> 'id')::int ORDER BY id
+            """,
+            images,
+        )
+    assert [row[1] for row in same] == [True, True, True]
+    assert [row[0] for row in same[1:]] == images[1:]
+
+
 async def test_writer_never_fails(database, owner_relays, ear):
     """A value that cannot become JSON loses its image; the write itself succeeds."""
     await database.execute("""
