@@ -69,6 +69,10 @@ _STABLE: Final = frozenset(
         "length",
     ]
 )
+_JSON_MAKERS: Final = frozenset(
+    ["to_json", "to_jsonb", "jsonb_build_object", "jsonb_build_array", "jsonb_agg"]
+)
+"""They call the user-defined casts of their arguments' types to json, which no dependency tells."""
 _SYNTAX: Final = frozenset(
     [
         "and",
@@ -169,13 +173,14 @@ def join(rules: Rules, harmless: frozenset[str]) -> Joined:
     Raises `NotJoinableError`.
     """
     _check_dependencies(rules)
+    callable_ = harmless | (_STABLE - _JSON_MAKERS if rules.json_casts else _STABLE)
     claims = Claims({(f.schema, f.name): _inline(f) for f in rules.functions or ()})
     permissive: list[list[Token]] = []
     restrictive: list[list[Token]] = []
     for policy in rules.policies or ():  # by name
         try:
             tokens = claims.take_from(tokenize(policy.expression))
-            _check_tokens(tokens, harmless)
+            _check_tokens(tokens, callable_)
         except UnreadableError as error:
             raise NotJoinableError(f"policy {policy.name}: {error}") from None
         (permissive if policy.permissive else restrictive).append(tokens)
@@ -227,7 +232,7 @@ def _inline(function: Function) -> Claim:
         raise NotJoinableError(f"a policy calls {name}, and {error}") from None
 
 
-def _check_tokens(tokens: Sequence[Token], harmless: frozenset[str]) -> None:
+def _check_tokens(tokens: Sequence[Token], callable_: frozenset[str]) -> None:
     """See to it that nothing is called or read that another session would see otherwise."""
     for place, token in enumerate(tokens):
         before = tokens[place - 1] if place else None
@@ -246,8 +251,7 @@ def _check_tokens(tokens: Sequence[Token], harmless: frozenset[str]) -> None:
         if after is not None and after.is_mark("(") and not (
             token.kind == "name"
             and not is_qualified
-            and (token.value in _SYNTAX or token.value in _STABLE or token.value in harmless
-                 or token.value in _TYPE_WORDS)
+            and (token.value in _SYNTAX or token.value in callable_ or token.value in _TYPE_WORDS)
         ):  # fmt: skip
             raise UnreadableError(f"it calls {token.text}")
 

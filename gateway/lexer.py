@@ -40,7 +40,7 @@ class Token:
         return self.kind in ("mark", "operator") and self.text == mark
 
 
-_BLANK: Final = re.compile(r"(?:\s|--[^\n]*)+")
+_BLANK: Final = re.compile(r"(?:[ \t\n\r\f\v]|--[^\n\r]*)+")
 _NAME: Final = re.compile(r"[^\W\d][\w$]*")
 _NUMBER: Final = re.compile(r"(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d+)?")
 _QUOTED: Final = re.compile(r'"(?:[^"]|"")+"')

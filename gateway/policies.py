@@ -80,6 +80,8 @@ class Rules(msgspec.Struct, frozen=True):
     types: tuple[Type, ...] | None = None
     operators: tuple[str, ...] | None = None
     others: tuple[str, ...] | None = None
+    json_casts: bool = False
+    """Whether any user-defined type has a cast to json of its own."""
 
     @property
     def readable(self) -> frozenset[str]:

@@ -42,6 +42,7 @@ def rewritten(text, wrappers=None):
         ("a<>ALL(b)", ["a", "<>", "all", "(", "b", ")"]),
         ("größe = U&'d\\0061t'", ["größe", "=", "U&'d\\0061t'"]),
         ("a@-b", ["a", "@-", "b"]),
+        ("a -- to the carriage return\r|| b", ["a", "||", "b"]),
     ],
 )
 def test_tokens(text, values):
@@ -49,7 +50,9 @@ def test_tokens(text, values):
     assert [token.value for token in tokenize(text)] == values
 
 
-@pytest.mark.parametrize("text", ["a = 'open", 'x = "open', "/* open", "a \\ b", "$x$ open"])
+@pytest.mark.parametrize(
+    "text", ["a = 'open", 'x = "open', "/* open", "a \\ b", "$x$ open", "a\x85b", "a\xa0b"]
+)
 def test_unreadable(text):
     """A text that is not understood is refused."""
     with pytest.raises(UnreadableError):

@@ -186,6 +186,12 @@ BEGIN
             WHERE d.classid = 'pg_policy'::regclass AND d.objid = ANY (policies)
             AND d.refclassid = 'pg_operator'::regclass
         ),
+        -- to_jsonb and its like call these, which nothing in pg_depend tells.
+        'json_casts', EXISTS (
+            SELECT FROM pg_cast
+            WHERE castsource >= 16384::oid AND casttarget IN ('json'::regtype, 'jsonb'::regtype)
+            AND castfunc <> 0
+        ),
         'others', (
             SELECT json_agg(DISTINCT d.refclassid::regclass::text ORDER BY d.refclassid::regclass::text)
             FROM pg_depend d

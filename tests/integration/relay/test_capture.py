@@ -339,7 +339,9 @@ async def test_virtual_generated_columns(database, owner_relays, ear):
     ]
 
 
-@pytest.mark.parametrize("computed", ["", ", twice int[] GENERATED ALWAYS AS (list || list) VIRTUAL"])
+@pytest.mark.parametrize(
+    "computed", ["", ", twice int[] GENERATED ALWAYS AS (list || list) VIRTUAL"]
+)
 async def test_bounds_of_arrays(database, owner_relays, ear, computed):
     """An array whose subscripts do not begin at 1 is read back from its image as it was written."""
     async with database.connect() as session:

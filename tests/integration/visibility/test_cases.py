@@ -245,3 +245,35 @@ async def test_odd_names_and_texts(engine, expression, images_seen):
     seen = await engine.ask("odd", {"me": settings(user="me")}, await engine.images("odd"))
     assert seen.by("me") == images_seen
     assert not seen.answer.broken
+
+
+@pytest.mark.parametrize(
+    ("objects", "policy"),
+    [
+        (
+            """CREATE TYPE mark AS ENUM ('m');
+            CREATE FUNCTION mark_json(mark) RETURNS json LANGUAGE plpgsql STABLE
+                AS $$ BEGIN RETURN to_json(current_setting('ayb.user_id', true)); END $$;
+            CREATE CAST (mark AS json) WITH FUNCTION mark_json(mark);
+            CREATE TABLE t (id int, name text, marked mark)""",
+            "to_jsonb(marked) = to_jsonb(name)",
+        ),
+        (
+            """CREATE FUNCTION me() RETURNS text LANGUAGE sql STABLE
+                AS E'SELECT current_setting(\\'ayb.user_id\\') -- x\\r || \\'x\\'\\n';
+            CREATE TABLE t (id int, name text, marked text)""",
+            "name || 'x' = me()",
+        ),
+    ],
+    ids=["cast to json", "comment up to a carriage return"],
+)
+async def test_what_a_policy_calls_unseen(engine, objects, policy):
+    """Functions that no dependency names, and code that only seems to be a comment, decide too."""
+    await engine.admin.execute(
+        f"{objects}; GRANT SELECT ON t TO ayb_authenticated;"
+        f"ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON t USING ({policy})"
+    )
+    images = [{"id": n, "name": name, "marked": "m"} for n, name in enumerate(("a", "b"))]
+    seen = await engine.ask("t", {"a": settings(user="a"), "b": settings(user="b")}, images)
+    assert seen.by("a") == {0}
+    assert seen.by("b") == {1}
