@@ -45,7 +45,7 @@ def admin_router(
     @routes.post(
         "/explain",
         openapi_extra=body_schema(Asked),
-        responses=error_responses(400, 401, 413, 503),
+        responses=error_responses(400, 401, 408, 413, 503),
     )
     async def explain_row(request: Request) -> dict[str, Any]:
         """Tell what decides whether a client gets the events of a row."""

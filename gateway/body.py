@@ -5,16 +5,19 @@ Bodies are not left to the framework, which would read one of any length before 
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from gateway.errors import BodyTooLargeError, InvalidBodyError
+from gateway.errors import BodyTooLargeError, BodyTooSlowError, InvalidBodyError
 
 if TYPE_CHECKING:
     from fastapi import Request
 
 MOST_BODY_BYTES: Final = 16 * 1024
+BODY_SECONDS: Final = 20.0
+"""How long a body may take to come; the server has no bound for it."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -24,14 +27,18 @@ async def read_body(
 ) -> M:
     """Read a body of at most so many bytes.
 
-    Raises `BodyTooLargeError`, and `InvalidBodyError` with the message `otherwise` where it is not
+    Raises `BodyTooLargeError`, `BodyTooSlowError`, and `InvalidBodyError` with the message `otherwise` where it is not
     as it should be; without one the message names the first wrong field, never its value.
     """
     body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > most:
-            raise BodyTooLargeError
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                body += part
+                if len(body) > most:
+                    raise BodyTooLargeError
+    except TimeoutError:
+        raise BodyTooSlowError from None
     try:
         return kind.model_validate_json(body, strict=True, by_alias=True, by_name=False)
     except ValidationError as error:

@@ -78,6 +78,12 @@ class InvalidBodyError(GatewayError):
     """invalid request body"""
 
 
+class BodyTooSlowError(GatewayError):
+    """request body timeout"""
+
+    status = 408
+
+
 class BodyTooLargeError(GatewayError):
     """request body too large"""
 

@@ -164,7 +164,7 @@ def router(
     @routes.post(
         "/login",
         openapi_extra=body_schema(Credentials),
-        responses=error_responses(400, 401, 403, 413, 429, 503),
+        responses=error_responses(400, 401, 403, 408, 413, 429, 503),
     )
     async def log_in(request: Request, response: Response) -> Session:
         """Log in with e-mail address and password."""
@@ -175,7 +175,7 @@ def router(
     @routes.post(
         "/refresh",
         openapi_extra=body_schema(Renewal),
-        responses=error_responses(400, 401, 403, 413, 503),
+        responses=error_responses(400, 401, 403, 408, 413, 503),
     )
     async def refresh(request: Request, response: Response) -> Session:
         """Get new tokens for a refresh token."""

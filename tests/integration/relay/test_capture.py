@@ -371,7 +371,8 @@ async def test_bounds_of_arrays(database, owner_relays, ear, computed):
         assert json.loads(images[1])["texts"] == ["[0:1]={x}"]
         same = await session.fetch(
             """
-            SELECT row_to_json(w) #>> '{}', w::text = json_populate_record(NULL::t, image::json)::text
+            SELECT row_to_json(w) #>> '{}',
+                w::text = json_populate_record(NULL::t, image::json)::text
             FROM unnest($1::text[]) AS image
             JOIN written AS w ON w.id = (image::json ->> 'id')::int ORDER BY id
             """,
