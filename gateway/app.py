@@ -154,6 +154,7 @@ class Gateway:
         limits = StreamLimits(
             most=settings.realtime_max_connections,
             most_per_user=settings.realtime_max_connections_per_user,
+            most_per_address=settings.realtime_max_connections_per_address,
         )
         stream = StreamEndpoint(
             hub=self.hub,

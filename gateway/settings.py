@@ -81,6 +81,9 @@ class GatewaySettings(CommonSettings):
     realtime_heartbeat_seconds: float = Field(default=25, gt=0)
     realtime_max_connections: int = Field(default=20_000, ge=1)
     realtime_max_connections_per_user: int = Field(default=100, ge=1)
+    realtime_max_connections_per_address: int | None = Field(default=None, ge=1)
+    """None is no bound: behind a proxy that is not believed, all clients have one address."""
+
     realtime_max_record_bytes: int = Field(default=MAX_RECORD_BYTES, ge=64)
     realtime_max_pending_bytes: int = Field(default=_MIB, ge=1_024)
     realtime_ring_bytes: int = Field(default=64 * _MIB, ge=0)

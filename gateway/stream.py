@@ -112,9 +112,10 @@ class StreamEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         headers = Headers(scope=scope)
+        address = scope["client"][0] if scope.get("client") else ""
         try:
             request = await self._check(scope, headers)
-            self._limits.enter(request.user_id)
+            self._limits.enter(request.user_id, address)
         except GatewayError as error:
             self._metrics.refused.labels(str(error.status)).inc()
             response = error_response(error)
@@ -124,7 +125,7 @@ class StreamEndpoint:
         try:
             await self._stream(request, scope, headers, receive, send)
         finally:
-            self._limits.exit(request.user_id)
+            self._limits.exit(request.user_id, address)
 
     async def _check(self, scope: Scope, headers: Headers) -> _Request:
         """Check in the order of the protocol: auth, tables; limits come after."""

@@ -349,6 +349,25 @@ async def test_limits_per_user(start_stack: Any) -> None:
         await again.connected()
 
 
+async def test_limits_per_address(start_stack: Any) -> None:
+    """Anonymous streams over an address' limit get 429; one from another address is let in."""
+    stack: Stack = await start_stack(
+        gateway={
+            "AYB_AUTH_ANON_ROLE": "ayb_authenticated",
+            "AYB_REALTIME_MAX_CONNECTIONS_PER_ADDRESS": "2",
+        }
+    )
+    await stack.create(POSTS, "posts")
+    async with stack.stream("posts"), stack.stream("posts") as second:
+        await second.connected()
+        assert (await get(second.url)).status_code == 429
+        away = {"X-Forwarded-For": "192.0.2.1"}
+        async with SseClient(stack.gateway_url, tables="posts", headers=away) as other:
+            await other.connected()
+    async with stack.stream("posts") as again:
+        await again.connected()
+
+
 async def test_a_slow_reader_gets_everything_at_its_own_pace(start_stack: Any) -> None:
     """A client that reads nothing for a while is replayed to: all events, once, in order."""
     stack: Stack = await start_stack(gateway={"AYB_REALTIME_MAX_PENDING_BYTES": "65536"})
