@@ -27,8 +27,9 @@ async def read_body(
 ) -> M:
     """Read a body of at most so many bytes.
 
-    Raises `BodyTooLargeError`, `BodyTooSlowError`, and `InvalidBodyError` with the message `otherwise` where it is not
-    as it should be; without one the message names the first wrong field, never its value.
+    Raises `BodyTooLargeError`, `BodyTooSlowError`, and `InvalidBodyError` with the message
+    `otherwise` where it is not as it should be; without one the message names the first wrong
+    field, never its value.
     """
     body = b""
     try:
