@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _SQL: Final = queries("gateway", "visibility.sql")
 
 QUERY_CANCELED: Final = "57014"
+_SESSIONS: Final = 10
+"""How many sessions are tried: more than a pool usually has."""
 _ELSEWHERE: Final = ("08", "40", "53", "57", "58", "XX", "AY")
 """Classes of SQLSTATE that say nothing about the policies; AYB01 is a replica that lags."""
 
@@ -95,27 +97,36 @@ class Judge:
     async def rules(self, relid: int, role: str) -> KnownRules | None:
         """Read the rules; None if table or role is gone."""
         with _catalog_errors():
-            row = await self._pool.fetchrow(_SQL["rules"], relid, role)
-        if row is None or row["rules"] is None:
+            [row] = await self._fetch(_SQL["rules"], relid, role)
+        if row["rules"] is None:
             return None
         return KnownRules(decode_rules(row["rules"]), row["fingerprint"])
 
     async def catch_up(self, lsn: int) -> None:
         """Wait for a standby to have replayed a position; give up for now after half a second."""
         with _catalog_errors():
-            await self._pool.execute(_SQL["catch_up"], lsn)
+            await self._fetch(_SQL["catch_up"], lsn)
 
     async def harmless_functions(self) -> frozenset[str]:
         """Read the names of pg_catalog's functions that see nothing but their arguments."""
         with _catalog_errors():
-            return frozenset(await self._pool.fetchval(_SQL["harmless_functions"]))
+            [row] = await self._fetch(_SQL["harmless_functions"])
+        return frozenset(row[0])
 
     async def readable_columns(self, relid: int, role: str) -> frozenset[str]:
         """Read which columns the role may read."""
         with _catalog_errors():
-            return frozenset(await self._pool.fetchval(_SQL["readable_columns"], relid, role))
+            [row] = await self._fetch(_SQL["readable_columns"], relid, role)
+        return frozenset(row[0])
 
     async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """Ask, on another session where one turns out to be spoilt."""
+        for _ in range(_SESSIONS - 1):
+            with contextlib.suppress(asyncpg.InvalidSQLStatementNameError):
+                return await self._fetch_once(query, *arguments)
+        return await self._fetch_once(query, *arguments)
+
+    async def _fetch_once(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         """Ask, and give the connection back where nobody waits for it.
 
         The pool resets a session before it is used again, a round trip of its own.
@@ -123,6 +134,10 @@ class Judge:
         connection = await self._pool.acquire()
         try:
             rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
+        except asyncpg.InvalidSQLStatementNameError:
+            # A policy's function has deallocated the statements that are kept prepared.
+            connection.terminate()
+            raise
         finally:
             if self._spawn is None:
                 await self._pool.release(connection)
@@ -206,7 +221,7 @@ class Judge:
         Under None stand those that are unchanged by the outbox. All numbers count from 0.
         """
         with _errors():
-            rows = await self._pool.fetch(
+            rows = await self._fetch(
                 _SQL["verify"],
                 subject.relid,
                 subject.role,

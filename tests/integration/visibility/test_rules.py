@@ -434,3 +434,29 @@ async def test_table_locked_by_ddl(engine, database):
             assert seen.answer.undecidable == {0}
             assert seen.by("a") == seen.by("b") == set()
         assert (await engine.ask(relid, MEMBERS, [post(1, A)])).by("a") == {0}
+
+
+async def test_statements_that_a_policy_deallocates(engine, database):
+    """A session whose statements a policy's function threw away is not used for others."""
+    await engine.admin.execute(
+        """
+        CREATE FUNCTION sly() RETURNS boolean LANGUAGE plpgsql
+            AS $$ BEGIN EXECUTE 'DEALLOCATE ALL'; RETURN true; END $$;
+        CREATE TABLE notes (id int PRIMARY KEY);
+        GRANT SELECT ON notes TO ayb_authenticated;
+        ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON notes USING (sly());
+        """
+        + POSTS
+        + AUTHOR
+    )
+    async with gateway_pool(database) as pool:
+        engine.visibility = Visibility(pool)
+        assert (await engine.ask("posts", MEMBERS, [post(1, A)])).by("a") == {0}
+        for _ in range(3):
+            seen = await engine.ask("notes", MEMBERS, [{"id": 1}])
+            assert seen.broken() or seen.answer.undecidable
+            seen = await engine.ask("posts", MEMBERS, [post(1, A)])
+            assert seen.by("a") == {0}
+            assert not seen.broken()
+            assert not seen.answer.undecidable
