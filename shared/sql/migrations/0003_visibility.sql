@@ -92,22 +92,44 @@ BEGIN
         ),
         -- Columns that policies read, all of them if one reads the whole row. json null and SQL NULL
         -- look alike in an image: null tells that a null value, any that a null within the value
-        -- leaves a doubt. There is none if all that is done with the column is to look into it.
+        -- leaves a doubt. There is none if all that is done with the column is to look into it: for
+        -- a member of a name, or for text. (jsonb null has an element 0, and itself at the path {}.)
         'needs', (
             SELECT json_agg(json_build_array(a.attname, CASE
-                WHEN NOT coalesce(b.oid, t.oid) = ANY (ARRAY['json', 'jsonb', 'json[]', 'jsonb[]']::regtype[])
+                WHEN k.kind = 'null' AND strpos(expressions, '.*') = 0 AND strpos(expressions, ' #> ''{}''') = 0
+                    AND strpos(expressions, ' -> ''-') = 0 AND strpos(replace(replace(replace(replace(expressions,
+                        quote_ident(a.attname) || ' -> ''', ''), quote_ident(a.attname) || ' ->> ', ''),
+                        quote_ident(a.attname) || ' #> ''{', ''), quote_ident(a.attname) || ' #>> ', ''),
+                        quote_ident(a.attname)) = 0
                     THEN 'no'
-                WHEN coalesce(b.oid, t.oid) = ANY (ARRAY['json[]', 'jsonb[]']::regtype[]) THEN 'any'
-                WHEN strpos(replace(replace(replace(replace(expressions,
-                        quote_ident(a.attname) || ' -> ', ''), quote_ident(a.attname) || ' ->> ', ''),
-                        quote_ident(a.attname) || ' #> ', ''), quote_ident(a.attname) || ' #>> ', ''),
-                        quote_ident(a.attname)) > 0 OR strpos(expressions, '.*') > 0
-                    THEN 'null'
-                ELSE 'no'
+                ELSE k.kind
             END) ORDER BY a.attnum)
             FROM pg_attribute a
-            JOIN pg_type t ON t.oid = a.atttypid
-            LEFT JOIN pg_type b ON b.oid = t.typbasetype
+            CROSS JOIN LATERAL (SELECT CASE
+                WHEN a.atttypid = ANY (ARRAY['json', 'jsonb']::regtype[]) THEN 'null'
+                WHEN a.atttypid = ANY (ARRAY['json[]', 'jsonb[]']::regtype[]) THEN 'any'
+                WHEN a.atttypid < 16384 THEN 'no'
+                ELSE (
+                    WITH RECURSIVE part (oid, is_inside) AS (
+                        SELECT a.atttypid, false
+                        UNION
+                        SELECT m.oid, m.is_inside
+                        FROM part
+                        JOIN pg_type t ON t.oid = part.oid
+                        CROSS JOIN LATERAL (
+                            SELECT t.typbasetype, part.is_inside WHERE t.typtype = 'd'
+                            UNION ALL
+                            SELECT t.typelem, true WHERE t.typtype = 'b' AND t.typelem <> 0
+                            UNION ALL
+                            SELECT f.atttypid, true FROM pg_attribute f
+                            WHERE t.typtype = 'c' AND f.attrelid = t.typrelid
+                            AND f.attnum > 0 AND NOT f.attisdropped
+                        ) AS m (oid, is_inside)
+                    )
+                    SELECT CASE WHEN bool_or(part.is_inside) THEN 'any' WHEN count(*) > 0 THEN 'null' ELSE 'no' END
+                    FROM part WHERE part.oid = ANY (ARRAY['json', 'jsonb']::regtype[])
+                )
+            END) AS k (kind)
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
             AND (strpos(expressions, '.*') > 0 OR EXISTS (
                 SELECT FROM pg_depend d

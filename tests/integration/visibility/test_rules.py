@@ -173,6 +173,39 @@ async def test_json_null_is_no_doubt_where_policies_look_inside(engine, is_joini
     assert not seen.answer.undecidable
 
 
+@pytest.mark.parametrize("is_joining", [True, False])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "(doc -> 0) IS NULL",
+        "(doc -> -1) IS NULL",
+        "(doc #> '{}') IS NULL",
+        "(doc #> ARRAY[]::text[]) IS NULL",
+        "nested IS NULL",
+        "(both_).doc IS NULL",
+        "(listed[1]).doc IS NULL",
+    ],
+)
+async def test_json_null_that_tells(engine, policy, is_joining):
+    """Where json null and no value are told apart, at any depth, the image of either is nobody's."""
+    await engine.admin.execute(
+        f"""
+        CREATE DOMAIN inner_ AS jsonb; CREATE DOMAIN outer_ AS inner_;
+        CREATE TYPE pair AS (nr int, doc inner_);
+        CREATE TABLE posts (id int, doc jsonb, nested outer_, both_ pair, listed pair[]);
+        INSERT INTO posts VALUES (1, 'null', 'null', (1, 'null'), ARRAY[(1, 'null')::pair]);
+        GRANT SELECT ON posts TO ayb_authenticated;
+        ALTER TABLE posts ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON posts USING ({policy})
+        """
+    )
+    engine.visibility = Visibility(engine.pool, is_joining=is_joining)
+    assert await engine.admin.fetchval(f"SELECT count(*) FROM posts WHERE {policy}") == 0
+    seen = await engine.ask("posts", MEMBERS, await engine.images("posts"))
+    assert seen.by("a") == set()
+    assert seen.answer.undecidable == {0}
+
+
 async def test_nothing_stays_behind(engine, database):
     """On one connection: first A, then B, then nobody; no role, setting or statement is left."""
     await engine.admin.execute(POSTS + AUTHOR)
