@@ -23,6 +23,31 @@ BEGIN
 END
 $catch_up$;
 
+-- What a null in a value of a user-defined type may mean: null, if it is json under domains; any, if
+-- json lies within it, as in a composite; no, if there is none. By itself, for it is rarely needed.
+CREATE FUNCTION ayb_realtime.json_kind(type_oid oid) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $kind$
+    WITH RECURSIVE part (oid, is_inside) AS (
+        SELECT type_oid, false
+        UNION
+        SELECT m.oid, m.is_inside
+        FROM part
+        JOIN pg_type t ON t.oid = part.oid
+        CROSS JOIN LATERAL (
+            SELECT t.typbasetype, part.is_inside WHERE t.typtype = 'd'
+            UNION ALL
+            SELECT t.typelem, true WHERE t.typtype = 'b' AND t.typelem <> 0
+            UNION ALL
+            SELECT f.atttypid, true FROM pg_attribute f
+            WHERE t.typtype = 'c' AND f.attrelid = t.typrelid AND f.attnum > 0 AND NOT f.attisdropped
+        ) AS m (oid, is_inside)
+    )
+    SELECT CASE WHEN bool_or(part.is_inside) THEN 'any' WHEN count(*) > 0 THEN 'null' ELSE 'no' END
+    FROM part WHERE part.oid = ANY (ARRAY['json', 'jsonb']::regtype[])
+$kind$;
+
 -- All that decides what a role may see of a table, as JSON; NULL if either is gone. Its digest is
 -- the fingerprint that guards a plan. The xmin of rows are in it, so nothing changes unnoticed.
 -- Expressions are deparsed with nothing but pg_catalog in the search path: every other name is
@@ -109,26 +134,7 @@ BEGIN
                 WHEN a.atttypid = ANY (ARRAY['json', 'jsonb']::regtype[]) THEN 'null'
                 WHEN a.atttypid = ANY (ARRAY['json[]', 'jsonb[]']::regtype[]) THEN 'any'
                 WHEN a.atttypid < 16384 THEN 'no'
-                ELSE (
-                    WITH RECURSIVE part (oid, is_inside) AS (
-                        SELECT a.atttypid, false
-                        UNION
-                        SELECT m.oid, m.is_inside
-                        FROM part
-                        JOIN pg_type t ON t.oid = part.oid
-                        CROSS JOIN LATERAL (
-                            SELECT t.typbasetype, part.is_inside WHERE t.typtype = 'd'
-                            UNION ALL
-                            SELECT t.typelem, true WHERE t.typtype = 'b' AND t.typelem <> 0
-                            UNION ALL
-                            SELECT f.atttypid, true FROM pg_attribute f
-                            WHERE t.typtype = 'c' AND f.attrelid = t.typrelid
-                            AND f.attnum > 0 AND NOT f.attisdropped
-                        ) AS m (oid, is_inside)
-                    )
-                    SELECT CASE WHEN bool_or(part.is_inside) THEN 'any' WHEN count(*) > 0 THEN 'null' ELSE 'no' END
-                    FROM part WHERE part.oid = ANY (ARRAY['json', 'jsonb']::regtype[])
-                )
+                ELSE ayb_realtime.json_kind(a.atttypid)
             END) AS k (kind)
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
             AND (strpos(expressions, '.*') > 0 OR EXISTS (

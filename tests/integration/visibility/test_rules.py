@@ -187,7 +187,7 @@ async def test_json_null_is_no_doubt_where_policies_look_inside(engine, is_joini
     ],
 )
 async def test_json_null_that_tells(engine, policy, is_joining):
-    """Where json null and no value are told apart, at any depth, the image of either is nobody's."""
+    """Where json null and no value are told apart, at any depth, an image with one is nobody's."""
     await engine.admin.execute(
         f"""
         CREATE DOMAIN inner_ AS jsonb; CREATE DOMAIN outer_ AS inner_;
