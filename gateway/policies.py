@@ -19,7 +19,7 @@ class Column(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Need(msgspec.Struct, frozen=True, array_like=True):
-    """A column that a policy reads. `doubt` says when a JSON null in an image is in doubt."""
+    """A column that a policy reads. `doubt` says which values in an image are in doubt."""
 
     name: str
     doubt: str
@@ -98,7 +98,7 @@ class Rules(msgspec.Struct, frozen=True):
             return False
         for need in self.needs:
             value = members.get(need.name)
-            if value is None:
+            if value is None or need.doubt == "all":
                 return True
             if need.doubt != "no" and bytes(value) == b"null":
                 return True

@@ -117,7 +117,7 @@ BEGIN
         ),
         -- Columns that policies read, all of them if one reads the whole row. json null and SQL NULL
         -- look alike in an image: null tells that a null value, any that a null within the value
-        -- leaves a doubt. There is none if all that is done with the column is to look into it: for
+        -- leaves a doubt, all that any value does. There is none if all that is done with the column is to look into it: for
         -- a member of a name, or for text. (jsonb null has an element 0, and itself at the path {}.)
         'needs', (
             SELECT json_agg(json_build_array(a.attname, CASE
@@ -133,6 +133,8 @@ BEGIN
             CROSS JOIN LATERAL (SELECT CASE
                 WHEN a.atttypid = ANY (ARRAY['json', 'jsonb']::regtype[]) THEN 'null'
                 WHEN a.atttypid = ANY (ARRAY['json[]', 'jsonb[]']::regtype[]) THEN 'any'
+                -- Read back from JSON their subscripts begin at 1 instead of 0.
+                WHEN a.atttypid = ANY (ARRAY['int2vector', 'oidvector']::regtype[]) THEN 'all'
                 WHEN a.atttypid < 16384 THEN 'no'
                 ELSE ayb_realtime.json_kind(a.atttypid)
             END) AS k (kind)
@@ -288,6 +290,7 @@ AS $unfit$
         FROM json_array_elements(CASE json_typeof(facts -> 'needs') WHEN 'array' THEN facts -> 'needs' ELSE '[]' END) AS t (need)
         CROSS JOIN LATERAL (SELECT (u.image::json -> (need ->> 0))::text) AS v (value)
         WHERE v.value IS NULL
+        OR need ->> 1 = 'all'
         OR (need ->> 1 <> 'no' AND v.value = 'null')
         OR (need ->> 1 = 'any' AND strpos(v.value, 'null') > 0)
     );

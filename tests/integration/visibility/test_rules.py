@@ -154,6 +154,24 @@ async def test_undecidable(engine, policy, image, is_joining):
 
 
 @pytest.mark.parametrize("is_joining", [True, False])
+@pytest.mark.parametrize("type_", ["oidvector", "int2vector"])
+async def test_vector_has_other_subscripts_in_an_image(engine, type_, is_joining):
+    """A vector, whose subscripts begin at 0, is not judged on an array read back from JSON."""
+    await engine.admin.execute(
+        f"""
+        CREATE TABLE posts (id int, listed {type_}); INSERT INTO posts VALUES (1, '7 8');
+        GRANT SELECT ON posts TO ayb_authenticated;
+        ALTER TABLE posts ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON posts USING (listed[1] = 7);
+        """
+    )
+    engine.visibility = Visibility(engine.pool, is_joining=is_joining)
+    seen = await engine.ask("posts", MEMBERS, await engine.images("posts"))
+    assert seen.by("a") == set()
+    assert seen.answer.undecidable == {0}
+
+
+@pytest.mark.parametrize("is_joining", [True, False])
 async def test_json_null_is_no_doubt_where_policies_look_inside(engine, is_joining):
     """A json column that is null is judged if policies do no more than look into it."""
     await engine.admin.execute(
