@@ -207,8 +207,11 @@ class Backlog:
 
     async def whole_images(
         self, seqs: Collection[int]
-    ) -> Mapping[int, tuple[bytes | None, bytes | None]]:
-        """Fetch row images that were too large for the bus; raises `DatabaseUnavailableError`."""
+    ) -> Mapping[tuple[int, int], tuple[bytes | None, bytes | None]]:
+        """Fetch row images that were too large for the bus, by table and seq.
+
+        Raises `DatabaseUnavailableError`.
+        """
         with unavailable_as_ours():
             async with self._pool.acquire() as connection:
                 return await outbox.whole_images(connection, seqs)

@@ -163,7 +163,7 @@ class Delivery:
 
     async def _whole_images(
         self, questions: Sequence[_Question]
-    ) -> Mapping[int, tuple[bytes | None, bytes | None]]:
+    ) -> Mapping[tuple[int, int], tuple[bytes | None, bytes | None]]:
         """Fetch the images that were too large for the bus, since policies may read all of them."""
         if self._visibility is None:
             return {}
@@ -179,7 +179,7 @@ class Delivery:
         self,
         question: _Question,
         lsn: int,
-        whole: Mapping[int, tuple[bytes | None, bytes | None]],
+        whole: Mapping[tuple[int, int], tuple[bytes | None, bytes | None]],
     ) -> list[Telling]:
         if self._visibility is None or question.audience.role == OPEN_ROLE:
             return self._tell_everybody(question)
@@ -187,7 +187,7 @@ class Delivery:
             change = subject.change
             new, old = change.new_image, change.old_image
             if change.truncated:
-                new, old = whole.get(change.seq, (None, None))
+                new, old = whole.get((question.relid, change.seq), (None, None))
             if change.op in (Op.CREATE, Op.UPDATE) and new is not None:
                 subject.new = len(question.images)
                 question.images.append(Image(new))

@@ -182,10 +182,11 @@ def _batch(number: int, head: _Head, rows: Sequence[Row]) -> Batch:
 
 async def whole_images(
     connection: Connection, seqs: Collection[int]
-) -> dict[int, tuple[bytes | None, bytes | None]]:
+) -> dict[tuple[int, int], tuple[bytes | None, bytes | None]]:
     """Fetch the (new, old) images of changes that were truncated, as they lie in the outbox.
 
-    What has been rotated away meanwhile is missing from the answer.
+    They are found by table and seq: a false message may name another table's change. What has been
+    rotated away meanwhile is missing from the answer.
     """
     rows = await connection.fetch(_SQL["whole_images"], list(seqs))
-    return {row["seq"]: (row["new"], row["old"]) for row in rows}
+    return {(row["relid"], row["seq"]): (row["new"], row["old"]) for row in rows}

@@ -80,12 +80,15 @@ ORDER BY batch, seq NULLS FIRST
 SELECT first_batch FROM ayb_realtime.horizon
 
 -- name: whole_images
--- The images of single changes as they lie in the outbox. The index there begins with xid, so the
--- way to a change leads over its batch, mostly the first that reaches up to it.
-SELECT found.seq, convert_to(found.new::text, 'UTF8') AS new, convert_to(found.old::text, 'UTF8') AS old
+-- The images of single changes as they lie in the outbox, and of which table they are. The index
+-- there begins with xid, so the way to a change leads over its batch, mostly the first that reaches
+-- up to it.
+SELECT
+    found.seq, found.relid,
+    convert_to(found.new::text, 'UTF8') AS new, convert_to(found.old::text, 'UTF8') AS old
 FROM unnest($1::bigint[]) AS wanted (seq)
 CROSS JOIN LATERAL (
-    SELECT c.seq, c.new, c.old
+    SELECT c.seq, c.relid, c.new, c.old
     FROM ayb_realtime.batches b
     JOIN ayb_realtime.changes c ON c.xid = ANY (b.xids) AND c.seq = wanted.seq
     WHERE b.last_seq >= wanted.seq AND b.first_seq <= wanted.seq

@@ -216,6 +216,38 @@ async def test_forged_rows_do_no_harm(start_stack: Any, deletes: str) -> None:
     assert (await get(f"{stack.gateway_url}/readyz")).status_code == 200
 
 
+async def test_a_forged_message_asks_nothing_about_a_hidden_row(stack: Stack) -> None:
+    """A message that names another table's change is not judged on that change's real row."""
+    await stack.create(
+        """
+        CREATE TABLE guesses (id bigint PRIMARY KEY, body text);
+        ALTER TABLE guesses ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY guess ON guesses USING (body LIKE 'k%');
+        GRANT SELECT ON guesses TO ayb_authenticated;
+        """,
+        "guesses",
+    )
+    guesses = await relid(stack, "guesses")
+    async with (
+        Forger(stack) as forger,
+        stack.stream("guesses", token=stack.token(ALICE)) as alice,
+    ):
+        await alice.connected()
+        await stack.sql("INSERT INTO notes VALUES (1, $1, 'known to bob alone')", BOB)
+        rows = await stack.rows("SELECT max(seq) AS seq FROM ayb_realtime.changes")
+        batch = await forger.next_batch()
+        await forger.announce(
+            "guesses", guesses, batch, [0, rows[0]["seq"], "I", {"id": 1}, None, True]
+        )
+        while await forger.next_batch() <= batch:
+            await stack.sql("INSERT INTO notes VALUES ($1, $2, '')", 100 + batch, BOB)
+        await stack.sql("INSERT INTO guesses VALUES (7, 'k')")
+        shown = []
+        while shown[-1:] != [7]:
+            shown.append((await alice.next_message()).json()["record"]["id"])
+        assert shown == [7]
+
+
 # -- tokens ------------------------------------------------------------------------------------
 
 
