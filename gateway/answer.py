@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gateway.audience import Grouping
+    from gateway.policies import Rules
 
 M = TypeVar("M")
 
@@ -52,3 +53,5 @@ class Answer(Generic[M]):
     broken: Mapping[int, str] = field(default_factory=dict)
     undecidable: frozenset[int] = frozenset()
     is_gone: bool = False
+    rules: Rules | None = None
+    """By which it was answered."""

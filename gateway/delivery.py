@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.backlog import Backlog
     from gateway.connection import Connection
     from gateway.metrics import GatewayMetrics
+    from gateway.policies import Rules
     from gateway.roster import Roster, Seats
     from gateway.visibility import Visibility, Visible
 
@@ -237,6 +238,9 @@ class Delivery:
         if op is Op.TRUNCATE:
             yield Telling(order, _frame(subject, answer.columns), everybody)
             return
+        if answer.rules is not None and _may_mean_others(subject.change, answer.rules):
+            yield Telling(order, _lost_frame(subject), everybody)
+            return
         if op is Op.DELETE and self._deletes == "all":
             yield Telling(order, _frame(subject, answer.columns), everybody)
             return
@@ -275,6 +279,13 @@ class Delivery:
                 if now - self._noticed.get(key, -_NOTICES_APART_SECONDS) >= _NOTICES_APART_SECONDS:
                     self._noticed[key] = now
                     connection.write(frame)
+
+
+def _may_mean_others(change: Change, rules: Rules) -> bool:
+    return any(
+        image is not None and rules.means_others(image, change.seq, is_whole=not change.truncated)
+        for image in (change.new_image, change.old_image)
+    )
 
 
 def _groups(

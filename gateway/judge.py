@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
+import msgspec
 
 from gateway.policies import Rules, decode_rules
 from shared.errors import AybError, DatabaseUnavailableError
@@ -95,12 +96,19 @@ class Judge:
         self._spawn = spawn
 
     async def rules(self, relid: int, role: str) -> KnownRules | None:
-        """Read the rules; None if table or role is gone."""
+        """Read the rules; None if table or role is gone.
+
+        Raises `RulesChangedError` where they changed under the reading: what Postgres says of a
+        column, function or schema that has just been dropped is NULL.
+        """
         with _catalog_errors():
             [row] = await self._fetch(_SQL["rules"], relid, role)
         if row["rules"] is None:
             return None
-        return KnownRules(decode_rules(row["rules"]), row["fingerprint"])
+        try:
+            return KnownRules(decode_rules(row["rules"]), row["fingerprint"])
+        except msgspec.ValidationError as error:
+            raise RulesChangedError from error
 
     async def catch_up(self, lsn: int) -> None:
         """Wait for a standby to have replayed a position; give up for now after half a second."""

@@ -80,6 +80,8 @@ class Rules(msgspec.Struct, frozen=True):
     types: tuple[Type, ...] | None = None
     operators: tuple[str, ...] | None = None
     others: tuple[str, ...] | None = None
+    reused: dict[str, int] | None = None
+    """Columns that took over another's name, each with the last seq that may be from before."""
     json_casts: bool = False
     """Whether any user-defined type has a cast to json of its own."""
 
@@ -87,6 +89,18 @@ class Rules(msgspec.Struct, frozen=True):
     def readable(self) -> frozenset[str]:
         """The columns that the role may read."""
         return frozenset(column.name for column in self.columns if column.is_readable)
+
+    def means_others(self, image: bytes, seq: int, *, is_whole: bool = True) -> bool:
+        """Tell whether a change's image may mean other columns by its names than the table has."""
+        if not self.reused or seq > max(self.reused.values()):
+            return False
+        if not is_whole:
+            return True
+        try:
+            members = _image_decoder.decode(image)
+        except (msgspec.DecodeError, RecursionError):
+            return True
+        return any(seq <= last for name, last in self.reused.items() if name in members)
 
     def is_unfit(self, image: bytes) -> bool:
         """Tell whether an image lacks a column that policies read, has it in doubt, or is none."""

@@ -169,7 +169,7 @@ class Visibility:
         if plan.form in (Form.OPEN, Form.CLOSED) or not images:
             await self._judge.joined(subject, None, ((), (), (), ()), ())
             all_alike: Visible = EVERYBODY if plan.form is Form.OPEN else NOBODY
-            return Answer(columns, grouping, [all_alike] * len(images))
+            return Answer(columns, grouping, [all_alike] * len(images), rules=plan.rules)
         visible: list[Visible] = []
         broken: dict[int, str] = {}
         undecidable: set[int] = set()
@@ -186,7 +186,7 @@ class Visibility:
             for n, cohorts in zip(fit, verdict.seen, strict=True):
                 seen[n] = EVERYBODY if len(cohorts) == len(grouping) else cohorts
             visible.extend(seen)
-        return Answer(columns, grouping, visible, broken, frozenset(undecidable))
+        return Answer(columns, grouping, visible, broken, frozenset(undecidable), rules=plan.rules)
 
     async def _verified(
         self,

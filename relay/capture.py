@@ -137,6 +137,11 @@ class Capture:
             self._metrics.captured_tables.set(captured)
         return failed
 
+    async def note_names(self) -> None:
+        """Note which columns have which names: see `column_names` in the migrations."""
+        await self._connection.execute(_SQL["note_column_names"])
+        await self._connection.execute(_SQL["forget_column_names"])
+
     async def _try(self, table: Table, work: _Work, what: str) -> bool:
         """Do DDL on a table without making its users wait; tell once what stands in the way."""
         key = (what, table.quoted)

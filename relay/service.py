@@ -204,5 +204,6 @@ class Relay:
         while True:
             if self._settings.relay_install:
                 await capture.install()
+            await capture.note_names()
             await rotation.turn()
             await asyncio.sleep(self._keep_seconds)

@@ -275,6 +275,28 @@ WHERE t.relid IN (
     WHERE g.tgname = '!ayb_realtime_row_' || g.tgrelid
 )
 
+-- name: note_column_names
+-- Which columns have which names now, and which names have passed to another column. Where capture
+-- has stopped, the sequence stands at its end.
+INSERT INTO ayb_realtime.column_names AS known (relid, name, attnum)
+SELECT a.attrelid, a.attname::text, a.attnum
+FROM pg_trigger g
+JOIN pg_attribute a ON a.attrelid = g.tgrelid
+LEFT JOIN ayb_realtime.column_names k ON k.relid = a.attrelid AND k.name = a.attname
+WHERE g.tgname = '!ayb_realtime_row_' || g.tgrelid
+AND a.attnum > 0 AND NOT a.attisdropped AND k.attnum IS DISTINCT FROM a.attnum
+ON CONFLICT (relid, name) DO UPDATE SET
+    attnum = excluded.attnum,
+    reused_seq = (
+        SELECT CASE WHEN s.last_value < 9223372036854775807 THEN s.last_value
+        ELSE (SELECT (max(n.generation) + 1) << 40 FROM ayb_realtime.generations n) END
+        FROM ayb_realtime.change_seq s
+    )
+
+-- name: forget_column_names
+DELETE FROM ayb_realtime.column_names k
+WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = k.relid)
+
 -- name: schema_owner
 -- Who owns our schema, if it is there and not owned by us.
 SELECT r.rolname::text

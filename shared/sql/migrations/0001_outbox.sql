@@ -146,6 +146,18 @@ SELECT
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace;
 
+-- Which column had a name last, for every name that a captured table's columns have had. An image
+-- names its columns: where another column takes a name over (one is dropped or renamed, and another
+-- one added or renamed), an image from before means another column by it. reused_seq is the sequence's
+-- value when the relay found that out: whatever has a seq up to it may be from before.
+CREATE TABLE ayb_realtime.column_names (
+    relid      oid NOT NULL,
+    name       text NOT NULL,
+    attnum     smallint NOT NULL,
+    reused_seq bigint,
+    PRIMARY KEY (relid, name)
+);
+
 -- The key columns of a row image, each value as it stands there.
 CREATE FUNCTION ayb_realtime.key_image(image json, key text[]) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE

@@ -115,6 +115,17 @@ BEGIN
             FROM pg_attribute a
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
         ),
+        -- Columns that took over the name of another one, and the last seq of a change that may be
+        -- from before; of what the relay has not noted yet, every change may be.
+        'reused', (
+            SELECT json_object_agg(a.attname, CASE
+                WHEN k.attnum = a.attnum THEN k.reused_seq ELSE 9223372036854775807
+            END ORDER BY a.attnum)
+            FROM ayb_realtime.column_names k
+            JOIN pg_attribute a ON a.attrelid = k.relid AND a.attname = k.name
+            WHERE k.relid = table_oid AND a.attnum > 0 AND NOT a.attisdropped
+            AND (k.attnum <> a.attnum OR k.reused_seq IS NOT NULL)
+        ),
         -- Columns that policies read, all of them if one reads the whole row. json null and SQL NULL
         -- look alike in an image: null tells that a null value, any that a null within the value
         -- leaves a doubt, all that any value does. There is none if all that is done with the column is to look into it: for

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 
 from gateway.audience import Audience
+from gateway.judge import Judge, RulesChangedError
 from gateway.visibility import Image, Visibility
 from shared.errors import DatabaseUnavailableError
 from tests.integration.visibility.conftest import ROLE, Seen, settings
@@ -35,9 +37,11 @@ SEEN_BY_B = {
     "looped": {1},
     "secret": None,
 }
-FUNCTIONS = """
+ME = """
     CREATE FUNCTION me() RETURNS uuid LANGUAGE sql STABLE
         AS $$ SELECT current_setting('ayb.user_id')::uuid $$;
+"""
+ME_SLOWLY = """
     CREATE FUNCTION me_slowly() RETURNS uuid LANGUAGE plpgsql STABLE
         AS $$ BEGIN RETURN current_setting('ayb.user_id')::uuid; END $$;
 """
@@ -46,7 +50,7 @@ FUNCTIONS = """
 async def test_ddl_against_questions(engine):
     """While policies and grants change all the time, each answer is one of rules then in force."""
     chance = random.Random(5)
-    await engine.admin.execute(POSTS + FUNCTIONS + STATES["author"])
+    await engine.admin.execute(POSTS + ME + ME_SLOWLY + STATES["author"])
     relid = await engine.relid("posts")
     history = ["author"]
     begun = [0]
@@ -94,3 +98,36 @@ async def test_ddl_against_questions(engine):
     assert (await engine.ask(relid, {"b": settings(user=B)}, [post(1, A), post(2, B)])).by("b") == {
         1
     }
+
+
+async def test_rules_read_while_columns_come_and_go(engine):
+    """What is half gone while the rules are read makes them be read again, and breaks nothing."""
+    await engine.admin.execute(POSTS + ME + ME_SLOWLY + STATES["wrapped"])
+    relid = await engine.relid("posts")
+    done = asyncio.Event()
+    asked = 0
+
+    async def change() -> None:
+        async with engine.database.connect() as changer:
+            for _ in range(400):
+                await changer.execute("ALTER TABLE posts ADD passing int")
+                await changer.execute("ALTER TABLE posts DROP passing")
+                await changer.execute(
+                    f"BEGIN; {BARE}; DROP FUNCTION me; {ME} {STATES['wrapped']}; COMMIT"
+                )
+        done.set()
+
+    async def ask() -> None:
+        nonlocal asked
+        judge = Judge(engine.pool)
+        while not done.is_set():
+            with contextlib.suppress(RulesChangedError, DatabaseUnavailableError):
+                known = await judge.rules(relid, ROLE)
+                assert known is not None
+                asked += 1
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(change())
+        for _ in range(3):
+            group.create_task(ask())
+    assert asked > 20
