@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,16 @@ class Requirements:
         if os.environ.get("REQUIRE_ALL") == "1":
             pytest.fail(f"REQUIRE_ALL=1, but {reason}", pytrace=False)
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _heed_interrupts() -> None:
+    """Let processes of the tests end by SIGINT, also where a shell started these in the background.
+
+    Such a shell has SIGINT ignored, which every child would inherit, and rightly respect.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
