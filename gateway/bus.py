@@ -16,7 +16,6 @@ import structlog
 
 from shared import channels, signature
 from shared.backoff import Backoff
-from shared.cancellation import heed_cancellation
 from shared.change import TableChanges, decode_table_message, decode_tick
 from shared.errors import BusMessageError, DatabaseUnavailableError, first_error
 from shared.redis import UNAVAILABLE, redis_client
@@ -87,7 +86,6 @@ class Bus:
                 await self._listen(backoff)
             except* UNAVAILABLE as group:
                 log.warning("redis unavailable", error=str(first_error(group)))
-            heed_cancellation()
             self._connected = False
             self._metrics.bus_connected.set(0)
             self._open.clear()

@@ -20,7 +20,6 @@ import structlog
 from gateway import sse
 from gateway.roster import Roster
 from shared.backoff import Backoff
-from shared.cancellation import heed_cancellation
 from shared.errors import DatabaseUnavailableError
 from shared.position import Position
 
@@ -209,7 +208,6 @@ class Hub:
                 break
             except* DatabaseUnavailableError as group:
                 self._hold(str(group.exceptions[0]))
-            heed_cancellation()
             await asyncio.sleep(backoff.next_seconds())
         self._held_because = None
         told = await self._delivery.write(tellings)

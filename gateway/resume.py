@@ -30,7 +30,6 @@ from gateway import sse
 from gateway.roster import Roster
 from gateway.turn import Turn
 from shared.backoff import Backoff
-from shared.cancellation import heed_cancellation
 from shared.errors import DatabaseUnavailableError
 from shared.position import WHOLE, Position
 
@@ -99,7 +98,6 @@ class Resumer:
                     moved |= await self._round(group)
             except* DatabaseUnavailableError as errors:
                 log.warning("replay waits", error=str(errors.exceptions[0]))
-            heed_cancellation()
             if moved:
                 backoff.reset()
                 await asyncio.sleep(self._linger_seconds(groups))

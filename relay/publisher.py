@@ -17,9 +17,8 @@ import structlog
 
 from shared import channels, signature
 from shared.backoff import Backoff
-from shared.cancellation import heed_cancellation
 from shared.change import encode
-from shared.redis import UNAVAILABLE, redis_client
+from shared.redis import UNAVAILABLE, heed_cancellation, redis_client
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,7 +20,6 @@ from relay.rotation import Rotation, RotationLimits
 from relay.wakeup import Listener, SleepLock
 from relay.watchdog import Session, Watchdog
 from shared.backoff import Backoff
-from shared.cancellation import heed_cancellation
 from shared.errors import DatabaseUnavailableError, SchemaError, first_error
 from shared.postgres import UNAVAILABLE, connect
 from shared.sql import queries
@@ -102,7 +101,6 @@ class Relay:
                 error = str(first_error(group))
                 log.warning("database unavailable", error=error)
                 self._health.unwell(f"database unavailable: {error}")
-            heed_cancellation()
             self._metrics.leading.set(0)
             self._metrics.sleeping.set(0)
             self._metrics.restarts.inc()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import Any, Final
 
@@ -39,3 +40,13 @@ def redis_client(url: str, *, answer_seconds: float | None = 5.0) -> redis.Redis
         health_check_interval=0,
         **extra,
     )
+
+
+def heed_cancellation() -> None:
+    """Be cancelled, if this task was told so while redis-py was at work.
+
+    Its timeouts can turn a cancellation into an error of theirs, or lose it; seen at a connect.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
