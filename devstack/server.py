@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import re
 import socket
 import time
 from contextlib import closing
+from itertools import cycle, islice
 from typing import TYPE_CHECKING, Self
 
 from shared.errors import OperatorError
@@ -18,14 +20,26 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
 _TURN_SECONDS = 0.02
+_PORTS = range(20_000, 32_000)
+"""Below what Linux (32768) and others (49152) lend, above what browsers refuse (10080)."""
+
+_ports = cycle(random.sample(_PORTS, len(_PORTS)))
 
 
 def free_port() -> int:
-    """Ask the system for a port of loopback that nobody uses at the moment."""
-    with closing(socket.socket()) as sock:
-        sock.bind((HOST, 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """Find a port of loopback that nobody uses; this process is not given it again.
+
+    Not one of those that the system lends to outgoing connections: such a one would take it while
+    its server starts, or starts anew. Raises `OperatorError` if there is none.
+    """
+    for port in islice(_ports, len(_PORTS)):
+        with closing(socket.socket()) as sock:
+            try:
+                sock.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise OperatorError(f"no port of {HOST} is free between {_PORTS.start} and {_PORTS.stop}")
 
 
 def check_port(port: int, *, purpose: str, setting: str | None = None) -> None:

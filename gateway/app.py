@@ -30,9 +30,10 @@ from gateway.server import Server, server_config
 from gateway.stream import StreamEndpoint, StreamOptions
 from gateway.visibility import Visibility
 from shared.postgres import open_pool
+from shared.tasks import end
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 
     import asyncpg
 
@@ -85,15 +86,7 @@ async def serve(settings: GatewaySettings) -> None:
         try:
             await server.serve_until_drained()
         finally:
-            await _end(side)
-
-
-async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they have ended: redis-py can lose a cancellation while it connects."""
-    while pending := [task for task in tasks if not task.done()]:
-        for task in pending:
-            task.cancel()
-        await asyncio.wait(pending, timeout=0.5)
+            await end(side)
 
 
 class Gateway:

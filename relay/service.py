@@ -23,6 +23,7 @@ from shared.backoff import Backoff
 from shared.errors import DatabaseUnavailableError, SchemaError, first_error
 from shared.postgres import UNAVAILABLE, connect
 from shared.sql import queries
+from shared.tasks import end
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -89,8 +90,14 @@ class Relay:
     async def run(self) -> None:
         """Relay for ever. Raises `OperatorError` for what only an operator can mend."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._publisher.run(), name="publisher")
-            group.create_task(self._lead_for_ever(), name="leader")
+            tasks = [
+                group.create_task(self._publisher.run(), name="publisher"),
+                group.create_task(self._lead_for_ever(), name="leader"),
+            ]
+            try:
+                await asyncio.wait(tasks)
+            finally:
+                await end(tasks)
 
     async def _lead_for_ever(self) -> None:
         backoff = Backoff(most_seconds=2.0)

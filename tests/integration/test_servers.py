@@ -35,6 +35,15 @@ def no_wheels(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
 
 
+def test_ports_are_given_once():
+    """No two servers are given one port, nor one that the system lends to connections."""
+    ports = [free_port() for _ in range(1_000)]
+    assert len(set(ports)) == len(ports)
+    lent = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first_lent = int(lent.read_text().split()[0]) if lent.exists() else 49_152
+    assert max(ports) < first_lent
+
+
 async def test_data_outlive_stop_and_crash(folder):
     """What was committed is there after a restart and after SIGKILL, on the same port."""
     with PostgresServer(folder / "crash", port=free_port()) as server:

@@ -1,0 +1,25 @@
+"""Ending tasks for certain."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_AGAIN_SECONDS: Final = 0.5
+
+
+async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, again and again until each has ended.
+
+    One cancellation can get lost: redis-py turns it into an error of its own while it connects,
+    and a task group (Python 3.11) whose tasks fail while it is cancelled raises only their errors,
+    which a loop that outlives errors takes for a reason to go on.
+    """
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_AGAIN_SECONDS)
