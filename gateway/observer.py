@@ -22,6 +22,9 @@ class Observer(Protocol):
     def differed(self, table: str, pairs: int) -> None:
         """The self-check found so many pairs of image and cohort that a SELECT shows otherwise."""
 
+    def unchecked(self, table: str, sqlstate: str) -> None:
+        """The self-check of an answer failed, so nothing is known of it."""
+
 
 class SilentObserver:
     """Listens to nothing."""
@@ -38,4 +41,7 @@ class SilentObserver:
         """Do nothing."""
 
     def differed(self, table: str, pairs: int) -> None:
+        """Do nothing."""
+
+    def unchecked(self, table: str, sqlstate: str) -> None:
         """Do nothing."""

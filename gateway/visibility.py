@@ -199,11 +199,11 @@ class Visibility:
         """Check an answer; where a SELECT differs, deny, and leave the table to the loop."""
         if len(answer.columns) < len(plan.rules.columns):
             return answer
-        suspects = await self._differences(subject, audience, answer, images)
+        suspects = await self._differences(plan, subject, audience, answer, images)
         if not suspects:
             return answer
         again = await self._ask(plan, subject, answer.grouping, images)
-        wrong = suspects & await self._differences(subject, audience, again, images)
+        wrong = suspects & await self._differences(plan, subject, audience, again, images)
         if not wrong:
             return again
         log.error(
@@ -214,7 +214,7 @@ class Visibility:
         looped = plan.as_looped("the self-check found a difference")
         self._plans[subject.relid, subject.role] = looped
         strict = await self._ask(looped, subject, answer.grouping, images)
-        wrong |= await self._differences(subject, audience, strict, images)
+        wrong |= await self._differences(plan, subject, audience, strict, images)
         everybody = frozenset(range(len(answer.grouping)))
         visible: list[Visible] = []
         for image, (one, other) in enumerate(zip(again.visible, strict.visible, strict=True)):
@@ -224,7 +224,12 @@ class Visibility:
         return replace(strict, visible=visible)
 
     async def _differences(
-        self, subject: Subject, audience: Audience[M], answer: Answer[M], images: Sequence[Image]
+        self,
+        plan: Plan,
+        subject: Subject,
+        audience: Audience[M],
+        answer: Answer[M],
+        images: Sequence[Image],
     ) -> set[tuple[int, int]]:
         """Compare with SELECTs under all settings of one member of each cohort."""
         everybody = frozenset(range(len(answer.grouping)))
@@ -241,8 +246,11 @@ class Visibility:
                 {n: images[n].json.decode() for n in judged},
                 {n: _numbers(answer.visible[n], everybody) for n in judged},
             )
-        except (DatabaseUnavailableError, QuestionError):
-            return set()  # not checked
+        except DatabaseUnavailableError:
+            return set()
+        except QuestionError as error:
+            self._observer.unchecked(plan.table, error.sqlstate)
+            return set()
 
     async def _judged(
         self, plan: Plan, subject: Subject, grouping: Grouping[M], images: Sequence[str]

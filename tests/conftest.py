@@ -47,6 +47,21 @@ def new_postgres(folder: Path, settings: Mapping[str, str] = POSTGRES_SETTINGS) 
     )
 
 
+def copy_server(primary: PostgresServer, folder: Path) -> None:
+    """Make the data directory of a standby of a running server."""
+    folder.mkdir(mode=0o700)
+    owner = primary.data_dir.stat()
+    os.chown(folder, owner.st_uid, owner.st_gid)
+    # The wheel's pg_basebackup copies older servers too, and not every build has its own.
+    wheel = PostgresServer(primary.data_dir, port=primary.port)
+    wheel.run_program(
+        "pg_basebackup", "-D", folder, "-d", primary.dsn(), "-R", "-X", "stream", "-c", "fast"
+    )
+    # What -R writes down names parameters that older servers do not know.
+    with (folder / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
+        file.write(f"primary_conninfo = '{primary.dsn()}'\n")
+
+
 @contextlib.asynccontextmanager
 async def open_connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     """Open a connection and close it, whatever happens."""

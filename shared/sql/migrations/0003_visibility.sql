@@ -582,8 +582,12 @@ BEGIN
     END IF;
 
     -- Whatever was committed after these batches has a transaction number from here on.
-    SELECT coalesce(min(pg_snapshot_xmin(b.prev_snapshot)), '0') INTO since
-    FROM (SELECT prev_snapshot FROM ayb_realtime.batches ORDER BY id DESC LIMIT 100) AS b;
+    -- (Postgres 14 has no minimum of transaction numbers.)
+    SELECT coalesce((array_agg(b.xmin ORDER BY b.xmin))[1], '0') INTO since
+    FROM (
+        SELECT pg_snapshot_xmin(prev_snapshot) AS xmin
+        FROM ayb_realtime.batches ORDER BY id DESC LIMIT 100
+    ) AS b;
     SELECT array_agg(l.image ORDER BY u.n) INTO latest
     FROM unnest(images) WITH ORDINALITY AS u (image, n)
     LEFT JOIN LATERAL (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import asyncpg
 import pytest
 
@@ -14,7 +12,7 @@ from relay.finding import Level
 from relay.install import InstallError, install
 from relay.settings import RelaySettings
 from shared.errors import SchemaError, first_error
-from tests.conftest import POSTGRES_SETTINGS, ROLES_SQL, new_postgres
+from tests.conftest import POSTGRES_SETTINGS, ROLES_SQL, copy_server, new_postgres
 from tests.integration.relay.conftest import Relays
 
 ROLE_SQL = "GRANT SELECT ON t TO ayb_authenticated; ALTER TABLE t ENABLE ROW LEVEL SECURITY"
@@ -121,12 +119,7 @@ async def test_replica(database, settings, postgres_server, server_dir):
     """A read replica that keeps up is well; one that lags by its settings is found."""
     await database.execute("CREATE TABLE t (id int)")
     folder = server_dir / f"replica-{free_port()}"
-    folder.mkdir(mode=0o700)
-    shutil.chown(folder, *postgres_server.data_dir.stat()[4:6])
-    postgres_server.run_program(
-        "pg_basebackup", "-d", postgres_server.dsn(), "-D", folder, "-R", "-X", "stream",
-        "--checkpoint=fast",
-    )  # fmt: skip
+    copy_server(postgres_server, folder)
     for delay, text, level in (
         ("0", "replica keeps up", Level.OK),
         ("60000", "more than 5 s behind", Level.FAIL),

@@ -63,6 +63,7 @@ class Recorder:
         self.questions: list[str] = []
         self.failures: list[tuple[str, str]] = []
         self.differences = 0
+        self.unchecked_because: list[str] = []
 
     def planned(self, table, role, form, reason) -> None:
         self.plans.append((table, str(form), reason))
@@ -75,6 +76,9 @@ class Recorder:
 
     def differed(self, table, images) -> None:
         self.differences += images
+
+    def unchecked(self, table, sqlstate) -> None:
+        self.unchecked_because.append(sqlstate)
 
 
 @dataclass

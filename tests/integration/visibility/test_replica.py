@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -14,7 +13,7 @@ from gateway.audience import Audience
 from gateway.visibility import Image, Visibility
 from shared.errors import DatabaseUnavailableError
 from shared.postgres import open_pool
-from tests.conftest import new_postgres
+from tests.conftest import copy_server, new_postgres
 from tests.integration.visibility.conftest import ROLE, Seen, settings
 from tests.integration.visibility.test_cases import A
 
@@ -33,21 +32,7 @@ def replica(
 ) -> Iterator[PostgresServer]:
     """A standby of the session's server."""
     folder = server_dir / f"replica-{database.name}"
-    folder.mkdir(mode=0o700)
-    owner = postgres_server.data_dir.stat()
-    os.chown(folder, owner.st_uid, owner.st_gid)
-    postgres_server.run_program(
-        "pg_basebackup",
-        "-D",
-        folder,
-        "-d",
-        postgres_server.dsn(),
-        "-R",
-        "-X",
-        "stream",
-        "-c",
-        "fast",
-    )
+    copy_server(postgres_server, folder)
     with new_postgres(folder) as server:
         yield server
 

@@ -44,6 +44,17 @@ async def test_silence(checked):
             "DELETE FROM posts WHERE id = 1; UPDATE posts SET title = 'new'"
         )
     assert checked.recorder.differences == 0
+    assert checked.recorder.unchecked_because == []
+
+
+async def test_a_check_that_fails_is_told(checked):
+    """Who relies on the self-check learns that there is none; the answer stands."""
+    await checked.admin.execute(
+        "ALTER FUNCTION ayb_realtime.verify(oid, text, text[], text[]) RENAME TO verify_no_more"
+    )
+    seen = await checked.ask("posts", MEMBERS, await checked.images("posts"))
+    assert [seen.by("a"), seen.by("b")] == [{0}, {1}]
+    assert checked.recorder.unchecked_because == ["42883"]
 
 
 async def test_alarm_where_too_much_is_seen(checked):
