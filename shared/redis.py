@@ -9,6 +9,7 @@ from typing import Any, Final
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 UNAVAILABLE: Final = (RedisError, OSError, TimeoutError)
@@ -32,7 +33,7 @@ def redis_client(url: str, *, answer_seconds: float | None = 5.0) -> redis.Redis
         extra["socket_keepalive_options"] = {
             number: value for number, value in _KEEPALIVE if number is not None
         }
-    return redis.Redis.from_url(
+    pool = redis.ConnectionPool.from_url(
         url,
         socket_connect_timeout=5.0,
         socket_timeout=answer_seconds,
@@ -40,6 +41,18 @@ def redis_client(url: str, *, answer_seconds: float | None = 5.0) -> redis.Redis
         health_check_interval=0,
         **extra,
     )
+    pool.connection_class = type("Connection", (_ClosedIsUnavailable, pool.connection_class), {})
+    return redis.Redis.from_pool(pool)
+
+
+class _ClosedIsUnavailable:
+    """Writes to a connection that has just been lost, which uvloop answers with a RuntimeError."""
+
+    async def send_packed_command(self, *arguments: object, **options: object) -> None:
+        try:
+            await super().send_packed_command(*arguments, **options)  # type: ignore[misc]
+        except RuntimeError as error:
+            raise RedisConnectionError(f"connection lost: {error}") from error
 
 
 def heed_cancellation() -> None:
