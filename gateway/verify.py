@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _MOST_COHORTS: Final = 50
 _MOST_IMAGES: Final = 200
+_MOST_CHARACTERS: Final = 1_000_000
+"""Of all images of a check: each is parsed for each cohort."""
 
 Pair = tuple[int, int]
 """An image and a cohort."""
@@ -53,9 +55,7 @@ class Verifier:
         cohorts = list(settings)
         if len(cohorts) > _MOST_COHORTS:
             cohorts = random.sample(cohorts, _MOST_COHORTS)
-        numbers = list(images)
-        if len(numbers) > _MOST_IMAGES:
-            numbers = random.sample(numbers, _MOST_IMAGES)
+        numbers = sample(images)
         shown = await self._judge.verify(
             subject, [settings[n] for n in cohorts], [images[n] for n in numbers]
         )
@@ -64,6 +64,18 @@ class Verifier:
              for place, places in shown.items()},
             seen,
         )  # fmt: skip
+
+
+def sample(images: Mapping[int, str]) -> list[int]:
+    """Choose the images to be checked; one at least, if there are any."""
+    numbers: list[int] = []
+    characters = 0
+    for number in random.sample(list(images), min(len(images), _MOST_IMAGES)):
+        characters += len(images[number])
+        if numbers and characters > _MOST_CHARACTERS:
+            break
+        numbers.append(number)
+    return numbers
 
 
 def compare(shown: Mapping[int | None, set[int]], seen: Mapping[int, frozenset[int]]) -> set[Pair]:

@@ -65,6 +65,10 @@ GRANT TRIGGER ON ALL TABLES IN SCHEMA public TO ayb_relay;
 -- The same for the tables that you, the role running this, will create later.
 ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT TRIGGER ON TABLES TO ayb_relay;
 
+-- Postgres 14 lets everybody create objects in public; later ones do not, and you may do as they do:
+--
+--   REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+
 -- What your users may read is yours to say, by grants and policies on each table:
 --
 --   GRANT SELECT ON posts TO ayb_authenticated;

@@ -519,6 +519,7 @@ async def test_the_gateways_login_can_do_nothing_else(stack: Stack) -> None:
     database = stack.database
     await stack.add_user("user@example.com", "password")
     await stack.sql("REVOKE SELECT ON _ayb_users FROM ayb_gateway")
+    await stack.sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC")  # as Postgres 15 and later do
     refused = """
         TABLE _ayb_users; TABLE notes; INSERT INTO notes VALUES (1, 'x', 'y');
         CREATE TABLE mine (); CREATE SCHEMA mine; CREATE ROLE mine;

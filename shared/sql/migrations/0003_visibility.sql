@@ -588,20 +588,25 @@ BEGIN
         SELECT pg_snapshot_xmin(prev_snapshot) AS xmin
         FROM ayb_realtime.batches ORDER BY id DESC LIMIT 100
     ) AS b;
-    SELECT array_agg(l.image ORDER BY u.n) INTO latest
-    FROM unnest(images) WITH ORDINALITY AS u (image, n)
-    LEFT JOIN LATERAL (
-        SELECT c.new::text AS image
+    -- Each image is parsed once, for its key; then keys are compared.
+    WITH asked AS MATERIALIZED (
+        SELECT u.n, ARRAY(SELECT u.image::json ->> k.name FROM unnest(key) AS k (name)) AS of_row
+        FROM unnest(images) WITH ORDINALITY AS u (image, n)
+    ), recent AS MATERIALIZED (
+        SELECT c.xid, c.seq, c.op,
+            ARRAY(SELECT c.new ->> k.name FROM unnest(key) AS k (name)) AS new_row,
+            ARRAY(SELECT c.old ->> k.name FROM unnest(key) AS k (name)) AS old_row
         FROM ayb_realtime.changes c
-        WHERE c.xid >= since AND c.relid = table_oid AND (c.op = 'T' OR EXISTS (
-            SELECT FROM (VALUES (c.new), (c.old)) AS v (image)
-            WHERE NOT EXISTS (
-                SELECT FROM unnest(key) AS k (name)
-                WHERE (v.image ->> k.name) IS DISTINCT FROM (u.image::json ->> k.name)
-            )
-        ))
-        ORDER BY c.seq DESC LIMIT 1
-    ) AS l ON true;
+        WHERE c.xid >= since AND c.relid = table_oid
+    )
+    SELECT array_agg(c.new::text ORDER BY a.n) INTO latest
+    FROM asked a
+    LEFT JOIN LATERAL (
+        SELECT r.xid, r.seq FROM recent r
+        WHERE r.op = 'T' OR a.of_row IN (r.new_row, r.old_row)
+        ORDER BY r.seq DESC LIMIT 1
+    ) AS l ON true
+    LEFT JOIN ayb_realtime.changes c ON c.xid = l.xid AND c.seq = l.seq;
 
     PERFORM set_config('role', client, true);
     BEGIN

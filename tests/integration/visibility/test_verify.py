@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.plan import Form
-from gateway.verify import compare
+from gateway.verify import compare, sample
 from gateway.visibility import EVERYBODY, Image, Visibility
 from tests.integration.visibility.conftest import ROLE, settings
 from tests.integration.visibility.test_cases import AUTHOR, POSTS, A, B
@@ -154,3 +154,11 @@ async def test_no_false_alarm_under_changes(checked):
 def test_compare(shown, seen, differences):
     """A difference is where the row is known to be unchanged and the cohort could be asked."""
     assert compare(shown, seen) == differences
+
+
+def test_few_large_images_are_checked():
+    """What a check costs is bounded by the size of images too, but one is always checked."""
+    assert len(sample(dict.fromkeys(range(100), "x" * 300000))) == 3
+    assert sample({7: "x" * 3_000_000}) == [7]
+    assert sorted(sample({1: "{}", 2: "{}"})) == [1, 2]
+    assert sample({}) == []
