@@ -93,38 +93,43 @@ class Rotation:
         """Do whatever is due."""
         state = await self._connection.fetchrow(_SQL["state"])
         present, older = state["generation"], list(state["older"])
-        if state["is_stopped"] and await self._has_changes(present):
+        if state["is_behind"]:
+            await self._connection.execute(_SQL["enter"], present)
+        needs_place = False
+        if state["is_stopped"] and await self._is_used(present):
             # Writers are nowhere now: leave their partition, so that it can be emptied as well.
             following = await self._begin_generation(present, older)
             if following is not None:
                 older.append(present)
                 present = following
+            needs_place = following is None
         size: int = state["bytes"]
         left: list[int] = []
         for generation in older:
             is_over = size > self._limits.bytes - self._limits.generation_bytes
-            if await self._empty(generation, present, is_forced=is_over):
+            if await self._empty(generation, present, is_forced=is_over or needs_place):
+                needs_place = False
                 size = await self._connection.fetchval(_SQL["bytes"])
             else:
                 left.append(generation)
         self._metrics.outbox_bytes.set(size)
         self._metrics.horizon.set(await self._connection.fetchval(_SQL["horizon"]))
         if state["is_stopped"]:
-            if size <= self._limits.bytes:
+            if size <= self._limits.bytes and not await self._is_used(present):
                 await self._resume(present)
         elif await self._is_due(present):
             following = await self._begin_generation(present, left)
             if following is not None:
                 await self._connection.execute(_SQL["enter"], following)
 
-    async def _has_changes(self, present: int) -> bool:
+    async def _is_used(self, present: int) -> bool:
         query = _SQL["present"].format(place=present % PARTITIONS)
-        return bool((await self._connection.fetchrow(query, present))["has_changes"])
+        return bool((await self._connection.fetchrow(query, present))["is_used"])
 
     async def _is_due(self, present: int) -> bool:
         query = _SQL["present"].format(place=present % PARTITIONS)
         row = await self._connection.fetchrow(query, present)
-        if not row["has_changes"]:
+        if not row["is_used"]:
             return False
         return bool(
             row["age_seconds"] >= self._limits.generation_seconds
@@ -186,7 +191,7 @@ class Rotation:
     async def _resume(self, present: int) -> None:
         """Let capture go on after it had stopped."""
         await self._connection.execute(_SQL["leave_hole"])
-        await self._connection.execute(_SQL["enter"], present)
+        await self._connection.execute(_SQL["resume"], present)
         await self._settle_hole()
         log.warning("capture had stopped at the outbox's bound: clients will fetch afresh")
 

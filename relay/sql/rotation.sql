@@ -30,9 +30,10 @@ SELECT ayb_realtime.outbox_bytes()
 SELECT first_batch FROM ayb_realtime.horizon
 
 -- name: present
--- The generation that writers are in, which lies at {place}.
+-- The generation that writers are in, which lies at {place}. It is used once numbers of it may be
+-- taken, also by a transaction that is open or was rolled back: no row can be seen of these.
 SELECT
-    EXISTS (SELECT FROM ayb_realtime.changes_{place}) AS has_changes,
+    pg_relation_size('ayb_realtime.changes_{place}') > 0 AS is_used,
     pg_total_relation_size('ayb_realtime.changes_{place}')
     + pg_total_relation_size('ayb_realtime.batches_{place}') AS bytes,
     extract(epoch FROM clock_timestamp() - g.entered_at)::float8 AS age_seconds
@@ -102,8 +103,17 @@ UPDATE ayb_realtime.generations SET left_at = clock_timestamp() WHERE generation
 INSERT INTO ayb_realtime.generations (generation) VALUES ($1)
 
 -- name: enter
--- From here on writers write into generation $1.
+-- From here on writers write into generation $1. Not where they are there or beyond: numbers never go
+-- back, whoever asks for it late. Nor where capture has stopped: that leaves a hole (resume).
 SELECT setval('ayb_realtime.change_seq', ($1::bigint << 40) + 1, false)
+FROM ayb_realtime.change_seq s
+WHERE s.last_value < ($1::bigint << 40) + 1
+
+-- name: resume
+-- Capture goes on after it had stopped, in generation $1, of which no number has been used.
+SELECT setval('ayb_realtime.change_seq', ($1::bigint << 40) + 1, false)
+FROM ayb_realtime.change_seq s
+WHERE s.last_value = 9223372036854775807
 
 -- name: leave_hole
 UPDATE ayb_realtime.horizon SET has_hole = true, hole_after = NULL
