@@ -39,6 +39,8 @@ _MOST_BATCHES_A_READ = 500
 _MOST_CHANGES_A_READ = 2_000
 _MOST_BYTES_A_READ = 1024 * 1024
 _MOST_SECONDS_AHEAD = 60.0
+_AHEAD_SECONDS = 1.0
+_ASKED_APART_SECONDS = 0.1
 
 
 @dataclass(slots=True)
@@ -89,6 +91,8 @@ class Backlog:
         self._horizon = 1
         self._ahead_since: float | None = None
         self._moved = asyncio.Event()
+        self._awaiting = asyncio.Lock()
+        self._asked_at = float("-inf")
 
     @property
     def is_known(self) -> bool:
@@ -132,6 +136,25 @@ class Backlog:
             return "unknown"
         needed = position.batch if position.index != WHOLE else position.batch + 1
         return "expired" if needed < self._horizon else None
+
+    async def await_position(self, position: Position) -> None:
+        """Wait a moment for a position that lies ahead: another gateway may have heard more.
+
+        All who wait share the questions to the outbox. Raises `DatabaseUnavailableError`.
+        """
+        end = time.monotonic() + _AHEAD_SECONDS
+        while self._is_ahead(position) and time.monotonic() < end:
+            async with self._awaiting:
+                if time.monotonic() - self._asked_at >= _ASKED_APART_SECONDS:
+                    await self.refresh()
+                    self._asked_at = time.monotonic()
+            if self._is_ahead(position):
+                await asyncio.sleep(_ASKED_APART_SECONDS)
+
+    def _is_ahead(self, position: Position) -> bool:
+        if position.epoch == self._epoch:
+            return position.batch > self._newest
+        return position.epoch > self._epoch
 
     def is_gone(self, batch: int) -> bool:
         """Whether a batch is older than what the outbox holds."""

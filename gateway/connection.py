@@ -23,6 +23,8 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway import sse
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
 
@@ -157,6 +159,11 @@ class Connection:
             return
         self._stuck = True
         self._spawn(self._finish(sending, waiting), f"write {self.client_id}")
+
+    def expire(self) -> None:
+        """End the stream since its token's time is over, and say so."""
+        self.write(sse.expired_frame())
+        self.close(CloseReason.EXPIRED)
 
     def close(self, reason: CloseReason) -> None:
         """End the stream, once; its endpoint does the rest."""

@@ -141,6 +141,8 @@ class Delivery:
             connection.frames = []
             if connection.expires_at is None or now < connection.expires_at:
                 connection.write(*frames)
+            else:
+                connection.expire()
             if number % 1000 == 0:
                 await asyncio.sleep(0)
         return told
@@ -215,8 +217,8 @@ class Delivery:
         everybody = answer.grouping.members
         if answer.is_gone:
             # Table or role were dropped since: nobody can be asked who may see these changes.
-            last = question.subjects[-1]
-            return [Telling(last.position.order, _lost_frame(last), everybody)]
+            first = question.subjects[0]
+            return [Telling(first.position.order, _lost_frame(first), everybody)]
         if not answer.columns:
             name = sse.display_name(question.seats.table)
             self._notice(question, everybody, f"permission denied for table: {name}")
@@ -226,9 +228,10 @@ class Delivery:
         tellings: list[Telling] = []
         for subject in question.subjects:
             for telling in self._tell_subject(subject, answer):
-                if tellings and telling.is_resync and tellings[-1].repeats(telling):
-                    tellings.pop()  # to fetch afresh once will do
-                tellings.append(telling)
+                # To fetch afresh once will do: all of these are committed. The first one, for a
+                # client that is cut off behind it is told the others again.
+                if not (tellings and tellings[-1].repeats(telling)):
+                    tellings.append(telling)
         return tellings
 
     def _tell_subject(self, subject: _Subject, answer: Answer[Connection]) -> Iterable[Telling]:

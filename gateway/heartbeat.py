@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from gateway import sse
-from gateway.connection import CloseReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,7 +41,6 @@ class Heartbeat:
         now, clock = time.monotonic(), time.time()
         for connection in connections:
             if connection.expires_at is not None and connection.expires_at <= clock:
-                connection.write(sse.expired_frame())
-                connection.close(CloseReason.EXPIRED)
+                connection.expire()
             elif now - connection.wrote_at >= self._seconds:
                 connection.write(frame)

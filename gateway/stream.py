@@ -143,7 +143,18 @@ class StreamEndpoint:
         if not self._hub.is_started:
             raise ServiceUnavailableError
         shown = headers.get("last-event-id") or query.get("lastEventId") or None
+        if shown is not None:
+            await self._await(shown)
         return _Request(claims, role, tables, query.get("leave") == "true", shown)
+
+    async def _await(self, shown: str) -> None:
+        """Wait for a position that lies ahead, if it is one."""
+        try:
+            await self._backlog.await_position(parse_position(shown))
+        except PositionError:
+            return
+        except DatabaseUnavailableError as error:
+            raise ServiceUnavailableError from error
 
     async def _authenticate(
         self, headers: Headers, query: Mapping[str, str]

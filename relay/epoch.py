@@ -5,6 +5,12 @@ whose numbers have been told to clients already. Whoever starts to write batches
 first whether Postgres crashed since (an unlogged table is empty then) or is another database than
 the one the log was written in (`pg_dump` and restore), and begins a new epoch if so. The numbers go
 on; a position carries its epoch, so a number taken back is not mistaken for its successor.
+
+Nor must two histories be mistaken for each other that part from the same point: the old primary
+comes back after its standby was promoted, a backup is restored for a second time, a database is
+dropped and made again. So an epoch is named by the time at which it begins, and a first one, whose
+name stays unwritten in positions, begins with a number beyond all that any earlier history can
+have given out.
 """
 
 from __future__ import annotations
@@ -22,6 +28,12 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _SQL: Final = queries("relay")
+
+_MOST_BATCHES_A_SECOND: Final = 1_000
+"""The relay's pace allows for half as many."""
+
+_LAST_EPOCH: Final = 999_000_000
+"""Positions have room for nine digits, which seconds since 2025 fill in 2056."""
 
 Snapshot = tuple[int, int, tuple[int, ...]]
 """A pg_snapshot: the xids xmin and xmax, and those in progress between them."""
@@ -55,10 +67,13 @@ async def ensure_epoch(connection: Connection) -> int:
         await connection.execute(_SQL["lock_epochs"])
         state = await connection.fetchrow(_SQL["database_state"])
         epoch, last = state["epoch"], state["last_batch"]
+        following = max(epoch + 1, min(state["clock"], _LAST_EPOCH))
         if epoch == 0:
-            reason, first = "first start", 1
-            await connection.execute(_SQL["begin_epoch"], 1, first)
-            await connection.execute(_SQL["baseline"], 0, 1)
+            following = 1
+            reason, first = "first start", max(1, state["clock"] * _MOST_BATCHES_A_SECOND)
+            await connection.execute(_SQL["raise_horizon"], first)
+            await connection.execute(_SQL["begin_epoch"], following, first)
+            await connection.execute(_SQL["baseline"], first - 1, following)
         elif not state["is_same"] or not state["has_checkpoint"]:
             # What lies in the outbox speaks of oids and transactions of elsewhere. One number stays
             # unused, so that everybody notices that something between cannot be had.
@@ -66,15 +81,15 @@ async def ensure_epoch(connection: Connection) -> int:
             await connection.execute(_SQL["empty_outbox"])
             await connection.execute(_SQL["forget_generations"])
             await connection.execute(_SQL["raise_horizon"], first)
-            await connection.execute(_SQL["begin_epoch"], epoch + 1, first)
-            await connection.execute(_SQL["baseline"], first - 1, epoch + 1)
+            await connection.execute(_SQL["begin_epoch"], following, first)
+            await connection.execute(_SQL["baseline"], first - 1, following)
         elif not state["is_uncrashed"]:
             reason, first = "crash of Postgres", last + 1
-            await connection.execute(_SQL["begin_epoch"], epoch + 1, first)
+            await connection.execute(_SQL["begin_epoch"], following, first)
         else:
             return int(epoch)
-    log.info("epoch begins", epoch=epoch + 1, first_batch=first, reason=reason)
-    return int(epoch) + 1
+    log.info("epoch begins", epoch=following, first_batch=first, reason=reason)
+    return int(following)
 
 
 async def read_checkpoint(connection: Connection) -> Checkpoint:

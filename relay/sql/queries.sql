@@ -40,7 +40,8 @@ SELECT
     e.system_identifier = s.system_identifier AND e.database = d.oid AS is_same,
     EXISTS (SELECT FROM ayb_realtime.uncrashed u WHERE u.epoch = e.epoch) AS is_uncrashed,
     EXISTS (SELECT FROM ayb_realtime.batches) AS has_checkpoint,
-    coalesce((SELECT max(id) FROM ayb_realtime.batches), 0) AS last_batch
+    coalesce((SELECT max(id) FROM ayb_realtime.batches), 0) AS last_batch,
+    extract(epoch FROM clock_timestamp() - '2025-01-01T00:00Z')::bigint AS clock
 FROM pg_control_system() s
 JOIN pg_database d ON d.datname = current_database()
 LEFT JOIN LATERAL (SELECT * FROM ayb_realtime.epochs ORDER BY epoch DESC LIMIT 1) e ON true

@@ -499,7 +499,7 @@ async def test_nothing_can_be_injected(stack: Stack) -> None:
         f'"{name}"', token=token, last_event_id="1", lastEventId="1\r\nevent: x\r\n\r\n"
     ) as client:
         await client.connected()
-        assert (await client.next()).json() == {"reason": "unknown", "tables": [name]}
+        assert (await client.next()).json() == {"reason": "expired", "tables": [name]}
         await stack.sql(f'INSERT INTO "{name}" VALUES (7)')
         await stack.sql(f'TRUNCATE "{name}"')
         message = await client.next()

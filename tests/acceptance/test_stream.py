@@ -105,17 +105,29 @@ async def test_connected_means_live(stack: Stack) -> None:
             group.create_task(client(number))
 
 
-@pytest.mark.parametrize("shown", ["garbage", "99999999", "7.1", "-1", "1-2-3"])
+@pytest.mark.parametrize(
+    ("shown", "reason"),
+    [
+        ("garbage", "unknown"),
+        ("999999999999999999", "unknown"),
+        ("7.1", "unknown"),
+        ("-1", "unknown"),
+        ("1-2-3", "unknown"),
+        ("813-0", "expired"),
+    ],
+)
 async def test_a_position_that_is_none_is_told_and_the_stream_is_live(
-    stack: Stack, shown: str
+    stack: Stack, shown: str, reason: str
 ) -> None:
-    """Garbage, a number of the future, another epoch: `resync`, then live (CASE 23)."""
+    """Garbage, a number of the future, another epoch, a number of a database that was there
+    before: `resync`, then live (CASE 23).
+    """
     async with stack.stream("posts", token=stack.token(ALICE), last_event_id=shown) as client:
         await client.connected()
         resync = await client.next()
         assert (resync.type, resync.json()) == (
             "resync",
-            {"reason": "unknown", "tables": ["posts"]},
+            {"reason": reason, "tables": ["posts"]},
         )
         await stack.sql("INSERT INTO posts VALUES (1, $1, 'x')", ALICE)
         assert (await client.next_message()).json()["record"]["id"] == 1
@@ -493,7 +505,7 @@ async def test_the_bus_is_not_trusted(start_stack: Any) -> None:
     ):
         await alice.connected()
         await bob.connected()
-        await forge(1)
+        await forge(int(bob.last_event_id) + 1)
         assert (await bob.next_message()).json()["record"]["id"] == 66  # his policy lets him
         await alice.silence()
     metrics = (await get(f"{stack.gateway_url}/metrics")).text
@@ -505,8 +517,30 @@ async def test_the_bus_is_not_trusted(start_stack: Any) -> None:
         await stack.start(name)
     async with stack.stream("posts", token=stack.token(BOB)) as bob:
         await bob.connected()
-        await forge(1)
+        await forge(int(bob.last_event_id) + 1)
         await stack.sql("INSERT INTO posts VALUES (1, $1, 'real')", BOB)
         assert (await bob.next_message()).json()["record"]["title"] == "real"
         await bob.silence()
     await client.aclose()
+
+
+async def test_a_gateway_that_has_heard_less(stack: Stack) -> None:
+    """Who comes from a gateway that is ahead of this one is not told to fetch afresh: this one
+    looks into the outbox first.
+    """
+    await stack.add_gateway("deaf", AYB_REDIS_URL="redis://127.0.0.1:1")
+    token = stack.token(ALICE)
+    async with stack.stream("posts", token=token) as hearing:
+        await hearing.connected()
+        for number in range(10):
+            await stack.sql("INSERT INTO posts VALUES ($1, $2, '')", 2 * number, ALICE)
+            shown = (await hearing.next_message()).id
+            async with stack.stream(
+                "posts", token=token, gateway="deaf", last_event_id=shown
+            ) as client:
+                await client.connected()
+                await stack.sql("INSERT INTO posts VALUES ($1, $2, '')", 2 * number + 1, ALICE)
+                event = await client.next_message()
+                assert event.json()["record"]["id"] == 2 * number + 1
+                assert [e for e in client.events if e.type == "resync"] == []
+            await hearing.next_message()

@@ -282,7 +282,8 @@ async def test_dropped_table_leaves_no_hole(database, relays, ear):
         await database.execute("INSERT INTO t VALUES (3)")
         heard = await ear.changes(3)
         skipped = metrics.skipped._value.get()
-    assert [(h.batch, h.change.index) for h in heard] == [(1, 1), (1, 2), (2, 0)]
+    first = heard[0].batch
+    assert [(h.batch - first, h.change.index) for h in heard] == [(0, 1), (0, 2), (1, 0)]
     assert skipped == 1
 
 

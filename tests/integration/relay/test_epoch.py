@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
 from devstack.servers import free_port
 from shared import outbox
-from tests.conftest import Database, make_template, new_postgres
+from tests.conftest import ROLES_SQL, Database, make_template, new_postgres
 from tests.integration.relay.conftest import Relays, eventually, is_leading
 
 
@@ -50,17 +52,17 @@ async def test_crash_of_postgres(own, ear):
         await database.execute("INSERT INTO t VALUES (20)")
         await ear.until(lambda: ear.heard[-1].new == '{"id":20}')
     state = await _state(database)
-    assert state.epoch == 2
+    assert len(state.first_batches) == 2
     # Batches of the first epoch may have been forgotten; what was in them is told anew.
-    first = state.first_batches[2]
-    assert first <= 21
+    first = state.first_batches[state.epoch]
+    assert first <= state.first_batches[1] + 20
     told = {
         (h.batch, h.change.index): json.loads(h.new or "")["id"]
         for h in ear.heard
-        if h.batch < first or h.epoch == 2
+        if h.batch < first or h.epoch == state.epoch
     }
     assert [told[place] for place in sorted(told)] == list(range(21))
-    assert ear.ticks[-1].epoch == 2
+    assert ear.ticks[-1].epoch == state.epoch
 
 
 async def test_clean_restarts(own, ear):
@@ -77,7 +79,9 @@ async def test_clean_restarts(own, ear):
     async with relays.running():
         await database.execute("INSERT INTO t VALUES (3)")
         await ear.until(lambda: len({h.batch for h in ear.heard}) == 3)
-    assert await _state(database) == outbox.LogState(1, 3, 1, {1: 1})
+    state = await _state(database)
+    first = state.first_batches[1]
+    assert state == outbox.LogState(1, first + 2, first, {1: first})
 
 
 async def test_other_database(own, ear):
@@ -97,10 +101,47 @@ async def test_other_database(own, ear):
     async with Relays(copy.relay_dsn, relays.redis_url).running():
         await copy.execute("INSERT INTO t VALUES (2)")
         await ear.until(lambda: ear.heard[-1].new == '{"id":2}')
-    state = await _state(copy)
-    assert (state.epoch, state.horizon, state.first_batches) == (2, 3, {1: 1, 2: 3})
+    state, first = await _state(copy), (await _state(database)).first_batches[1]
+    assert state.first_batches == {1: first, state.epoch: first + 2}
+    assert state.horizon == first + 2
     async with copy.connect(copy.gateway_dsn) as gateway:
         batches = await outbox.read_batches(
-            gateway, after=0, upto=9, tables=["public.t"], relids=[]
+            gateway, after=0, upto=first + 9, tables=["public.t"], relids=[]
         )
-    assert [batch.id for batch in batches] == [3]
+    assert [batch.id for batch in batches] == [first + 2]
+
+
+async def test_histories_that_part(own):
+    """What was told in one history means nothing in another, though both begin at the same point:
+    two copies of one database (as of a backup restored twice, or an old primary that comes back).
+    """
+    server, database, relays = own
+    async with relays.running():
+        pass
+    states = []
+    for name in ("one", "other"):
+        async with database.connect(server.dsn("postgres")) as admin:
+            await admin.execute(f"CREATE DATABASE {name} TEMPLATE app")
+        copy = Database(name, server.dsn(name), server.dsn(name, user="ayb_relay"), "")
+        async with Relays(copy.relay_dsn, relays.redis_url).running():
+            states.append(await _state(replace(copy, gateway_dsn=copy.dsn)))
+        await asyncio.sleep(1)  # an epoch is named by the second
+    one, other = states
+    assert one.last_batch == other.last_batch
+    assert one.epoch < other.epoch
+
+
+async def test_a_database_made_anew(own):
+    """Numbers begin beyond those of a database that was dropped, so its positions are gone."""
+    _, database, relays = own
+    async with relays.running():
+        for number in range(3):
+            await database.execute("INSERT INTO t VALUES ($1)", number)
+    before = await _state(database)
+    await asyncio.sleep(1)  # numbers begin by the second
+    await database.execute("DROP SCHEMA ayb_realtime CASCADE")
+    await database.execute(ROLES_SQL.read_text())
+    async with relays.running():
+        after = await _state(database)
+    assert after.epoch == before.epoch
+    assert after.horizon > before.last_batch + 1
