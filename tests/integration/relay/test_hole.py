@@ -24,11 +24,10 @@ async def rig(database):
 
 
 async def _blocked(session, pid):
-    async with asyncio.timeout(20):
-        while not await session.fetchval(
-            "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1", pid
-        ):
-            await asyncio.sleep(0.01)
+    while not await session.fetchval(
+        "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1", pid
+    ):
+        await session.execute("SELECT pg_sleep(0.01), pg_stat_clear_snapshot()")
 
 
 async def test_stop_while_a_generation_begins(database, rig):
@@ -83,8 +82,8 @@ async def test_no_number_comes_twice(database, rig, room):
 
 
 async def test_stop_by_a_transaction_that_rolls_back(database, rig):
-    """Capture that a transaction has stopped goes on once that is rolled back, though there is nothing
-    to be seen of it in its partition.
+    """Capture that a transaction has stopped goes on once that is rolled back, though nothing of it is
+    to be seen in its partition.
     """
     async with database.connect() as slow:
         transaction = slow.transaction()
