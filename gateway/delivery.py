@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -46,15 +46,28 @@ class Telling:
     order: int
     frame: bytes
     groups: Sequence[Sequence[Connection]]
+    until: int = -1
+    """Of a run of changes: the order of the last one. Whoever stands before that is told."""
 
     @property
     def is_resync(self) -> bool:
         """Whether a change cannot be told, and the table is to be fetched afresh."""
         return self.frame.startswith(sse.RESYNC)
 
-    def repeats(self, other: Telling) -> bool:
+    def is_continued_by(self, other: Telling) -> bool:
         """Whether both ask the same connections to fetch afresh."""
         return self.is_resync and other.is_resync and self.groups is other.groups
+
+    def with_run(self, last: _Subject) -> Telling:
+        """Stand for all changes up to another one, at the place of the first.
+
+        There is no position in it: a client that is cut off behind it has been told no other
+        table's changes of between, and one that stands in between must not be sent back.
+        """
+        frame = self.frame
+        if self.until < 0:
+            frame = sse.resync_frame(None, "overflow", [last.content.table])
+        return replace(self, frame=frame, until=last.position.order)
 
 
 @dataclass(slots=True)
@@ -122,15 +135,17 @@ class Delivery:
         touched: list[Connection] = []
         steps = told = 0
         for telling in tellings:
-            order, frame = telling.order, telling.frame
+            order, until, frame = telling.order, telling.until, telling.frame
             for group in telling.groups:
                 for connection in group:
                     if connection.order < order:
                         connection.order = order
-                        if not connection.frames:
-                            touched.append(connection)
-                        connection.frames.append(frame)
-                        told += 1
+                    elif connection.order >= until:
+                        continue
+                    if not connection.frames:
+                        touched.append(connection)
+                    connection.frames.append(frame)
+                    told += 1
                 steps += len(group)
                 if steps > _STEPS_BETWEEN_YIELDS:
                     steps = 0
@@ -217,8 +232,8 @@ class Delivery:
         everybody = answer.grouping.members
         if answer.is_gone:
             # Table or role were dropped since: nobody can be asked who may see these changes.
-            first = question.subjects[0]
-            return [Telling(first.position.order, _lost_frame(first), everybody)]
+            first, last = question.subjects[0], question.subjects[-1]
+            return [Telling(first.position.order, b"", everybody).with_run(last)]
         if not answer.columns:
             name = sse.display_name(question.seats.table)
             self._notice(question, everybody, f"permission denied for table: {name}")
@@ -228,9 +243,10 @@ class Delivery:
         tellings: list[Telling] = []
         for subject in question.subjects:
             for telling in self._tell_subject(subject, answer):
-                # To fetch afresh once will do: all of these are committed. The first one, for a
-                # client that is cut off behind it is told the others again.
-                if not (tellings and tellings[-1].repeats(telling)):
+                if tellings and tellings[-1].is_continued_by(telling):
+                    # To fetch afresh once will do: all of these are committed.
+                    tellings[-1] = tellings[-1].with_run(subject)
+                else:
                     tellings.append(telling)
         return tellings
 

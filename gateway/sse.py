@@ -59,7 +59,7 @@ def connected_frame(position: Position, client_id: str) -> bytes:
     return _control("connected", {"clientId": client_id}, position)
 
 
-def resync_frame(position: Position, reason: ResyncReason, tables: Sequence[str]) -> bytes:
+def resync_frame(position: Position | None, reason: ResyncReason, tables: Sequence[str]) -> bytes:
     """Tell that something was missed for good: the client fetches afresh, the stream goes on."""
     names = [display_name(table) for table in tables]
     return _control("resync", {"reason": reason, "tables": names}, position)
