@@ -3,8 +3,9 @@
 Batches are recorded with `synchronous_commit = off`, so a crash may forget the newest of them,
 whose numbers have been told to clients already. Whoever starts to write batches therefore asks
 first whether Postgres crashed since (an unlogged table is empty then) or is another database than
-the one the log was written in (`pg_dump` and restore), and begins a new epoch if so. The numbers go
-on; a position carries its epoch, so a number taken back is not mistaken for its successor.
+the one the log was written in (`pg_dump` and restore, also into the same database), and begins a
+new epoch if so. The numbers go on; a position carries its epoch, so a number taken back is not
+mistaken for its successor.
 
 Nor must two histories be mistaken for each other that part from the same point: the old primary
 comes back after its standby was promoted, a backup is restored for a second time, a database is

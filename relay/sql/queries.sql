@@ -33,18 +33,24 @@ SELECT pg_advisory_xact_lock(4707185, 3)
 SET LOCAL synchronous_commit = on
 
 -- name: database_state
--- What the decision on a new epoch hangs on.
+-- What the decision on a new epoch hangs on. The row of an epoch that was not written by the
+-- transaction it names is a copy: the log has been put back to what it was once.
 SELECT
     coalesce(e.epoch, 0) AS epoch,
     coalesce(e.first_batch, 0) AS first_batch,
-    e.system_identifier = s.system_identifier AND e.database = d.oid AS is_same,
+    e.system_identifier = s.system_identifier AND e.database = d.oid AND e.is_original AS is_same,
     EXISTS (SELECT FROM ayb_realtime.uncrashed u WHERE u.epoch = e.epoch) AS is_uncrashed,
     EXISTS (SELECT FROM ayb_realtime.batches) AS has_checkpoint,
     coalesce((SELECT max(id) FROM ayb_realtime.batches), 0) AS last_batch,
     extract(epoch FROM clock_timestamp() - '2025-01-01T00:00Z')::bigint AS clock
 FROM pg_control_system() s
 JOIN pg_database d ON d.datname = current_database()
-LEFT JOIN LATERAL (SELECT * FROM ayb_realtime.epochs ORDER BY epoch DESC LIMIT 1) e ON true
+LEFT JOIN LATERAL (
+    SELECT p.*, p.xmin = p.xid::xid AS is_original
+    FROM ayb_realtime.epochs p
+    ORDER BY p.epoch DESC
+    LIMIT 1
+) e ON true
 
 -- name: empty_outbox
 -- Of what another database left behind, only the numbers are of use.

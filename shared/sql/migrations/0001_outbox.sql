@@ -20,13 +20,15 @@ CREATE TABLE ayb_realtime.changes (
 
 -- An epoch is a stretch of batch numbers that no crash of Postgres can have taken back. A new one
 -- begins when the relay finds that Postgres crashed, or another database than before; first_batch
--- is its first number.
+-- is its first number. xid is the transaction that wrote the row: one that says so and was written by
+-- another has been restored from a dump.
 CREATE TABLE ayb_realtime.epochs (
     epoch             integer PRIMARY KEY,
     first_batch       bigint NOT NULL,
     system_identifier bigint NOT NULL,
     database          oid NOT NULL,
-    started_at        timestamptz NOT NULL DEFAULT now()
+    started_at        timestamptz NOT NULL DEFAULT now(),
+    xid               xid8 NOT NULL DEFAULT pg_current_xact_id()
 );
 
 -- Tells a crash: Postgres empties unlogged tables in crash recovery, when a standby is promoted and

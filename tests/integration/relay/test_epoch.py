@@ -145,3 +145,30 @@ async def test_a_database_made_anew(own):
         after = await _state(database)
     assert after.epoch == before.epoch
     assert after.horizon > before.last_batch + 1
+
+
+async def test_restored_in_place(own, ear):
+    """A database whose content is put back to what it was, without being made anew, begins another
+    epoch: the numbers given out since are not given out again for something else.
+    """
+    _, database, relays = own
+    tables = ("epochs", "uncrashed", "generations", "horizon", "batches", "changes")
+    async with relays.running():
+        await database.execute("INSERT INTO t VALUES (1)")
+        await ear.changes(1)
+    await database.execute("CREATE SCHEMA kept")
+    for table in tables:
+        await database.execute(f"CREATE TABLE kept.{table} AS TABLE ayb_realtime.{table}")
+    async with relays.running():
+        await database.execute("INSERT INTO t VALUES (2)")
+        await ear.until(lambda: ear.heard[-1].new == '{"id":2}')
+    before = await _state(database)
+    for table in tables:
+        await database.execute(f"TRUNCATE ayb_realtime.{table}")
+        await database.execute(f"INSERT INTO ayb_realtime.{table} TABLE kept.{table}")
+    async with relays.running():
+        await database.execute("INSERT INTO t VALUES (3)")
+        await ear.until(lambda: ear.heard[-1].new == '{"id":3}')
+    after = await _state(database)
+    assert after.epoch > before.epoch
+    assert after.horizon == after.first_batches[after.epoch]

@@ -82,8 +82,8 @@ async def test_no_number_comes_twice(database, rig, room):
 
 
 async def test_stop_by_a_transaction_that_rolls_back(database, rig):
-    """Capture that a transaction has stopped goes on once that is rolled back, though nothing of it is
-    to be seen in its partition.
+    """Capture that a transaction has stopped goes on once that is rolled back, though nothing of it
+    is to be seen in its partition.
     """
     async with database.connect() as slow:
         transaction = slow.transaction()
