@@ -30,9 +30,12 @@ UNAVAILABLE: Final = (
     asyncpg.OperatorInterventionError,
     asyncpg.PostgresIOError,
     asyncpg.exceptions.ReadOnlySQLTransactionError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
 )
 """Errors after which the same question may be asked again: the server is away, starting, full,
-or has become a standby. An internal error of asyncpg is what it makes of a server's last word."""
+or has become a standby, or somebody's locks were in the way. An internal error of asyncpg is what
+it makes of a server's last word."""
 
 
 @contextlib.contextmanager
