@@ -72,8 +72,9 @@ class Table:
     @property
     def is_complete(self) -> bool:
         """Whether nothing is to be done."""
+        states = "A" if self.is_owned else "OA"
         return {name: function for name, function, _ in self.triggers} == self.wanted and all(
-            enabled == "A" or not self.is_owned for _, _, enabled in self.triggers
+            enabled in states for _, _, enabled in self.triggers
         )
 
 
@@ -170,7 +171,7 @@ class Capture:
         if table.is_owned:
             await self._drop(table, present.keys() - table.wanted.keys())
         for name, function in table.wanted.items():
-            if present.get(name) != function:
+            if present.get(name) != function or states[name] not in "OA":
                 statement = _ROW if name.startswith("!ayb_realtime_row") else _TRUNCATE
                 await self._connection.execute(
                     statement.format(name=name, table=table.quoted, function=function)

@@ -12,7 +12,10 @@
 -- writer's temporary type named json would run with the relay's rights). The inner blocks catch
 -- what a value may do to us while it becomes JSON (over 1 GB, a cast of a user-defined type that
 -- raises), so that a writer never fails because of capture; a change without its image is told
--- to clients as resync. Nothing is written inside of them: they cost no subtransaction id.
+-- to clients as resync. Where no number can be had, only the end of the sequence is caught (see
+-- below): what else stands in the way, such as a lock that the writer does not wait for, fails the
+-- writer as it would at the insert, or there would be a gap that nobody knows of. Nothing is written
+-- inside of the blocks: they cost no subtransaction id.
 --
 -- Where the outbox has grown to twice its bound, since the relay is down or a transaction is in the
 -- way, capture stops rather than fill the disk: the sequence is set to its end, and nextval raises
@@ -61,6 +64,31 @@ AS $query$
     WHERE a.attrelid = table_oid AND a.attnum > 0 AND NOT a.attisdropped
 $query$;
 
+-- While a partition is detached CONCURRENTLY, its root counts as gone, but transactions with an older
+-- snapshot still write through it, and the root's trigger is still there: that one counts on. This
+-- names the root, if table_oid is such a partition (or lies beneath one) and has no trigger of now_root,
+-- which it belongs to by now. An ancestor that is no more one is told by the catalog's own rows.
+CREATE FUNCTION ayb_realtime.detaching_root(table_oid oid, now_root oid) RETURNS oid
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $root$
+    WITH RECURSIVE above (oid, height) AS (
+        SELECT table_oid, 0
+        UNION ALL
+        SELECT i.inhparent, a.height + 1 FROM above a JOIN pg_inherits i ON i.inhrelid = a.oid
+    )
+    SELECT a.oid
+    FROM above a
+    JOIN pg_trigger g ON g.tgrelid = table_oid AND g.tgname = '!ayb_realtime_row_' || a.oid
+    WHERE a.oid NOT IN (SELECT p.relid FROM pg_partition_ancestors(table_oid) p)
+    AND NOT EXISTS (
+        SELECT FROM pg_trigger n
+        WHERE n.tgrelid = table_oid AND n.tgname = '!ayb_realtime_row_' || now_root
+    )
+    ORDER BY a.height DESC
+    LIMIT 1
+$root$;
+
 CREATE FUNCTION ayb_realtime.capture_row() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -78,7 +106,13 @@ DECLARE
     old_image json;
 BEGIN
     IF TG_NAME <> '!ayb_realtime_row_' || root::text THEN
-        RETURN NULL;
+        IF TG_NAME = '!ayb_realtime_row_' || TG_RELID::text THEN
+            RETURN NULL;
+        END IF;
+        root := ayb_realtime.detaching_root(TG_RELID, root);
+        IF root IS NULL OR TG_NAME <> '!ayb_realtime_row_' || root::text THEN
+            RETURN NULL;
+        END IF;
     END IF;
     BEGIN
         number := nextval('ayb_realtime.change_seq');
@@ -96,7 +130,10 @@ BEGIN
         END IF;
     EXCEPTION WHEN OTHERS THEN
         IF number IS NULL THEN
-            RETURN NULL;
+            IF SQLSTATE = '2200H' THEN
+                RETURN NULL;
+            END IF;
+            RAISE;
         END IF;
         new_image := NULL;
         old_image := NULL;
@@ -132,7 +169,13 @@ DECLARE
     query text;
 BEGIN
     IF TG_NAME <> '!ayb_realtime_row_' || root::text THEN
-        RETURN NULL;
+        IF TG_NAME = '!ayb_realtime_row_' || TG_RELID::text THEN
+            RETURN NULL;
+        END IF;
+        root := ayb_realtime.detaching_root(TG_RELID, root);
+        IF root IS NULL OR TG_NAME <> '!ayb_realtime_row_' || root::text THEN
+            RETURN NULL;
+        END IF;
     END IF;
     BEGIN
         number := nextval('ayb_realtime.change_seq');
@@ -145,7 +188,10 @@ BEGIN
         END IF;
     EXCEPTION WHEN OTHERS THEN
         IF number IS NULL THEN
-            RETURN NULL;
+            IF SQLSTATE = '2200H' THEN
+                RETURN NULL;
+            END IF;
+            RAISE;
         END IF;
         new_image := NULL;
         old_image := NULL;
@@ -175,7 +221,7 @@ BEGIN
     END IF;
     BEGIN
         number := nextval('ayb_realtime.change_seq');
-    EXCEPTION WHEN OTHERS THEN
+    EXCEPTION WHEN sequence_generator_limit_exceeded THEN
         RETURN NULL;
     END;
     INSERT INTO ayb_realtime.changes (seq, relid, op) VALUES (number, root, 'T');
