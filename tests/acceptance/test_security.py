@@ -239,8 +239,10 @@ async def test_a_forged_message_asks_nothing_about_a_hidden_row(stack: Stack) ->
         await forger.announce(
             "guesses", guesses, batch, [0, rows[0]["seq"], "I", {"id": 1}, None, True]
         )
-        while await forger.next_batch() <= batch:
-            await stack.sql("INSERT INTO notes VALUES ($1, $2, '')", 100 + batch, BOB)
+        overtaken = 1
+        while await forger.next_batch() <= batch:  # the forged number is used up
+            overtaken += 1
+            await stack.sql("INSERT INTO notes VALUES ($1, $2, '')", overtaken, BOB)
         await stack.sql("INSERT INTO guesses VALUES (7, 'k')")
         shown = []
         while shown[-1:] != [7]:
