@@ -24,7 +24,7 @@ from bench.report import Report, Row
 from devstack.servers import PostgresServer, free_port
 from gateway.audience import Audience
 from gateway.visibility import EVERYBODY, Answer, Image, Visibility
-from relay.migrate import migrate
+from relay.schema.migrate import migrate
 from shared.postgres import open_pool
 
 if TYPE_CHECKING:

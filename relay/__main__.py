@@ -9,11 +9,11 @@ import sys
 
 import structlog
 
-from relay.doctor import examine
+from relay.app import Relay
+from relay.doctor.checks import examine
 from relay.health import Health
-from relay.install import install
 from relay.metrics import RelayMetrics
-from relay.service import Relay
+from relay.schema.install import install
 from relay.settings import RelaySettings
 from shared.errors import DatabaseUnavailableError, OperatorError, first_error
 from shared.garbage import collect_rarely

@@ -9,10 +9,10 @@ import structlog
 
 if TYPE_CHECKING:
     from relay.metrics import RelayMetrics
-    from relay.outbox import Outbox
+    from relay.outbox.reader import Outbox
     from relay.publisher import Publisher
-    from relay.wakeup import Listener, SleepLock
-    from relay.watchdog import Watchdog
+    from relay.session.wakeup import Listener, SleepLock
+    from relay.session.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 

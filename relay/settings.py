@@ -28,7 +28,7 @@ class RelaySettings(CommonSettings):
     """The role of users with a token: only the doctor looks at it."""
 
     realtime_tables: CommaList = ("public.*",)
-    """Patterns `schema.table` of what is captured; see `relay.patterns`."""
+    """Patterns `schema.table` of what is captured; see `relay.capture.patterns`."""
 
     realtime_retention_seconds: float = Field(default=86_400, ge=4)
     """How long changes stay in the outbox for clients that come back."""

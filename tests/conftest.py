@@ -17,7 +17,7 @@ import asyncpg
 import pytest
 
 from devstack.servers import PostgresServer, ValkeyServer, free_port
-from relay.migrate import migrate
+from relay.schema.migrate import migrate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping

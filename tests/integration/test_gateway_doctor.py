@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from gateway.doctor import examine
-from relay.capture import Capture
+from relay.capture.patterns import parse_pattern
+from relay.capture.triggers import Capture
 from relay.metrics import RelayMetrics
-from relay.patterns import parse_pattern
 from shared.postgres import open_pool
 
 TABLES = """

@@ -6,9 +6,9 @@ import asyncpg
 import pytest
 
 from devstack.servers import PostgresServer, free_port
-from relay.capture import Capture
-from relay.migrate import migrate
-from relay.patterns import parse_pattern
+from relay.capture.patterns import parse_pattern
+from relay.capture.triggers import Capture
+from relay.schema.migrate import migrate
 from tests.conftest import ROLES_SQL, open_connection
 
 OUTBOX = "INSERT INTO ayb_realtime.changes (relid, op) VALUES (1, 'I')"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relay.patterns import matches, parse_pattern
+from relay.capture.patterns import matches, parse_pattern
 from shared.errors import SettingsError
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 
-from relay.watchdog import PATIENCE_SECONDS
+from relay.session.watchdog import PATIENCE_SECONDS
 from tests.acceptance.faults.arena import Arena
 from tests.acceptance.faults.conftest import OpenArena
 from tests.acceptance.faults.proxy import Proxy

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from relay.app import Relay
 from relay.health import Health
 from relay.metrics import RelayMetrics
-from relay.service import Relay
 from relay.settings import RelaySettings
 from shared import channels
 from shared.change import Change, TableMessage, Tick, decode_table_message, decode_tick

@@ -6,10 +6,10 @@ import asyncpg
 import pytest
 
 from devstack.servers import free_port
-from relay.capture import list_tables
-from relay.doctor import examine
-from relay.finding import Level
-from relay.install import InstallError, install
+from relay.capture.triggers import list_tables
+from relay.doctor.checks import examine
+from relay.doctor.finding import Level
+from relay.schema.install import InstallError, install
 from relay.settings import RelaySettings
 from shared.errors import SchemaError, first_error
 from tests.conftest import POSTGRES_SETTINGS, ROLES_SQL, copy_server, new_postgres

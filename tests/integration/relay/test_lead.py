@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from relay.migrate import migrate, missing_migrations
+from relay.schema.migrate import migrate, missing_migrations
 from shared.errors import SchemaError
 from shared.sql import migrations
 from tests.integration.relay.conftest import Relays

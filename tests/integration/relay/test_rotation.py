@@ -7,13 +7,13 @@ import json
 
 import pytest
 
-from relay.capture import Capture
-from relay.epoch import ensure_epoch
+from relay.capture.patterns import parse_pattern
+from relay.capture.triggers import Capture
 from relay.metrics import RelayMetrics
-from relay.outbox import Outbox
-from relay.patterns import parse_pattern
-from relay.rest import BatchLimits
-from relay.rotation import Rotation, RotationLimits
+from relay.outbox.epoch import ensure_epoch
+from relay.outbox.reader import Outbox
+from relay.outbox.remainder import BatchLimits
+from relay.outbox.rotation import Rotation, RotationLimits
 from shared import outbox
 
 LIMITS = BatchLimits(1000, 1 << 20, 1 << 20)

@@ -7,9 +7,9 @@ import asyncio
 import asyncpg
 import pytest
 
-from relay.capture import Capture
-from relay.epoch import ensure_epoch
-from relay.patterns import parse_pattern
+from relay.capture.patterns import parse_pattern
+from relay.capture.triggers import Capture
+from relay.outbox.epoch import ensure_epoch
 
 COUNT = "SELECT count(*) FROM ayb_realtime.changes"
 TREE = """

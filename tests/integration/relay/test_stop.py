@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from relay.app import Relay
 from relay.health import Health
 from relay.metrics import RelayMetrics
-from relay.service import Relay
 from shared.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:

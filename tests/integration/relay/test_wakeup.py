@@ -10,7 +10,7 @@ import pytest
 
 from relay import loop
 from relay.metrics import RelayMetrics
-from relay.wakeup import Listener, ListenError, SleepLock
+from relay.session.wakeup import Listener, ListenError, SleepLock
 from tests.integration.relay.conftest import eventually, is_leading
 
 LOCK = "SELECT pg_try_advisory_xact_lock_shared(4707185, 1)"

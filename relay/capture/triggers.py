@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 import structlog
 
-from relay.patterns import Pattern, matches
+from relay.capture.patterns import Pattern, matches
 from shared.sql import queries
 
 if TYPE_CHECKING:

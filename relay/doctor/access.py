@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from relay.capture import list_tables
-from relay.finding import Finding, fail, ok, warn
-from relay.patterns import matches, parse_pattern
+from relay.capture.patterns import matches, parse_pattern
+from relay.capture.triggers import list_tables
+from relay.doctor.finding import Finding, fail, ok, warn
 from shared.errors import AybError
 from shared.postgres import UNAVAILABLE, connect
 from shared.sql import queries

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from relay.capture import Capture
-from relay.epoch import ensure_epoch
-from relay.leader import lead
+from relay.capture.patterns import parse_pattern
+from relay.capture.triggers import Capture
 from relay.loop import Loop
-from relay.migrate import migrate, missing_migrations
-from relay.outbox import Outbox
-from relay.patterns import parse_pattern
+from relay.outbox.epoch import ensure_epoch
+from relay.outbox.reader import Outbox
+from relay.outbox.remainder import BatchLimits
+from relay.outbox.rotation import Rotation, RotationLimits
 from relay.publisher import Publisher
-from relay.rest import BatchLimits
-from relay.rotation import Rotation, RotationLimits
-from relay.wakeup import Listener, SleepLock
-from relay.watchdog import Session, Watchdog
+from relay.schema.migrate import migrate, missing_migrations
+from relay.session.leader import lead
+from relay.session.wakeup import Listener, SleepLock
+from relay.session.watchdog import Session, Watchdog
 from shared.backoff import Backoff
 from shared.errors import DatabaseUnavailableError, SchemaError, first_error
 from shared.postgres import UNAVAILABLE, connect
@@ -55,7 +55,7 @@ SESSION: Final = {
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "3",
     "tcp_keepalives_count": "3",
-    # A lost batch is found at the next start (relay.epoch); a commit need not wait for the disk.
+    # The next start finds a lost batch (relay.outbox.epoch); a commit need not wait for the disk.
     "synchronous_commit": "off",
     # The same few statements for ever, each by its index: neither planned anew nor by statistics.
     "plan_cache_mode": "force_generic_plan",

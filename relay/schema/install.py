@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from relay.capture import Capture
-from relay.epoch import ensure_epoch
-from relay.migrate import migrate
-from relay.patterns import parse_pattern
+from relay.capture.patterns import parse_pattern
+from relay.capture.triggers import Capture
+from relay.outbox.epoch import ensure_epoch
+from relay.schema.migrate import migrate
 from shared.errors import OperatorError
 from shared.postgres import connect, unavailable_as_ours
 from shared.sql import queries

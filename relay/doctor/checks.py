@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from relay.doctor_access import connected, read_database, skew, tables
-from relay.finding import Finding, Level, fail, ok, warn
+from relay.doctor.access import connected, read_database, skew, tables
+from relay.doctor.finding import Finding, Level, fail, ok, warn
 from relay.metrics import RelayMetrics
-from relay.migrate import missing_migrations
-from relay.wakeup import Listener, ListenError
+from relay.schema.migrate import missing_migrations
+from relay.session.wakeup import Listener, ListenError
 from shared.errors import AybError
 from shared.logging import redact
 from shared.postgres import UNAVAILABLE as POSTGRES_UNAVAILABLE

@@ -11,7 +11,7 @@ from shared.sql import queries
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-    from relay.epoch import Checkpoint
+    from relay.outbox.epoch import Checkpoint
 
 _SQL: Final = queries("relay")
 

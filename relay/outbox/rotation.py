@@ -31,9 +31,9 @@ from shared.sql import queries
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-    from relay.epoch import Snapshot
     from relay.metrics import RelayMetrics
-    from relay.outbox import Outbox
+    from relay.outbox.epoch import Snapshot
+    from relay.outbox.reader import Outbox
 
 log = structlog.get_logger(__name__)
 

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import structlog
 
-from relay.epoch import Checkpoint, Snapshot, read_checkpoint
-from relay.rest import BatchLimits, Rest
+from relay.outbox.epoch import Checkpoint, Snapshot, read_checkpoint
+from relay.outbox.remainder import BatchLimits, Rest
 from shared.change import FORMAT, Batch, Tick, TickTable
 from shared.outbox import assemble, decode_tables, read_batches
 from shared.sql import queries
