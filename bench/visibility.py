@@ -22,8 +22,8 @@ import asyncpg
 
 from bench.report import Report, Row
 from devstack.servers import PostgresServer, free_port
-from gateway.audience import Audience
-from gateway.visibility import EVERYBODY, Answer, Image, Visibility
+from gateway.visibility.cohorts import Audience
+from gateway.visibility.engine import EVERYBODY, Answer, Image, Visibility
 from relay.schema.migrate import migrate
 from shared.postgres import open_pool
 

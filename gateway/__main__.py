@@ -6,13 +6,13 @@ import asyncio
 import sys
 
 from gateway.app import serve
-from gateway.doctor import doctor_main
-from gateway.explain import explain_main
+from gateway.diagnostics.doctor import doctor_main
+from gateway.diagnostics.explain import explain_main
 from gateway.settings import GatewaySettings
 from shared.errors import OperatorError, first_error
-from shared.garbage import collect_rarely
+from shared.event_loop import loop_factory
+from shared.gc_tuning import collect_rarely
 from shared.logging import configure_logging
-from shared.loop import loop_factory
 from shared.settings import load_settings
 
 

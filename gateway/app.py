@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from gateway import login
-from gateway.admin import admin_router
-from gateway.backlog import Backlog
-from gateway.bus import Bus
-from gateway.catalog import Catalog
-from gateway.claims import TokenVerifier
-from gateway.delivery import Delivery
-from gateway.drain import Drain
+from gateway.auth.claims import TokenVerifier
 from gateway.errors import error_body, install_error_handlers
-from gateway.files import allow_streams
-from gateway.heartbeat import Heartbeat
-from gateway.hub import Hub
-from gateway.limits import StreamLimits
+from gateway.fanout.backlog import Backlog
+from gateway.fanout.bus import Bus
+from gateway.fanout.delivery import Delivery
+from gateway.fanout.heartbeat import Heartbeat
+from gateway.fanout.hub import Hub
+from gateway.fanout.replay import Resumer
 from gateway.metrics import GatewayMetrics
-from gateway.openapi import describe_stream
-from gateway.resume import Resumer
-from gateway.routes import Readiness, operations_router
-from gateway.server import Server, server_config
-from gateway.stream import StreamEndpoint, StreamOptions
-from gateway.visibility import Visibility
+from gateway.streams.drain import Drain
+from gateway.streams.limits import StreamLimits
+from gateway.tables.catalog import Catalog
+from gateway.visibility.engine import Visibility
+from gateway.web import login
+from gateway.web.admin import admin_router
+from gateway.web.health import Readiness, operations_router
+from gateway.web.open_files import allow_streams
+from gateway.web.openapi import describe_stream
+from gateway.web.server import Server, server_config
+from gateway.web.stream import StreamEndpoint, StreamOptions
 from shared.postgres import open_pool
 from shared.tasks import end
 

@@ -9,8 +9,8 @@ from jose import jwk
 from jose.exceptions import JWKError
 from pydantic import AfterValidator, Field, FilePath, SecretStr, ValidationInfo, field_validator
 
-from gateway.jwks import parse_key_set
-from gateway.key_source import KeyFile, KeySetError
+from gateway.auth.jwks import parse_key_set
+from gateway.auth.jwks_source import KeyFile, KeySetError
 from shared.outbox import MAX_RECORD_BYTES
 from shared.settings import CommaList, CommonSettings, PostgresUrl, RedisUrl
 

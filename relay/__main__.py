@@ -16,7 +16,7 @@ from relay.metrics import RelayMetrics
 from relay.schema.install import install
 from relay.settings import RelaySettings
 from shared.errors import DatabaseUnavailableError, OperatorError, first_error
-from shared.garbage import collect_rarely
+from shared.gc_tuning import collect_rarely
 from shared.logging import configure_logging
 from shared.settings import load_settings
 

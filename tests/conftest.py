@@ -22,6 +22,8 @@ from relay.schema.migrate import migrate
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
+pytest_plugins = ["tests.support.stack_fixtures"]
+
 ROLES_SQL = Path(__file__).parents[1] / "docs/sql/roles.sql"
 TEMPLATE = "ayb_template"
 

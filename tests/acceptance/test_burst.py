@@ -13,7 +13,7 @@ import psutil
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.acceptance.stack import Stack
+    from tests.support.stack import Stack
 
 ROWS = 200_000
 CLIENTS = 10

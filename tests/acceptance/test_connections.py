@@ -18,8 +18,8 @@ import redis.asyncio as redis
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from tests.acceptance.stack import Stack
     from tests.conftest import Requirements
+    from tests.support.stack import Stack
 
 VANISHED = 1_000
 STUCK = 5

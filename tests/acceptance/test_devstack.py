@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from devstack.servers import free_port
-from tests.acceptance.stack import PROJECT
+from tests.support.stack import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

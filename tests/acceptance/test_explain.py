@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from tests.acceptance.stack import JWT_SECRET, PROJECT
+from tests.support.stack import JWT_SECRET, PROJECT
 
 if TYPE_CHECKING:
-    from tests.acceptance.stack import Stack
+    from tests.support.stack import Stack
 
 SECRET = "the secret of an administrator, long enough"
 ALICE = "00000000-0000-4000-8000-00000000000a"

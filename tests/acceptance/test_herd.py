@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from tests.acceptance.stack import Stack
+from tests.support.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

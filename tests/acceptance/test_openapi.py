@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 if TYPE_CHECKING:
-    from tests.acceptance.stack import Stack
+    from tests.support.stack import Stack
 
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 

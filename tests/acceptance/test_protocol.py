@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 if TYPE_CHECKING:
-    from tests.acceptance.stack import Stack
+    from tests.support.stack import Stack
 
 TABLES = """
     CREATE SCHEMA app; CREATE SCHEMA other;

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from tests.acceptance.stack import Stack
+    from tests.support.stack import Stack
 
 TABLE = """
     CREATE TABLE notes (id int PRIMARY KEY, body text, note text);

@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tests.acceptance.stack import Stack
+    from tests.support.stack import Stack
 
 RETENTION_SECONDS = 4
 BOUND = 16 * 1024 * 1024

@@ -14,15 +14,15 @@ import psutil
 import pytest
 import redis.asyncio as redis
 
-from tests.acceptance.sse_client import SseClient
-from tests.acceptance.stack import JWT_SECRET
-from tests.tokens import as_json, encode, hs256, key_set, rsa_signer
+from tests.support.sse_client import SseClient
+from tests.support.stack import JWT_SECRET
+from tests.support.tokens import as_json, encode, hs256, key_set, rsa_signer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.acceptance.stack import Stack
+    from tests.support.stack import Stack
 
 ALICE = "00000000-0000-4000-8000-00000000000a"
 BOB = "00000000-0000-4000-8000-00000000000b"

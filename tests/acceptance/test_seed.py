@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.acceptance.browser import PAGES, open_browser, serve_pages
+from tests.support.browser import PAGES, open_browser, serve_pages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.acceptance.stack import Stack
+    from tests.support.stack import Stack
 
 EMAIL, PASSWORD = "user@example.com", "password"
 

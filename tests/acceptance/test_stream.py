@@ -12,10 +12,10 @@ import psutil
 import pytest
 import redis.asyncio as redis
 
-from tests.acceptance.sse_client import SseClient
+from tests.support.sse_client import SseClient
 
 if TYPE_CHECKING:
-    from tests.acceptance.stack import Stack
+    from tests.support.stack import Stack
 
 ALICE = "00000000-0000-4000-8000-00000000000a"
 BOB = "00000000-0000-4000-8000-00000000000b"

@@ -12,8 +12,8 @@ import pytest
 from tests.integration.relay.test_capture import EXPECTED, INSERT_VALUES, VALUES
 
 if TYPE_CHECKING:
-    from tests.acceptance.sse_client import SseClient
-    from tests.acceptance.stack import Stack
+    from tests.support.sse_client import SseClient
+    from tests.support.stack import Stack
 
 EVERY_FRAME = f'data: {{"action":"create","table":"every","record":{EXPECTED}}}\n\n'.encode()
 RESTRICTED = """

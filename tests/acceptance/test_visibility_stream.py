@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 if TYPE_CHECKING:
-    from tests.acceptance.sse_client import SseClient
-    from tests.acceptance.stack import Stack
+    from tests.support.sse_client import SseClient
+    from tests.support.stack import Stack
 
 USERS = [f"00000000-0000-4000-8000-{n:012}" for n in range(50)]
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from gateway.doctor import examine
+from gateway.diagnostics.doctor import examine
 from relay.capture.patterns import parse_pattern
 from relay.capture.triggers import Capture
 from relay.metrics import RelayMetrics

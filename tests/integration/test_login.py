@@ -12,12 +12,12 @@ from argon2 import PasswordHasher
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
-from gateway import login
-from gateway.attempts import LoginAttempts
-from gateway.claims import TokenVerifier
+from gateway.auth.claims import TokenVerifier
+from gateway.auth.throttle import LoginAttempts
 from gateway.errors import install_error_handlers
+from gateway.web import login
 from shared.postgres import open_pool
-from tests.tokens import SECRET, USER_ID, claims, gateway_settings, hs256
+from tests.support.tokens import SECRET, USER_ID, claims, gateway_settings, hs256
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

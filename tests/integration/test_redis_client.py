@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from shared.loop import loop_factory
+from shared.event_loop import loop_factory
 from shared.redis import UNAVAILABLE, redis_client
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.audience import Audience
-from gateway.visibility import EVERYBODY, Answer, Image, Visibility
+from gateway.visibility.cohorts import Audience
+from gateway.visibility.engine import EVERYBODY, Answer, Image, Visibility
 from shared.postgres import open_pool
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from gateway.visibility import EVERYBODY
+from gateway.visibility.engine import EVERYBODY
 from tests.integration.visibility.conftest import ROLE, settings
 
 A = str(uuid.UUID(int=1))

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from gateway.claims import Claims
-from gateway.explain import ExplainError, explain, lines
+from gateway.auth.claims import Claims
+from gateway.diagnostics.explain import ExplainError, explain, lines
 from tests.integration.visibility.conftest import ROLE
 from tests.integration.visibility.test_cases import AUTHOR, POSTS, A, B
 

@@ -13,9 +13,9 @@ import random
 import asyncpg
 import pytest
 
-from gateway.visibility import Visibility
+from gateway.visibility.engine import Visibility
 from tests.integration.visibility.conftest import Engine, Recorder
-from tests.integration.visibility.worlds import SETUP, TEARDOWN, USERS, Maker, World
+from tests.support.worlds import SETUP, TEARDOWN, USERS, Maker, World
 
 WORLDS = int(os.environ.get("VISIBILITY_WORLDS", "400"))
 ONLY = os.environ.get("VISIBILITY_SEED")

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import random
 
-from gateway.audience import Audience
-from gateway.judge import Judge, RulesChangedError
-from gateway.visibility import Image, Visibility
+from gateway.visibility.cohorts import Audience
+from gateway.visibility.engine import Image, Visibility
+from gateway.visibility.queries import Judge, RulesChangedError
 from shared.errors import DatabaseUnavailableError
 from tests.integration.visibility.conftest import ROLE, Seen, settings
 from tests.integration.visibility.test_cases import POSTS, A, B, post

@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from devstack.servers import PostgresServer
-from gateway.audience import Audience
-from gateway.visibility import Image, Visibility
+from gateway.visibility.cohorts import Audience
+from gateway.visibility.engine import Image, Visibility
 from shared.errors import DatabaseUnavailableError
 from shared.postgres import open_pool
 from tests.conftest import copy_server, new_postgres

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from gateway import looped
-from gateway.audience import Audience
-from gateway.visibility import EVERYBODY, Visibility
+from gateway.visibility import looped
+from gateway.visibility.cohorts import Audience
+from gateway.visibility.engine import EVERYBODY, Visibility
 from shared.errors import DatabaseUnavailableError
 from tests.integration.visibility.conftest import ROLE, gateway_pool, settings
 from tests.integration.visibility.test_cases import AUTHOR, POSTS, A, B, post

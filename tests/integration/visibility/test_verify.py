@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.plan import Form
-from gateway.verify import compare, sample
-from gateway.visibility import EVERYBODY, Image, Visibility
+from gateway.visibility.engine import EVERYBODY, Image, Visibility
+from gateway.visibility.plan import Form
+from gateway.visibility.self_check import compare, sample
 from tests.integration.visibility.conftest import ROLE, settings
 from tests.integration.visibility.test_cases import AUTHOR, POSTS, A, B
 

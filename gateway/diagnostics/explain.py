@@ -1,0 +1,277 @@
+"""Why did I not get this event: `python -m gateway explain --table posts --key 42 --token ...`.
+
+Asks the same engine as the stream, for one client and one row: is the table captured, what may the
+role read, which policies apply and what does each say, in which form is it asked, and which changes
+of the row lie in the outbox. Values of rows are not shown, so that the answer can be passed on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.auth.claims import TokenVerifier
+from gateway.settings import GatewaySettings
+from gateway.tables.catalog import Catalog, UnknownTableError
+from gateway.tables.names import parse_tables
+from gateway.visibility.cohorts import KNOWN_SETTINGS, Audience
+from gateway.visibility.engine import EVERYBODY, Image, Visibility
+from gateway.visibility.policy_errors import explain_failure
+from shared.errors import AybError, OperatorError, first_error
+from shared.position import Position
+from shared.postgres import open_pool, unavailable_as_ours
+from shared.settings import load_settings
+from shared.sql import queries
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import asyncpg
+
+    from gateway.auth.claims import Claims
+
+_SQL: Final = queries("gateway", "visibility.sql")
+_OPS: Final = {"I": "create", "U": "update", "D": "delete"}
+
+
+class ExplainError(OperatorError):
+    """The question cannot be answered as it was put."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVerdict:
+    """What one policy says about one image; `failure` where it raises."""
+
+    name: str
+    kind: str
+    verdict: bool | None
+    failure: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeVerdict:
+    """What the engine says about one change of the row."""
+
+    action: str
+    at: str
+    position: str | None
+    """None while the relay has not batched it."""
+
+    is_visible: bool | None
+    """None where there is no image, or it cannot be judged."""
+
+    is_delivered_to_all: bool
+    policies: tuple[PolicyVerdict, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """All that decides whether a client gets the events of a row."""
+
+    table: str
+    key: str
+    role: str
+    user_id: str
+    form: str
+    reason: str | None
+    reads: tuple[str, ...]
+    readable: frozenset[str]
+    hidden: tuple[str, ...]
+    is_shown_now: bool | None
+    failure: str | None
+    changes: tuple[ChangeVerdict, ...]
+
+
+async def explain(
+    pool: asyncpg.Pool, *, table: str, key: Sequence[str], claims: Claims, most_changes: int = 5,
+    deletes: str = "all",
+) -> Explanation:  # fmt: skip
+    """Ask all that decides about the row of a table with this primary key.
+
+    Raises `ExplainError` for an unknown table or a key of another length,
+    `DatabaseUnavailableError`.
+    """
+    visibility = Visibility(pool)
+    try:
+        [name] = parse_tables(table)
+        [found] = await Catalog(pool, visibility).resolve([name])
+    except (ValueError, UnknownTableError):
+        raise ExplainError(
+            f"{table} is no captured table: see `python -m relay doctor`, or AYB_REALTIME_TABLES"
+        ) from None
+    with unavailable_as_ours():
+        columns = await pool.fetchval(_SQL["key_columns"], found.relid)
+        if len(columns) != len(key):
+            raise ExplainError(f"the primary key of {found.name} is ({', '.join(columns)})")
+        rows = await pool.fetch(
+            _SQL["changes_of_row"], found.relid, columns, list(key), most_changes
+        )
+    settings = claims.settings()
+    audience: Audience[str] = Audience(claims.role)
+    audience.add("client", settings)
+    images = [row["new"] or row["old"] for row in rows]
+    asked = [n for n, image in enumerate(images) if image is not None]
+    texts = [images[n] for n in asked]
+    answer = await visibility.ask(
+        found.relid, audience, [Image(text.encode()) for text in texts], 0
+    )
+    plan = visibility.plan_of(found.relid, claims.role)
+    if plan is None:
+        raise ExplainError(f"the role {claims.role} does not exist")
+    with unavailable_as_ours():
+        said = await pool.fetch(
+            _SQL["explain"], found.relid, claims.role, list(settings), columns, list(key), texts
+        )
+    kinds = {p.name: "permissive" if p.permissive else "restrictive"
+             for p in plan.rules.policies or ()}  # fmt: skip
+    changes = []
+    for n, row in enumerate(rows):
+        place = asked.index(n) if n in asked else None
+        seen: bool | None = None
+        if place is not None and place not in answer.undecidable:
+            visible = answer.visible[place]
+            seen = visible is EVERYBODY or 0 in visible
+        changes.append(
+            ChangeVerdict(
+                action=_OPS.get(row["op"], row["op"]),
+                at=row["at"].isoformat(timespec="milliseconds"),
+                position=None if row["batch"] is None
+                else str(Position(row["epoch"], row["batch"], row["index"])),
+                is_visible=seen,
+                is_delivered_to_all=row["op"] == "D" and deletes == "all",
+                policies=tuple(
+                    PolicyVerdict(
+                        s["policy"], kinds.get(s["policy"], "?"), s["verdict"], s["failure"]
+                    )
+                    for s in said if place is not None and s["image"] == place + 1
+                ),
+            )
+        )  # fmt: skip
+    present = next((s for s in said if s["image"] == 0), None)
+    names = [column.name for column in plan.rules.columns]
+    return Explanation(
+        table=found.name,
+        key=", ".join(f"{c} = {v}" for c, v in zip(columns, key, strict=True)),
+        role=claims.role,
+        user_id=claims.user_id,
+        form=plan.form,
+        reason=plan.reason,
+        reads=plan.reads,
+        readable=answer.columns,
+        hidden=tuple(name for name in names if name not in answer.columns),
+        is_shown_now=None if present is None else present["verdict"],
+        failure=next(iter(answer.broken.values()), None),
+        changes=tuple(changes),
+    )
+
+
+def lines(explanation: Explanation) -> list[str]:
+    """Write an explanation for people."""
+    e = explanation
+    out = [
+        f"table     {e.table}, row {e.key}: captured",
+        f"client    role {e.role}, ayb.user_id {e.user_id or '(empty)'}",
+    ]
+    if not e.readable:
+        out.append(f"grants    none: GRANT SELECT ON {e.table} TO {e.role}; nothing is sent")
+    elif e.hidden:
+        out.append(f"grants    columns hidden from the role: {', '.join(e.hidden)}")
+    else:
+        out.append("grants    SELECT on every column")
+    out.append(
+        {
+            "open": "rls       does not apply: off, or the role passes it by; every row is seen",
+            "closed": "rls       no permissive policy for SELECT is for the role: no row is seen",
+        }.get(e.form, f"rls       asked {e.form}{f' because {e.reason}' if e.reason else ''}")
+    )
+    if e.form == "joined":
+        out.append(f"cohort    all clients of the role that share {_settings(e.reads)}")
+    elif e.form == "looped":
+        out.append(f"cohort    all clients of the role that share {_settings(KNOWN_SETTINGS)}")
+    if e.failure is not None:
+        out.append(f"error     {e.failure}")
+    shown = {True: "shows it", False: "does not show it (or it is gone)", None: "raises"}
+    out.append(f"now       a SELECT by this client {shown[e.is_shown_now]}")
+    if not e.changes:
+        out.append("changes   none in the outbox: not written since capture began, or rotated away")
+    for change in e.changes:
+        out += _change_lines(change, has_grants=bool(e.readable))
+    return out
+
+
+def _change_lines(change: ChangeVerdict, *, has_grants: bool) -> list[str]:
+    if not has_grants:
+        verdict = "not sent"
+    elif change.is_delivered_to_all:
+        verdict = "sent to every subscriber of the table, the key only"
+    elif change.is_visible is None:
+        verdict = "cannot be judged: the image does not fit the table any more; resync was sent"
+    else:
+        verdict = "visible to this client" if change.is_visible else "not visible to this client"
+    where = "not yet batched by the relay" if change.position is None else f"id {change.position}"
+    out = [f"change    {change.action} at {change.at}, {where}: {verdict}"]
+    for policy in change.policies:
+        said = (
+            explain_failure(policy.failure)
+            if policy.failure is not None
+            else "lets it be seen" if policy.verdict else "does not let it be seen"
+        )  # fmt: skip
+        out.append(f"            {policy.kind} policy {policy.name}: {said}")
+    return out
+
+
+def _settings(names: Sequence[str]) -> str:
+    return ", ".join(names) or "nothing: all of them are alike"
+
+
+def explain_main(arguments: Sequence[str]) -> int:
+    """Run the command with what follows `explain`; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m gateway explain", description=__doc__)
+    parser.add_argument("--table", required=True)
+    parser.add_argument("--key", required=True, action="append",
+                        help="value of the primary key; once for each of its columns")  # fmt: skip
+    parser.add_argument(
+        "--token", help="the client's token; better in the environment, as AYB_EXPLAIN_TOKEN"
+    )
+    parser.add_argument("--changes", type=int, default=5, help="how many changes to look at")
+    asked = parser.parse_args(arguments)
+    token = asked.token or os.environ.get("AYB_EXPLAIN_TOKEN")
+    if not token:
+        parser.error("a token is needed: --token or AYB_EXPLAIN_TOKEN")
+    try:
+        settings = load_settings(GatewaySettings)
+        explanation = asyncio.run(_run(settings, asked, token))
+    except* AybError as group:
+        print(f"gateway: {first_error(group)}", file=sys.stderr)  # noqa: T201 (a command)
+        return_value = 1
+    else:
+        print("\n".join(lines(explanation)))  # noqa: T201 (a command)
+        return_value = 0
+    return return_value
+
+
+async def _run(settings: GatewaySettings, asked: Any, token: str) -> Explanation:  # noqa: ANN401
+    verifier = TokenVerifier(settings)
+    async with asyncio.TaskGroup() as group:
+        keys = group.create_task(verifier.run(), name="key set")
+        claims = await verifier.verify(token)
+        async with open_pool(
+            settings.pool_url.get_secret_value(),
+            application_name="ayb-explain",
+            most=2,
+            settings={"default_transaction_read_only": "on", "statement_timeout": "60000"},
+        ) as pool:
+            explanation = await explain(
+                pool,
+                table=asked.table,
+                key=asked.key,
+                claims=claims,
+                most_changes=asked.changes,
+                deletes=settings.realtime_deletes,
+            )
+        keys.cancel()
+    return explanation

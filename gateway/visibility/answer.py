@@ -1,0 +1,57 @@
+"""What visibility is asked about, and what it answers."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gateway.visibility.cohorts import Grouping
+    from gateway.visibility.rules import Rules
+
+M = TypeVar("M")
+
+
+class Everybody(enum.Enum):
+    """The type of `EVERYBODY`."""
+
+    EVERYBODY = "everybody"
+
+
+EVERYBODY: Final = Everybody.EVERYBODY
+"""Every cohort sees it."""
+
+Visible = frozenset[int] | Everybody
+"""The numbers of the cohorts that see an image, or all of them."""
+
+NOBODY: Final[frozenset[int]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A row as it was: the whole row image of an event, one line of JSON."""
+
+    json: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[M]):
+    """Who sees what.
+
+    `columns` are those that the role may read now; none means that nothing may be sent. `visible`
+    is parallel to the images asked about. `broken` has a message for each cohort on which a policy
+    raises: it names no value. `undecidable` are images that cannot be judged: they are seen by
+    nobody. `is_gone` tells that the table or the role is no longer there.
+    """
+
+    columns: frozenset[str]
+    grouping: Grouping[M]
+    visible: Sequence[Visible]
+    broken: Mapping[int, str] = field(default_factory=dict)
+    undecidable: frozenset[int] = frozenset()
+    is_gone: bool = False
+    rules: Rules | None = None
+    """By which it was answered."""

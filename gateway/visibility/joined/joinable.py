@@ -1,0 +1,301 @@
+"""The joined form: one statement over cohorts and row images.
+
+From the policies of a table, as `pg_get_expr` writes them, follows
+
+    (R1 AND R2 ...) AND (P1 OR P2 ...)
+
+of restrictive and permissive policies. Settings have become columns of the table of cohorts
+(`gateway.visibility.joined.setting_expressions`). Permissive policies are split at their top-level
+OR, which leaves parts, and each part or restrictive policy reads the row, the cohort, or both:
+
+* row only: asked once for each image;
+* cohort only: asked once for each cohort;
+* both: asked of the pairs that Postgres finds by joining images and cohorts, by hash where it can.
+
+The answer has no row for each pair: products are told as a list of images and a list of cohorts,
+and what more than half of the cohorts see, by the rest.
+
+Splitting changes which part is computed first. That must not matter, so it is done only where no
+part can raise (`_is_quiet`); else the condition stays in one piece. An error in the joined form
+decides nothing: the question is asked again as a loop.
+
+The statement finds nothing of the user's by a bare name, so nobody who may create objects can get
+between. It calls no function that is not known to be harmless:
+user-defined ones, volatile ones and those that look at the session leave the table to the loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from gateway.visibility.cohorts import KNOWN_SETTINGS
+from gateway.visibility.joined.lexer import Token, UnreadableError, tokenize
+from gateway.visibility.joined.setting_expressions import (
+    VALIDATION,
+    Claim,
+    Claims,
+    read_wrapper,
+    split,
+)
+from gateway.visibility.joined.statement import Question
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.visibility.rules import Function, Rules
+
+_STABLE: Final = frozenset(
+    [
+        "now",
+        "statement_timestamp",
+        "transaction_timestamp",
+        "current_database",
+        "date_trunc",
+        "date_part",
+        "extract",
+        "timezone",
+        "to_char",
+        "to_date",
+        "to_timestamp",
+        "age",
+        "concat",
+        "concat_ws",
+        "format",
+        "to_json",
+        "to_jsonb",
+        "jsonb_build_object",
+        "jsonb_build_array",
+        "array_to_string",
+        "string_agg",
+        "array_agg",
+        "jsonb_agg",
+        "pg_has_role",
+        "has_table_privilege",
+        "length",
+    ]
+)
+_JSON_MAKERS: Final = frozenset(
+    ["to_json", "to_jsonb", "jsonb_build_object", "jsonb_build_array", "jsonb_agg"]
+)
+"""They call the user-defined casts of their arguments' types to json, which no dependency tells."""
+_SYNTAX: Final = frozenset(
+    [
+        "and",
+        "or",
+        "not",
+        "in",
+        "any",
+        "all",
+        "some",
+        "exists",
+        "select",
+        "from",
+        "where",
+        "on",
+        "as",
+        "case",
+        "when",
+        "then",
+        "else",
+        "is",
+        "like",
+        "ilike",
+        "values",
+        "array",
+        "row",
+        "coalesce",
+        "nullif",
+        "greatest",
+        "least",
+        "distinct",
+        "union",
+        "except",
+        "intersect",
+        "having",
+        "by",
+        "limit",
+        "offset",
+        "using",
+        "join",
+        "lateral",
+        "trim",
+        "substring",
+        "position",
+        "overlay",
+        "both",
+        "leading",
+        "trailing",
+        "for",
+    ]
+)
+_TYPE_WORDS: Final = frozenset(
+    ("varying", "character", "bit", "time", "timestamp", "interval", "numeric", "varchar")
+)
+_REFUSED: Final = frozenset(
+    [
+        "tablesample",
+        "current_schema",
+        "ctid",
+        "xmin",
+        "xmax",
+        "cmin",
+        "cmax",
+        "tableoid",
+        "operator",
+        "over",
+    ]
+)
+_QUIET_OPERATORS: Final = frozenset(
+    ["=", "<>", "<", ">", "<=", ">=", "->", "->>", "#>", "#>>", "@>", "<@", "&&", "?", "?|", "?&"]
+)
+_QUIET_CALLS: Final = _SYNTAX - {"values", "limit", "offset", "substring", "overlay", "for"} | {
+    "lower",
+    "upper",
+    "length",
+    "now",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The question, and the settings that cohorts are formed by."""
+
+    question: str
+    reads: tuple[str, ...]
+
+
+class NotJoinableError(ValueError):
+    """The table must be asked about by the loop; the text says why."""
+
+
+def join(rules: Rules, harmless: frozenset[str]) -> Joined:
+    """Write the question for rules with at least one permissive policy.
+
+    `harmless` are the names of functions in pg_catalog that see nothing but their arguments.
+    Without `pg_input_is_valid` among them (Postgres 14 and 15) a claim that does not cast makes the
+    question fail, and so sends it to the loop, instead of being left out.
+
+    Raises `NotJoinableError`.
+    """
+    _check_dependencies(rules)
+    callable_ = harmless | (_STABLE - _JSON_MAKERS if rules.json_casts else _STABLE)
+    claims = Claims({(f.schema, f.name): _inline(f) for f in rules.functions or ()})
+    permissive: list[list[Token]] = []
+    restrictive: list[list[Token]] = []
+    for policy in rules.policies or ():  # by name
+        try:
+            tokens = claims.take_from(tokenize(policy.expression))
+            _check_tokens(tokens, callable_)
+        except UnreadableError as error:
+            raise NotJoinableError(f"policy {policy.name}: {error}") from None
+        (permissive if policy.permissive else restrictive).append(tokens)
+    found = claims.found
+    if VALIDATION not in harmless:
+        found = [replace(claim, valid="true") for claim in found]
+    if all(_is_quiet(policy) for policy in (*permissive, *restrictive)):
+        parts = [part for policy in permissive for part in split(policy, "or")]
+        limits = restrictive
+    else:
+        parts = [_glue("and", [*restrictive, _glue("or", permissive[::-1])])]
+        limits = []
+    question = Question(rules, found, parts, limits, is_quiet=_is_quiet).write()
+    numbers = sorted(frozenset[int]().union(*(claim.reads for claim in claims.found)))
+    return Joined(question, tuple(KNOWN_SETTINGS[number] for number in numbers))
+
+
+def _check_dependencies(rules: Rules) -> None:
+    for relation in rules.relations or ():
+        if relation.secured:
+            raise NotJoinableError(f"{relation.name}, which a policy reads, has RLS itself")
+        if relation.kind not in ("r", "p", "m"):
+            raise NotJoinableError(f"{relation.name}, which a policy reads, is not a plain table")
+    for type_ in rules.types or ():
+        if type_.kind != "e":
+            raise NotJoinableError(f"a policy uses the type {type_.name}")
+    if rules.operators:
+        raise NotJoinableError(f"a policy uses an operator of the schema {rules.operators[0]}")
+    if rules.others:
+        raise NotJoinableError(f"a policy depends on an object in {rules.others[0]}")
+
+
+def _inline(function: Function) -> Claim:
+    name = f"{function.schema}.{function.name}()"
+    for fault, text in (
+        (function.definer, "is SECURITY DEFINER"),
+        (function.language != "sql" or function.kind != "f", "is not a function in SQL"),
+        (function.arguments > 0 or function.overloads > 1, "takes arguments"),
+        (function.volatility == "v", "is VOLATILE: declare it STABLE"),
+        (function.configured, "has SET clauses"),
+        (function.set, "returns a set"),
+        (not function.executable, "may not be executed by the role"),
+    ):
+        if fault:
+            raise NotJoinableError(f"a policy calls {name}, which {text}")
+    try:
+        return read_wrapper(function.body or "", function.returns)
+    except UnreadableError as error:
+        raise NotJoinableError(f"a policy calls {name}, and {error}") from None
+
+
+def _check_tokens(tokens: Sequence[Token], callable_: frozenset[str]) -> None:
+    """See to it that nothing is called or read that another session would see otherwise."""
+    for place, token in enumerate(tokens):
+        before = tokens[place - 1] if place else None
+        after = tokens[place + 1] if place + 1 < len(tokens) else None
+        is_qualified = before is not None and before.is_mark(".")
+        if is_qualified and token.is_mark("*"):
+            raise UnreadableError("it uses a whole row")
+        if token.kind not in ("name", "quoted"):
+            continue
+        if token.kind == "name" and token.value in _REFUSED:
+            raise UnreadableError(f"it uses {token.value}")
+        if before is not None and before.is_mark("::"):
+            if token.value.startswith("reg"):
+                raise UnreadableError(f"it uses {token.value}")
+            continue
+        if after is not None and after.is_mark("(") and not (
+            token.kind == "name"
+            and not is_qualified
+            and (token.value in _SYNTAX or token.value in callable_ or token.value in _TYPE_WORDS)
+        ):  # fmt: skip
+            raise UnreadableError(f"it calls {token.text}")
+
+
+def _is_quiet(tokens: Sequence[Token]) -> bool:
+    """Tell whether an expression surely cannot raise, whatever the row."""
+    for place, token in enumerate(tokens):
+        before = tokens[place - 1] if place else None
+        after = tokens[place + 1] if place + 1 < len(tokens) else None
+        if (
+            token.kind == "operator"
+            and token.text not in _QUIET_OPERATORS
+            and not (token.text == "*" and before is not None and before.is_mark("("))
+        ):
+            return False
+        if token.is_mark("::"):
+            of_literal = before is not None and before.kind in ("string", "number")
+            if not of_literal and not (after is not None and after.is_word("text")):
+                return False
+        if token.is_word("select") and place >= 1:
+            opener = tokens[place - 2] if place >= 2 else None
+            if opener is None or not opener.is_word("exists", "in", "any", "all", "array"):
+                return False
+        if (
+            token.kind == "name"
+            and after is not None
+            and after.is_mark("(")
+            and not (before is not None and before.is_mark("::"))
+            and token.value not in _QUIET_CALLS
+        ):
+            return False
+    return True
+
+
+def _glue(word: str, conditions: Sequence[Sequence[Token]]) -> list[Token]:
+    glued: list[Token] = []
+    for condition in conditions:
+        if glued:
+            glued.append(Token("name", word.upper(), word))
+        glued += [Token("mark", "(", "("), *condition, Token("mark", ")", ")")]
+    return glued

@@ -1,0 +1,224 @@
+"""The statement of the joined form; `gateway.visibility.joined.joinable` tells when it is right.
+
+Its tables, as far as they are needed (each name with a prefix that occurs nowhere in the policies):
+
+    i  the images as typed rows: the columns that policies read, under their own names, and n
+    o  those that pass the restrictive policies on the row alone; open: seen by everybody
+    a  the cohorts with their claims; not ok where one cannot be computed
+    d  the ok ones that pass the restrictive policies on the cohort alone; sees: they see everything
+
+Where a policy's text stands, only o (named like the table) and d are in sight: its bare names can
+mean nothing but the row's columns.
+"""
+
+# ruff: noqa: S608 (a statement is what is made here, of text that comes from Postgres' own catalogs)
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from gateway.visibility.joined.lexer import Token, render
+from gateway.visibility.joined.setting_expressions import split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from gateway.visibility.joined.setting_expressions import Claim
+    from gateway.visibility.rules import Rules
+
+EXCLUDED: Final = 0
+"""Kind of answer row: the cohorts for which a claim cannot be computed."""
+PRODUCT: Final = 1
+"""Kind of answer row: all these cohorts (all there are, if NULL) see all these images."""
+REST: Final = 2
+"""Kind of answer row: all cohorts but these see these images."""
+
+Condition = list[Token]
+
+
+class Question:
+    """The statement for one table; $1 to $4 are the settings' values, $5 the images."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        claims: Sequence[Claim],
+        parts: Sequence[Condition],
+        limits: Sequence[Condition],
+        *,
+        is_quiet: Callable[[Sequence[Token]], bool],
+    ) -> None:
+        self._row_names = {column.name for column in rules.columns} | {rules.table}
+        words = {token.value for condition in (*parts, *limits) for token in condition}
+        self._p = _free_prefix({*self._row_names, *words})
+        self._claims = claims
+        self._numbers = sorted(frozenset[int]().union(*(claim.reads for claim in claims)))
+        self._columns = [need.name for need in rules.needs or ()]
+        self._row_type = f"{_quote(rules.schema)}.{_quote(rules.table)}"
+        self._table = _quote(rules.table)
+        self._row_parts, self._cohort_parts, both_parts = self._sort(parts)
+        self._row_limits, self._cohort_limits, self._both_limits = self._sort(limits)
+        self._both_parts: list[Condition] = []
+        self._products: list[tuple[str, str]] = []
+        for part in both_parts:
+            rows, cohorts, both = self._sort(split(part, "and") if is_quiet(part) else [part])
+            if both:
+                self._both_parts.append(part)
+            else:
+                self._products.append((self._all_of(rows), self._all_of(cohorts)))
+
+    def write(self) -> str:
+        """Write it. Its rows are (kind, images, cohorts), each numbered from 1."""
+        p = self._p
+        tables = [self._images(), self._judged_images()]
+        if self._claims:
+            tables += [self._cohorts(), self._judged_cohorts()]
+            answers = [
+                f"SELECT 0, NULL::int4[], pg_catalog.array_agg({p}n) FROM {p}a WHERE NOT {p}ok",
+                *self._answers(),
+            ]
+        else:
+            answers = [
+                f"SELECT 1, pg_catalog.array_agg({p}n), NULL::int4[] FROM {p}o WHERE {p}open"
+            ]
+        return "WITH " + ",\n".join(tables) + "\n" + "\nUNION ALL ".join(answers)
+
+    def _sort(
+        self, conditions: Sequence[Condition]
+    ) -> tuple[list[Condition], list[Condition], list[Condition]]:
+        """Sort conditions by what they read: the row only, the cohort only, both."""
+        found: tuple[list[Condition], list[Condition], list[Condition]] = ([], [], [])
+        for condition in conditions:
+            reads_cohort = any(token.kind == "claim" for token in condition)
+            reads_row = not reads_cohort or any(
+                token.kind in ("name", "quoted") and token.value in self._row_names
+                for token in condition
+            )
+            found[reads_cohort + (reads_cohort and reads_row)].append(condition)
+        return found
+
+    def _images(self) -> str:
+        p = self._p
+        columns = "".join(f", {p}r.{_quote(name)}" for name in self._columns)
+        return (
+            f"{p}i AS MATERIALIZED (SELECT {p}u.{p}n::pg_catalog.int4 AS {p}n{columns} "
+            f"FROM pg_catalog.unnest($5) WITH ORDINALITY AS {p}u ({p}image, {p}n) "
+            "CROSS JOIN LATERAL pg_catalog.json_populate_record("
+            f"NULL::{self._row_type}, {p}u.{p}image::pg_catalog.json) AS {p}r)"
+        )
+
+    def _judged_images(self) -> str:
+        p = self._p
+        columns = "".join(f", {self._table}.{_quote(name)}" for name in self._columns)
+        products = "".join(f", ({row}) AS {p}p{n}" for n, (row, _) in enumerate(self._products))
+        return (
+            f"{p}o AS MATERIALIZED (SELECT {self._table}.{p}n{columns}, "
+            f"({self._any_of(self._row_parts)}) IS TRUE AS {p}open{products} "
+            f"FROM {p}i AS {self._table} WHERE {self._all_of(self._row_limits)})"
+        )
+
+    def _cohorts(self) -> str:
+        p = self._p
+        if self._numbers:
+            arrays = ", ".join(f"pg_catalog.unnest(${number + 1})" for number in self._numbers)
+            names = ", ".join(f"{p}s{number}" for number in self._numbers)
+            source = f"ROWS FROM ({arrays}) WITH ORDINALITY AS {p}u ({names}, {p}n)"
+        else:
+            source = f"(SELECT 1) AS {p}u ({p}n)"
+        settings = [f"{p}u.{p}s{number}" for number in range(4)]
+        valid = " AND ".join(f"({v})" for v in sorted({claim.valid for claim in self._claims}))
+        columns = ", ".join(
+            f"CASE WHEN {p}u.{p}ok THEN {claim.sql.format(*settings)} END AS {p}k{n}"
+            for n, claim in enumerate(self._claims)
+        )
+        return (
+            f"{p}a AS MATERIALIZED (SELECT {p}u.{p}n::pg_catalog.int4 AS {p}n, {p}u.{p}ok, "
+            f"{columns} FROM (SELECT {p}u.*, ({valid.format(*settings)}) AS {p}ok "
+            f"FROM {source} OFFSET 0) "
+            f"AS {p}u)"
+        )
+
+    def _judged_cohorts(self) -> str:
+        p = self._p
+        products = "".join(f", ({c}) AS {p}p{n}" for n, (_, c) in enumerate(self._products))
+        is_copied = bool(products or self._cohort_parts or self._cohort_limits)
+        return (
+            f"{p}d AS {'' if is_copied else 'NOT '}MATERIALIZED (SELECT {p}c.*, "
+            f"({self._any_of(self._cohort_parts)}) IS TRUE AS {p}sees{products} "
+            f"FROM {p}a AS {p}c WHERE {p}c.{p}ok AND {self._all_of(self._cohort_limits)})"
+        )
+
+    def _answers(self) -> Iterable[str]:
+        p = self._p
+        if self._both_limits:
+            anyhow = [f"{self._table}.{p}open", f"{p}c.{p}sees"]
+            anyhow += [
+                f"({self._table}.{p}p{n} AND {p}c.{p}p{n})" for n in range(len(self._products))
+            ]
+            anyhow.append(self._any_of(self._both_parts))
+            yield self._pairs([f"{self._all_of(self._both_limits)} AND ({' OR '.join(anyhow)})"])
+            return
+        if self._row_parts:
+            yield self._product(f"{p}open", "true")
+        if self._cohort_parts:
+            yield self._product("true", f"{p}sees")
+        for n in range(len(self._products)):
+            yield self._product(f"{p}p{n}", f"{p}p{n}")
+        if self._both_parts:
+            others = f"NOT {self._table}.{p}open AND NOT {p}c.{p}sees"
+            yield self._pairs([f"{others} AND ({self._text(part)})" for part in self._both_parts])
+
+    def _product(self, images: str, cohorts: str) -> str:
+        p = self._p
+        return (
+            f"SELECT 1, pg_catalog.array_agg({p}n), CASE WHEN "
+            f"(SELECT pg_catalog.count(*) FROM {p}d WHERE {cohorts}) OPERATOR(pg_catalog.<>) "
+            f"{self._number_of_cohorts()} THEN ARRAY(SELECT {p}n FROM {p}d WHERE {cohorts}) END "
+            f"FROM {p}o WHERE {images}"
+        )
+
+    def _pairs(self, conditions: Sequence[str]) -> str:
+        """The pairs for which one of the conditions holds, as one row for each image."""
+        p = self._p
+        found = " UNION ".join(
+            f"SELECT {self._table}.{p}n AS {p}n, {p}c.{p}n AS {p}m "
+            f"FROM {p}o AS {self._table} CROSS JOIN {p}d AS {p}c WHERE {condition}"
+            for condition in conditions
+        )
+        most = (
+            f"2 OPERATOR(pg_catalog.*) pg_catalog.cardinality({p}g.{p}list) "
+            f"OPERATOR(pg_catalog.>) {self._number_of_cohorts()}"
+        )
+        return (
+            f"SELECT CASE WHEN {most} THEN 2 ELSE 1 END, ARRAY[{p}g.{p}n], CASE WHEN {most} THEN "
+            f"ARRAY(SELECT {p}a.{p}n FROM {p}a EXCEPT ALL SELECT pg_catalog.unnest({p}g.{p}list)) "
+            f"ELSE {p}g.{p}list END FROM (SELECT {p}n, pg_catalog.array_agg({p}m) AS {p}list "
+            f"FROM ({found}) AS {p}f GROUP BY {p}n) AS {p}g"
+        )
+
+    def _number_of_cohorts(self) -> str:
+        return f"pg_catalog.cardinality(${self._numbers[0] + 1})" if self._numbers else "1"
+
+    def _text(self, condition: Condition) -> str:
+        claim = f"{self._p}c.{self._p}k"
+        return render(
+            [Token("name", claim + t.value, "") if t.kind == "claim" else t for t in condition]
+        )
+
+    def _all_of(self, conditions: Sequence[Condition]) -> str:
+        return " AND ".join(f"({self._text(condition)})" for condition in conditions) or "true"
+
+    def _any_of(self, conditions: Sequence[Condition]) -> str:
+        return " OR ".join(f"({self._text(condition)})" for condition in conditions) or "false"
+
+
+def _free_prefix(taken: Iterable[str]) -> str:
+    names = tuple(taken)
+    number = 0
+    while any(name.startswith(f"ayb{number}") for name in names):
+        number += 1
+    return f"ayb{number}"
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,271 @@
+"""The round trips to Postgres that visibility is made of, and what their errors mean.
+
+Three kinds of errors: the database is unavailable (`DatabaseUnavailableError`: the same may be
+asked again), the rules changed under the question (`RulesChangedError`), the question itself fails
+(`QuestionError`: the policies, or the time was up).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+import msgspec
+
+from gateway.visibility.rules import Rules, decode_rules
+from shared.errors import AybError, DatabaseUnavailableError
+from shared.postgres import UNAVAILABLE, unavailable_as_ours
+from shared.sql import queries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gateway.streams.connection import Spawn
+    from gateway.visibility.cohorts import Settings
+
+_SQL: Final = queries("gateway", "visibility.sql")
+
+QUERY_CANCELED: Final = "57014"
+_SESSIONS: Final = 10
+"""How many sessions are tried: more than a pool usually has."""
+_ELSEWHERE: Final = ("08", "40", "53", "57", "58", "XX", "AY")
+"""Classes of SQLSTATE that say nothing about the policies; AYB01 is a replica that lags."""
+
+
+class RulesChangedError(AybError):
+    """The rules of the table changed while it was asked about."""
+
+
+class QuestionError(AybError):
+    """A policy, or a claim under it, raises."""
+
+    def __init__(self, sqlstate: str) -> None:
+        super().__init__(f"SQLSTATE {sqlstate}")
+        self.sqlstate = sqlstate
+
+
+class PolicyStallsError(DatabaseUnavailableError):
+    """An error that is the server's by its class, but was raised while policies ran."""
+
+
+class RulesStallError(DatabaseUnavailableError):
+    """The rules of the table cannot be read in time, as while DDL holds a lock on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRules:
+    """Rules with their fingerprint."""
+
+    rules: Rules
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a question is about: a table as a role sees it, at a position in the log or later.
+
+    `fingerprint` is that of the rules which must be in force; None for those of the moment.
+    """
+
+    relid: int
+    role: str
+    lsn: int
+    fingerprint: str | None
+
+
+@dataclass(slots=True)
+class Heard:
+    """What the looped form answered; cohorts and images count from 0."""
+
+    columns: frozenset[str]
+    unfit: list[int]
+    failure: str | None
+    go_on: int | None
+    seen: dict[int, list[int]] = field(default_factory=dict)
+    broken: dict[int, str] = field(default_factory=dict)
+
+
+class Judge:
+    """Asks through the read pool."""
+
+    def __init__(self, pool: asyncpg.Pool, *, spawn: Spawn | None = None) -> None:
+        self._pool = pool
+        self._spawn = spawn
+
+    async def rules(self, relid: int, role: str) -> KnownRules | None:
+        """Read the rules; None if table or role is gone.
+
+        Raises `RulesChangedError` where they changed under the reading: what Postgres says of a
+        column, function or schema that has just been dropped is NULL.
+        """
+        with _catalog_errors():
+            [row] = await self._fetch(_SQL["rules"], relid, role)
+        if row["rules"] is None:
+            return None
+        try:
+            return KnownRules(decode_rules(row["rules"]), row["fingerprint"])
+        except msgspec.ValidationError as error:
+            raise RulesChangedError from error
+
+    async def catch_up(self, lsn: int) -> None:
+        """Wait for a standby to have replayed a position; give up for now after half a second."""
+        with _catalog_errors():
+            await self._fetch(_SQL["catch_up"], lsn)
+
+    async def harmless_functions(self) -> frozenset[str]:
+        """Read the names of pg_catalog's functions that see nothing but their arguments."""
+        with _catalog_errors():
+            [row] = await self._fetch(_SQL["harmless_functions"])
+        return frozenset(row[0])
+
+    async def readable_columns(self, relid: int, role: str) -> frozenset[str]:
+        """Read which columns the role may read."""
+        with _catalog_errors():
+            [row] = await self._fetch(_SQL["readable_columns"], relid, role)
+        return frozenset(row[0])
+
+    async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """Ask, on another session where one turns out to be spoilt."""
+        for _ in range(_SESSIONS - 1):
+            with contextlib.suppress(asyncpg.InvalidSQLStatementNameError):
+                return await self._fetch_once(query, *arguments)
+        return await self._fetch_once(query, *arguments)
+
+    async def _fetch_once(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """Ask, and give the connection back where nobody waits for it.
+
+        The pool resets a session before it is used again, a round trip of its own.
+        """
+        connection = await self._pool.acquire()
+        try:
+            rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
+        except asyncpg.InvalidSQLStatementNameError:
+            # A policy's function has deallocated the statements that are kept prepared.
+            connection.terminate()
+            raise
+        finally:
+            if self._spawn is None:
+                await self._pool.release(connection)
+            else:
+                self._spawn(self._give_back(connection), "reset session")
+        return rows
+
+    async def _give_back(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
+        with contextlib.suppress(asyncpg.PostgresError, *UNAVAILABLE):
+            await self._pool.release(connection)  # one that cannot be reset is closed
+
+    async def joined(
+        self,
+        subject: Subject,
+        question: str | None,
+        settings: Sequence[Sequence[str]],
+        images: Sequence[str],
+    ) -> list[tuple[int, list[int] | None, list[int] | None]]:
+        """Ask the joined form; `settings` are four columns. Rows are (kind, images, cohorts).
+
+        Without a question only the rules are compared.
+        """
+        with _catalog_errors() if question is None else _errors():
+            rows = await self._fetch(
+                _SQL["judge_joined"],
+                subject.lsn,
+                subject.relid,
+                subject.role,
+                subject.fingerprint,
+                question,
+                *settings,
+                images,
+            )
+        if rows and rows[-1]["kind"] == -1:
+            raise RulesChangedError
+        return [(row["kind"], row["events"], row["cohorts"]) for row in rows]
+
+    async def each(
+        self,
+        subject: Subject,
+        cohorts: Sequence[Settings],
+        images: Sequence[str],
+        *,
+        budget_seconds: float,
+        is_lenient: bool,
+    ) -> Heard:
+        """Ask the looped form."""
+        with _errors():
+            rows = await self._fetch(
+                _SQL["judge_each"],
+                subject.lsn,
+                subject.relid,
+                subject.role,
+                subject.fingerprint,
+                [value for settings in cohorts for value in settings],
+                images,
+                dt.timedelta(seconds=budget_seconds),
+                is_lenient,
+            )
+        if any(row["cohort"] == -1 for row in rows):
+            raise RulesChangedError
+        last = rows[-1]
+        heard = Heard(
+            columns=frozenset(last["names"]),
+            unfit=[n - 1 for n in last["visible"]],
+            failure=last["failure"],
+            go_on=None if last["next_cohort"] is None else last["next_cohort"] - 1,
+        )
+        for row in rows[:-1]:
+            if row["visible"]:
+                heard.seen[row["cohort"] - 1] = [n - 1 for n in row["visible"]]
+            if row["failure"] is not None:
+                heard.broken[row["cohort"] - 1] = row["failure"]
+        return heard
+
+    async def verify(
+        self, subject: Subject, cohorts: Sequence[Settings], images: Sequence[str]
+    ) -> dict[int | None, set[int]]:
+        """Ask with real SELECTs: by cohort, the images of unchanged rows that it is shown.
+
+        Under None stand those that are unchanged by the outbox. All numbers count from 0.
+        """
+        with _errors():
+            rows = await self._fetch(
+                _SQL["verify"],
+                subject.relid,
+                subject.role,
+                [value for settings in cohorts for value in settings],
+                images,
+            )
+        return {
+            row["cohort"] - 1 if row["cohort"] else None: {n - 1 for n in row["seen"] or ()}
+            for row in rows
+        }
+
+
+@contextlib.contextmanager
+def _catalog_errors() -> Iterator[None]:
+    """Let errors where no policy is asked be the database's: there is nobody to be denied for."""
+    try:
+        with _errors():
+            yield
+    except QuestionError as error:
+        if error.sqlstate == QUERY_CANCELED:
+            raise RulesStallError("database unavailable: out of time") from None
+        raise DatabaseUnavailableError(f"database unavailable ({error.sqlstate})") from None
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    with unavailable_as_ours():
+        try:
+            yield
+        except asyncpg.PostgresError as error:
+            state = error.sqlstate or "XX000"
+            if state == "AYB01":
+                raise DatabaseUnavailableError("the replica lags behind") from None
+            if state == QUERY_CANCELED or not state.startswith(_ELSEWHERE):
+                # No cause: its text may hold values of rows.
+                raise QuestionError(state) from None
+            if state[:2] in ("08", "57"):
+                raise
+            raise PolicyStallsError(f"database unavailable ({state})") from None

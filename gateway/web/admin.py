@@ -1,0 +1,72 @@
+"""For an administrator over HTTP: why a client gets an event or not. Off without its own secret."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+
+from gateway.diagnostics.explain import ExplainError, explain
+from gateway.errors import (
+    AuthenticationRequiredError,
+    InvalidBodyError,
+    InvalidTokenError,
+)
+from gateway.web.body import body_schema, error_responses, read_body
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from gateway.auth.claims import TokenVerifier
+    from gateway.settings import GatewaySettings
+
+_MOST_TOKEN_CHARACTERS: Final = 16 * 1024
+_MOST_BODY_BYTES: Final = 128 * 1024
+
+
+class Asked(BaseModel):
+    """A row by the values of its primary key, and the token of the client that misses it."""
+
+    table: str = Field(max_length=200)
+    key: list[Annotated[str, Field(max_length=1_000)]] = Field(max_length=32)
+    token: str = Field(max_length=_MOST_TOKEN_CHARACTERS)
+    changes: int = Field(default=5, ge=1, le=50)
+
+
+def admin_router(
+    *, settings: GatewaySettings, pool: asyncpg.Pool, verifier: TokenVerifier, secret: str
+) -> APIRouter:
+    """Build `POST /api/admin/explain`, for who shows the secret as a bearer token."""
+    routes = APIRouter(prefix="/api/admin", tags=["admin"])
+
+    @routes.post(
+        "/explain",
+        openapi_extra=body_schema(Asked),
+        responses=error_responses(400, 401, 408, 413, 503),
+    )
+    async def explain_row(request: Request) -> dict[str, Any]:
+        """Tell what decides whether a client gets the events of a row."""
+        shown = request.headers.get("authorization")
+        if shown is None:
+            raise AuthenticationRequiredError
+        if not hmac.compare_digest(shown.encode(), f"Bearer {secret}".encode()):
+            raise InvalidTokenError
+        asked = await read_body(request, Asked, most=_MOST_BODY_BYTES)
+        claims = await verifier.verify(asked.token)
+        try:
+            explanation = await explain(
+                pool,
+                table=asked.table,
+                key=asked.key,
+                claims=claims,
+                most_changes=asked.changes,
+                deletes=settings.realtime_deletes,
+            )
+        except ExplainError as error:
+            raise InvalidBodyError(str(error)) from None
+        return {**asdict(explanation), "readable": sorted(explanation.readable)}
+
+    return routes

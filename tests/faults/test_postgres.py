@@ -1,0 +1,75 @@
+"""Postgres fails, under load: every change once, in order, or `resync` where history was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+from pathlib import Path
+
+from tests.conftest import POSTGRES_SETTINGS, Database, make_template, new_postgres
+from tests.faults.conftest import OpenArena
+from tests.support.arena import Arena
+from tests.support.crash import crash, frozen
+from tests.support.waits import gateway_says
+
+
+async def test_restarted(arena: Arena):
+    """A restart of Postgres costs time only."""
+    async with arena.load():
+        await arena.stack.restart("postgres")
+    await arena.settle()
+
+
+async def test_crashed(arena: Arena):
+    """After crashes of Postgres all is told, or `resync` where batch numbers were taken back."""
+    async with arena.load():
+        for _ in range(2):
+            await asyncio.to_thread(crash, arena.stack.postgres)
+            await arena.stack.start("postgres")
+            await arena.written(1_000)
+    await arena.settle(may_resync=True)
+
+
+async def test_crashed_with_a_durable_disk(open_arena: OpenArena, server_dir: Path):
+    """The same where Postgres waits for the disk, as it does in production."""
+    settings = {**POSTGRES_SETTINGS, "fsync": "on", "full_page_writes": "on"}
+    folder = server_dir / f"durable-{secrets.token_hex(4)}"
+    with new_postgres(folder, settings) as server:
+        await make_template(server, "durable")
+        database = Database(
+            "durable",
+            server.dsn("durable"),
+            server.dsn("durable", user="ayb_relay"),
+            server.dsn("durable", user="ayb_gateway"),
+        )
+        arena = await open_arena(postgres=server, database=database)
+        async with arena.load():
+            for _ in range(2):
+                await asyncio.to_thread(crash, server)
+                await arena.stack.start("postgres")
+                await arena.written(1_000)
+        await arena.settle(may_resync=True)
+        await arena.close()
+        await arena.stack.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+async def test_frozen(arena: Arena):
+    """A Postgres that answers nothing for seconds delays events, and none is lost."""
+    async with arena.load():
+        with frozen(arena.stack.postgres):
+            await gateway_says(arena.stack, "unavailable", part="database")
+    await arena.settle()
+
+
+async def test_backends_ended(arena: Arena):
+    """An administrator who ends every session costs time only."""
+    async with arena.load():
+        for _ in range(3):
+            await arena.stack.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE usename IN ('ayb_relay', 'ayb_gateway')"
+            )
+            await arena.written(1_000)
+    await arena.settle()

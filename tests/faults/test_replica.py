@@ -1,0 +1,130 @@
+"""A read replica that lags: judged late, never by data older than the event (CASE 29)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from devstack.servers import PostgresServer
+from tests.conftest import Database
+from tests.faults.conftest import OpenArena
+from tests.support import fault_world
+from tests.support.arena import Arena
+from tests.support.crash import crash, frozen
+from tests.support.replica import lagging_replica
+from tests.support.waits import gateway_says
+
+
+@contextlib.asynccontextmanager
+async def arena_on_replica(
+    open_arena: OpenArena,
+    database: Database,
+    primary: PostgresServer,
+    folder: Path,
+    *,
+    delay_seconds: float,
+) -> AsyncIterator[tuple[Arena, PostgresServer]]:
+    """Open an arena whose gateway asks a replica that lags."""
+    with lagging_replica(primary, folder, delay_seconds=delay_seconds) as replica:
+        arena = await open_arena(
+            readers=False,
+            gateway={"AYB_READ_DATABASE_URL": replica.dsn(database.name, user="ayb_gateway")},
+        )
+        async with (
+            arena.stack.database.connect() as session,
+            arena.stack.database.connect(replica.dsn(database.name)) as standby,
+            asyncio.timeout(30),
+        ):
+            lsn = await session.fetchval("SELECT pg_current_wal_insert_lsn()")
+            replayed = "SELECT pg_last_wal_replay_lsn() >= $1"
+            while not await standby.fetchval(replayed, lsn):  # noqa: ASYNC110 (another process does it)
+                await asyncio.sleep(0.05)
+        yield arena, replica
+        await arena.close()
+        await arena.stack.stop("gateway")
+
+
+@pytest.fixture
+async def lagging(open_arena: OpenArena, database, postgres_server, server_dir):
+    """An arena whose gateway asks a replica that lags by two seconds."""
+    folder = server_dir / f"replica-{database.name}"
+    async with arena_on_replica(open_arena, database, postgres_server, folder, delay_seconds=2) as (
+        arena,
+        _,
+    ):
+        yield arena
+
+
+@pytest.fixture
+async def replicated(open_arena: OpenArena, database, postgres_server, server_dir):
+    """An arena whose gateway asks a replica that does not lag, and that replica."""
+    folder = server_dir / f"replica-{database.name}"
+    async with arena_on_replica(
+        open_arena, database, postgres_server, folder, delay_seconds=0
+    ) as found:
+        yield found
+
+
+async def test_membership_is_that_of_the_event_or_later(lagging: Arena):
+    """A row written after a membership began is told; one written after it ended is not."""
+    stack, user = lagging.stack, fault_world.USERS[5]
+    assert all(user not in members for members in fault_world.MEMBERS.values())
+    async with stack.stream("notes,posts", token=stack.token(user)) as client:
+        await client.connected(30)
+        for turn in range(3):
+            note = 10 + turn
+            await stack.sql("INSERT INTO members VALUES (1, $1)", user)
+            await stack.sql("INSERT INTO notes VALUES ($1, NULL, false, 1, 1, $1, 'in')", note)
+            event = (await client.next_message(60)).json()
+            assert (event["table"], event["record"]["id"]) == ("notes", note)
+            await stack.sql("DELETE FROM members WHERE member = $1", user)
+            await stack.sql(
+                "INSERT INTO notes VALUES ($1, NULL, false, 1, 1, $1, 'out')", 100 + turn
+            )
+            await stack.sql("INSERT INTO posts VALUES ($1, NULL, true, 1, 1, $1, 'end')", note)
+            event = (await client.next_message(60)).json()
+            assert (event["table"], event["record"]["id"]) == ("posts", note)
+        assert '"out"' not in client.raw.decode()
+
+
+async def test_load(lagging: Arena):
+    """Under load everything comes, once and in order, as late as the replica is."""
+    lagging.add_readers()
+    async with lagging.load(pause=0.2):
+        for reader in lagging.readers:
+            reader.cut()
+        await asyncio.sleep(0)
+    await lagging.settle()
+
+
+async def test_replica_fails(replicated: tuple[Arena, PostgresServer]):
+    """A replica that restarts, crashes, freezes, or lags too long holds events up, which readiness
+    tells, and loses none."""
+    arena, replica = replicated
+    arena.add_readers()
+    async with arena.load(pause=0.3):
+        await asyncio.to_thread(replica.stop)
+        await gateway_says(arena.stack, "unavailable", part="database")
+        await arena.written(500)
+        replica.start()
+        await gateway_says(arena.stack, "ok", part="events")
+        await arena.connected()
+        await asyncio.to_thread(crash, replica)
+        await arena.written(500)
+        replica.start()
+        await gateway_says(arena.stack, "ok", part="events")
+        await arena.connected()
+        with frozen(replica):
+            await gateway_says(arena.stack, "held", part="events")
+        await gateway_says(arena.stack, "ok", part="events")
+        async with arena.stack.database.connect(replica.dsn()) as standby:
+            await standby.execute("SELECT pg_wal_replay_pause()")
+            await gateway_says(arena.stack, "lags", part="events")
+            await arena.written(500)
+            await standby.execute("SELECT pg_wal_replay_resume()")
+        await gateway_says(arena.stack, "ok", part="events")
+    await arena.settle()

@@ -1,0 +1,125 @@
+"""A real browser: Debian's Chromium, headless, driven over WebDriver (W3C)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import http.server
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from devstack.process import Child
+from devstack.servers import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+PAGES = Path(__file__).parents[1] / "acceptance/js"
+
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--no-proxy-server",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+class Browser:
+    """One window of a browser."""
+
+    def __init__(self, http: httpx.AsyncClient, session: str) -> None:
+        self._http = http
+        self._session = session
+
+    async def go(self, url: str) -> None:
+        """Load a page, and wait until its script says that it is ready."""
+        await self._command("url", {"url": url})
+        await self.wait_for("return window.ready === true")
+
+    async def run(self, script: str, *arguments: Any) -> Any:
+        """Run a script in the page and return its value (a promise's, once there)."""
+        return await self._command("execute/sync", {"script": script, "args": list(arguments)})
+
+    async def wait_for(self, script: str, seconds: float = 15.0) -> Any:
+        """Run a script until what it returns is true; return that."""
+        end = time.monotonic() + seconds
+        while not (value := await self.run(script)):
+            if time.monotonic() > end:
+                seen = await self.run("return window.seen")
+                raise AssertionError(f"in vain: {script}; the page has seen {seen}")
+            await asyncio.sleep(0.05)
+        return value
+
+    async def _command(self, command: str, body: dict[str, Any]) -> Any:
+        response = await self._http.post(f"/session/{self._session}/{command}", json=body)
+        assert response.status_code == 200, response.text
+        return response.json()["value"]
+
+
+@contextlib.asynccontextmanager
+async def open_browser(chromium: Path, chromedriver: Path, folder: Path) -> AsyncIterator[Browser]:
+    """Start a browser with an empty profile; `folder` takes the profile and the log."""
+    port = free_port()
+    driver = Child(
+        "chromedriver",
+        [chromedriver, f"--port={port}", "--allowed-ips=127.0.0.1"],
+        log=folder / "chromedriver.log",
+    )
+    try:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60
+        ) as http:
+            await _wait_for_driver(http, driver)
+            options = {
+                "binary": str(chromium),
+                "args": [*FLAGS, f"--user-data-dir={folder / 'profile'}"],
+            }
+            capabilities = {"alwaysMatch": {"goog:chromeOptions": options}}
+            response = await http.post("/session", json={"capabilities": capabilities})
+            assert response.status_code == 200, response.text
+            session = response.json()["value"]["sessionId"]
+            try:
+                yield Browser(http, session)
+            finally:
+                await http.delete(f"/session/{session}")
+    finally:
+        driver.stop()
+
+
+async def _wait_for_driver(http: httpx.AsyncClient, driver: Child) -> None:
+    while True:
+        assert driver.is_running, driver.output()
+        with contextlib.suppress(httpx.HTTPError):
+            if (await http.get("/status")).json()["value"]["ready"]:
+                return
+        await asyncio.sleep(0.05)
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def serve_pages() -> Iterator[str]:
+    """Serve the folder with the test page and the npm client; gives the page's URL."""
+    handler = functools.partial(_Quiet, directory=str(PAGES))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, name="pages")
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/page.html"
+        finally:
+            server.shutdown()
+            thread.join()

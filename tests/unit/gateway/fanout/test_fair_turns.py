@@ -1,0 +1,49 @@
+"""Turns: nobody waits for ever, whoever else comes."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.fanout.fair_turns import Turn
+
+
+def test_who_comes_later_waits():
+    """Newcomers are served when those who were there before them are done."""
+    turn = Turn[str]()
+    assert turn.of(["a", "b"]) == ["a", "b"]
+    assert turn.of(["a", "b", "c"]) == ["a", "b"]
+    assert turn.of(["c", "b"]) == ["b"]
+    assert turn.of(["c", "d"]) == ["c", "d"]
+
+
+def test_nobody_waits():
+    """With nobody waiting nobody is served."""
+    turn = Turn[str]()
+    assert turn.of([]) == []
+    assert turn.of(["a"]) == ["a"]
+    assert turn.of([]) == []
+    assert turn.of(["b"]) == ["b"]
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=60))
+def test_each_is_served_after_one_turn(arrivals: list[int]):
+    """Whoever takes three services to be done waits for no more than the turn under way, though
+    others come all the time."""
+    turn = Turn[int]()
+    services: dict[int, int] = {}
+    waited: dict[int, int] = {}
+    number = 0
+    for count in arrivals:
+        for number in range(number + 1, number + 1 + count):  # noqa: B020 (goes on counting)
+            services[number], waited[number] = 3, 0
+        served = turn.of(list(services))
+        assert served
+        for one in list(services):
+            if one not in served:
+                waited[one] += 1
+                assert waited[one] <= 3
+                continue
+            services[one] -= 1
+            if not services[one]:
+                del services[one]

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.streams import connection as connection_module
+from gateway.streams.connection import CloseReason, Connection
+
+
+class Socket:
+    """A hand-written ASGI `send` over a socket that can be full."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.room = asyncio.Event()
+        self.room.set()
+        self.broken = False
+
+    async def send(self, message: Any) -> None:
+        if not self.room.is_set():
+            await self.room.wait()
+        if self.broken:
+            raise OSError("broken pipe")
+        self.sent.append(message["body"])
+
+
+class Harness:
+    def __init__(self, group: asyncio.TaskGroup, most_kept_bytes: int = 100) -> None:
+        self.socket = Socket()
+        self.overflows = 0
+        self.closes = 0
+        self.connection = Connection(
+            send=self.socket.send,
+            spawn=lambda work, name: group.create_task(work, name=name),
+            on_close=self._close,
+            on_overflow=self._overflow,
+            tables=("public.posts",),
+            role="r",
+            settings=("", "", "", ""),
+            user_id="u",
+            address="127.0.0.1",
+            expires_at=None,
+            leave=False,
+            most_kept_bytes=most_kept_bytes,
+        )
+
+    def _close(self) -> None:
+        self.closes += 1
+
+    def _overflow(self, _connection: Connection) -> None:
+        self.overflows += 1
+
+
+async def test_a_write_with_room_is_sent_at_once() -> None:
+    """While the socket has room, write has sent before it returns: no task, no switch."""
+    async with asyncio.TaskGroup() as group:
+        h = Harness(group)
+        h.connection.write(b"a", b"b")
+        assert h.socket.sent == [b"ab"]
+        assert not h.connection.is_stuck
+
+
+async def test_a_full_socket_keeps_order_and_loses_nothing() -> None:
+    """What is written while the socket is full follows in order once there is room."""
+    async with asyncio.TaskGroup() as group:
+        h = Harness(group)
+        h.connection.write(b"1")
+        h.socket.room.clear()
+        for n in range(2, 10):
+            h.connection.write(b"%d" % n)
+            await asyncio.sleep(0)
+        assert h.connection.is_stuck
+        drained = asyncio.Event()
+        h.connection.when_drained(lambda _: drained.set())
+        h.socket.room.set()
+        await drained.wait()
+        h.connection.write(b"!")
+        assert b"".join(h.socket.sent) == b"123456789!"
+        assert h.connection.kept_bytes == 0
+
+
+async def test_a_full_socket_is_told_beyond_the_bound() -> None:
+    """More kept bytes than the bound are reported, so that the hub stops adding to them."""
+    async with asyncio.TaskGroup() as group:
+        h = Harness(group, most_kept_bytes=10)
+        h.socket.room.clear()
+        h.connection.write(b"x")
+        h.connection.write(b"y" * 10)
+        assert h.overflows == 0
+        h.connection.write(b"z")
+        assert h.overflows == 1
+        h.socket.room.set()
+
+
+async def test_a_peer_that_takes_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that waits too long ends the stream, with its reason."""
+    monkeypatch.setattr(connection_module, "WRITE_SECONDS", 0.05)
+    async with asyncio.TaskGroup() as group:
+        h = Harness(group)
+        h.socket.room.clear()
+        h.connection.write(b"x")
+    assert h.connection.close_reason is CloseReason.STALLED
+    assert h.closes == 1
+
+
+async def test_a_broken_socket_is_gone() -> None:
+    """An error of the socket ends the stream, at once or in the task that waits."""
+    async with asyncio.TaskGroup() as group:
+        h = Harness(group)
+        h.socket.broken = True
+        h.connection.write(b"x")
+        assert h.connection.close_reason is CloseReason.GONE
+        later = Harness(group)
+        later.socket.room.clear()
+        later.connection.write(b"x")
+        later.socket.broken = True
+        later.socket.room.set()
+    assert later.connection.close_reason is CloseReason.GONE
+
+
+async def test_a_closed_stream_takes_nothing() -> None:
+    """After the close writes are dropped, and the close is told once with its first reason."""
+    async with asyncio.TaskGroup() as group:
+        h = Harness(group)
+        h.connection.close(CloseReason.EXPIRED)
+        h.connection.close(CloseReason.GONE)
+        h.connection.write(b"x")
+        assert h.socket.sent == []
+        assert h.closes == 1
+        assert h.connection.close_reason is CloseReason.EXPIRED

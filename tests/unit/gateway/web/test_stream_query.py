@@ -1,0 +1,51 @@
+"""The query of a stream request, as anybody may write it."""
+
+from __future__ import annotations
+
+import contextlib
+from urllib.parse import quote_from_bytes, urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import RequestTooLongError
+from gateway.web.stream import _query
+from shared.errors import PositionError
+from shared.position import parse_position
+
+NAMES = ("tables", "token", "lastEventId", "leave", "other")
+
+
+@given(st.binary(max_size=500))
+def test_any_bytes_are_a_query_or_refused(data: bytes) -> None:
+    """No bytes raise anything but the refusal, and no value holds what UTF-8 cannot write."""
+    for query_string in (data, b"tables=" + data, b"tables=" + quote_from_bytes(data).encode()):
+        with contextlib.suppress(RequestTooLongError):
+            for value in _query(query_string).values():
+                value.encode()
+
+
+@given(st.lists(st.tuples(st.sampled_from(NAMES), st.text(max_size=20)), max_size=10))
+def test_any_values_are_read_back(pairs: list[tuple[str, str]]) -> None:
+    """The first value of a name counts; lists of tables are put together."""
+    query = _query(urlencode(pairs).encode())
+    for name in NAMES:
+        values = [value for key, value in pairs if key == name]
+        expected = ",".join(values) if name == "tables" else (values or [None])[0]
+        assert query.get(name) == (expected if values else None)
+
+
+@given(st.binary(max_size=60))
+def test_any_header_is_a_position_or_none(data: bytes) -> None:
+    """`Last-Event-ID` as it comes off the wire is a position, or refused as one."""
+    with contextlib.suppress(PositionError):
+        position = parse_position(data.decode("latin-1"))
+        assert position.order < 2**92
+        assert position.batch < 2**63
+
+
+def test_too_many_parameters() -> None:
+    """A query of very many parameters is refused before they are all read."""
+    with pytest.raises(RequestTooLongError):
+        _query(b"&".join(b"a=1" for _ in range(1_000)))
