@@ -9,8 +9,8 @@ from gateway.app import serve
 from gateway.diagnostics.doctor import doctor_main
 from gateway.diagnostics.explain import explain_main
 from gateway.settings import GatewaySettings
+from gateway.web.event_loop import loop_factory
 from shared.errors import OperatorError, first_error
-from shared.event_loop import loop_factory
 from shared.gc_tuning import collect_rarely
 from shared.logging import configure_logging
 from shared.settings import load_settings

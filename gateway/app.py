@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from gateway.auth.claims import TokenVerifier
-from gateway.errors import error_body, install_error_handlers
+from gateway.auth.verifier import TokenVerifier
 from gateway.fanout.backlog import Backlog
 from gateway.fanout.bus import Bus
 from gateway.fanout.delivery import Delivery
@@ -24,6 +23,7 @@ from gateway.tables.catalog import Catalog
 from gateway.visibility.engine import Visibility
 from gateway.web import login
 from gateway.web.admin import admin_router
+from gateway.web.error_responses import error_body, install_error_handlers
 from gateway.web.health import Readiness, operations_router
 from gateway.web.open_files import allow_streams
 from gateway.web.openapi import describe_stream

@@ -1,4 +1,4 @@
-"""Ending tasks for certain."""
+"""Starting and ending tasks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Coroutine, Iterable
+
+    Spawn = Callable[[Coroutine[Any, Any, None], str], object]
+    """Starts a named task that the caller does not wait for."""
 
 _AGAIN_SECONDS: Final = 0.5
 

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jose import jwk, jwt
 
-from gateway.auth.claims import check_signature, seconds_of
+from gateway.auth.claims import seconds_of
 from gateway.auth.jws import TokenRefusedError, parse_object, parse_token
+from gateway.auth.verifier import check_signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable

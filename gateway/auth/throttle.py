@@ -9,11 +9,11 @@ have one forgotten must first fill all others.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import math
 import time
 from typing import TYPE_CHECKING, Final
 
+from gateway.client_network import network_of
 from gateway.errors import InvalidCredentialsError, TooManyTriesError
 
 if TYPE_CHECKING:
@@ -100,16 +100,3 @@ class LoginAttempts:
     def kept(self) -> int:
         """How many buckets are kept."""
         return len(self._networks) + len(self._emails)
-
-
-def network_of(address: str) -> str:
-    """Name the network that one client controls: an IPv4 address, or an IPv6 /64."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address[:64]
-    if isinstance(ip, ipaddress.IPv4Address):
-        return str(ip)
-    if ip.ipv4_mapped is not None:
-        return str(ip.ipv4_mapped)
-    return str(ipaddress.IPv6Network((ip, 64), strict=False))

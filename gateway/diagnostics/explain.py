@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.auth.claims import TokenVerifier
+from gateway.auth.verifier import TokenVerifier
 from gateway.settings import GatewaySettings
 from gateway.tables.catalog import Catalog, UnknownTableError
 from gateway.tables.names import parse_tables

@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Any, Final
 from gateway.streams import sse
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
+    from collections.abc import Awaitable, Callable, Generator, MutableMapping
 
     from gateway.visibility.cohorts import Settings
+    from shared.tasks import Spawn
 
     Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-    Spawn = Callable[[Coroutine[Any, Any, None], str], object]
 
 WRITE_SECONDS: Final = 30.0
 """How long one write may wait for a peer that reads nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from gateway.auth.throttle import network_of
+from gateway.client_network import network_of
 from gateway.errors import ConnectionLimitError
 
 

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from gateway.streams.connection import Spawn
     from gateway.visibility.cohorts import Audience, Grouping, Settings
+    from shared.tasks import Spawn
 
 __all__ = [
     "EVERYBODY",

@@ -23,8 +23,8 @@ from shared.sql import queries
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gateway.streams.connection import Spawn
     from gateway.visibility.cohorts import Settings
+    from shared.tasks import Spawn
 
 _SQL: Final = queries("gateway", "visibility.sql")
 

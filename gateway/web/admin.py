@@ -20,7 +20,7 @@ from gateway.web.body import body_schema, error_responses, read_body
 if TYPE_CHECKING:
     import asyncpg
 
-    from gateway.auth.claims import TokenVerifier
+    from gateway.auth.verifier import TokenVerifier
     from gateway.settings import GatewaySettings
 
 _MOST_TOKEN_CHARACTERS: Final = 16 * 1024

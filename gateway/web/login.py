@@ -10,7 +10,6 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
-from gateway.auth.claims import bearer_token
 from gateway.auth.issuer import TokenIssuer
 from gateway.auth.jws import TokenRefusedError
 from gateway.auth.passwords import PasswordChecker
@@ -23,12 +22,13 @@ from gateway.errors import (
     InvalidTokenError,
     SecondFactorRequiredError,
 )
+from gateway.web.bearer import bearer_token
 from gateway.web.body import body_schema, error_responses, read_body
 
 if TYPE_CHECKING:
     import asyncpg
 
-    from gateway.auth.claims import TokenVerifier
+    from gateway.auth.verifier import TokenVerifier
     from gateway.settings import GatewaySettings
 
 log = structlog.get_logger(__name__)

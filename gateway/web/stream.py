@@ -14,7 +14,6 @@ from urllib.parse import parse_qsl
 import structlog
 from starlette.datastructures import Headers
 
-from gateway.auth.claims import Claims, bearer_token
 from gateway.errors import (
     AuthenticationRequiredError,
     GatewayError,
@@ -26,27 +25,30 @@ from gateway.errors import (
     ShuttingDownError,
     TablesRequiredError,
     UnknownTableRequestError,
-    error_response,
 )
 from gateway.streams import sse
 from gateway.streams.connection import CloseReason, Connection
 from gateway.tables.catalog import UnknownTableError
 from gateway.tables.names import MOST_CHARACTERS, MOST_TABLES, parse_tables
+from gateway.web.bearer import bearer_token
+from gateway.web.error_responses import error_response
 from shared.errors import DatabaseUnavailableError, PositionError
 from shared.position import Position, parse_position
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 
-    from gateway.auth.claims import TokenVerifier
+    from gateway.auth.claims import Claims
+    from gateway.auth.verifier import TokenVerifier
     from gateway.fanout.backlog import Backlog
     from gateway.fanout.hub import Hub
     from gateway.fanout.replay import Resumer
     from gateway.metrics import GatewayMetrics
-    from gateway.streams.connection import Send, Spawn
+    from gateway.streams.connection import Send
     from gateway.streams.drain import Drain
     from gateway.streams.limits import StreamLimits
     from gateway.tables.catalog import Catalog, Table
+    from shared.tasks import Spawn
 
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
     Scope = MutableMapping[str, Any]

@@ -12,10 +12,10 @@ from argon2 import PasswordHasher
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
-from gateway.auth.claims import TokenVerifier
 from gateway.auth.throttle import LoginAttempts
-from gateway.errors import install_error_handlers
+from gateway.auth.verifier import TokenVerifier
 from gateway.web import login
+from gateway.web.error_responses import install_error_handlers
 from shared.postgres import open_pool
 from tests.support.tokens import SECRET, USER_ID, claims, gateway_settings, hs256
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from shared.event_loop import loop_factory
+from gateway.web.event_loop import loop_factory
 from shared.redis import UNAVAILABLE, redis_client
 
 

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from gateway.auth.claims import NOT_BEFORE_LEEWAY_SECONDS, Claims, TokenVerifier, bearer_token
+from gateway.auth.claims import Claims
+from gateway.auth.verifier import NOT_BEFORE_LEEWAY_SECONDS, TokenVerifier
 from gateway.errors import InvalidTokenError
+from gateway.web.bearer import bearer_token
 from tests.support.tokens import (
     USER_ID,
     as_json,

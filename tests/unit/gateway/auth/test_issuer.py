@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from jose import jwt
 
-from gateway.auth.claims import TokenVerifier
 from gateway.auth.issuer import ACCESS_SECONDS, REFRESH_SECONDS, TokenIssuer
 from gateway.auth.jws import TokenRefusedError
+from gateway.auth.verifier import TokenVerifier
 from tests.support.tokens import SECRET, USER_ID, encode, gateway_settings, hs256, rsa_signer
 
 NOW = 1_800_000_000.0

@@ -12,9 +12,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.auth import jwks_source
-from gateway.auth.claims import TokenVerifier
 from gateway.auth.jwks import LiveKeySet
 from gateway.auth.jwks_source import KeyFile, KeySetError, KeyUrl
+from gateway.auth.verifier import TokenVerifier
 from gateway.errors import InvalidTokenError, KeysUnavailableError
 from tests.support.tokens import claims, ec_signer, gateway_settings, hs256, key_set, rsa_signer
 

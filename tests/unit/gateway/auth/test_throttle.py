@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.auth.throttle import LoginAttempts, network_of
+from gateway.auth.throttle import LoginAttempts
+from gateway.client_network import network_of
 from gateway.errors import InvalidCredentialsError, TooManyTriesError
 
 

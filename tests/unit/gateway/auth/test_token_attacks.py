@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from structlog.testing import capture_logs
 
-from gateway.auth.claims import TokenVerifier
 from gateway.auth.issuer import TokenIssuer
+from gateway.auth.verifier import TokenVerifier
 from gateway.errors import InvalidTokenError
 from tests.support.tokens import (
     SECRET,

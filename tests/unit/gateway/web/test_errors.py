@@ -7,7 +7,8 @@ import pytest
 from fastapi import FastAPI
 
 from gateway import errors
-from gateway.errors import GatewayError, error_response, install_error_handlers
+from gateway.errors import GatewayError
+from gateway.web.error_responses import error_response, install_error_handlers
 from shared.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:

@@ -1,0 +1,123 @@
+"""From a token to what it says about a user.
+
+Which key may verify a token is decided by the key, never by the token: the secret verifies HS256
+and nothing else, an RSA key RS256, a P-256 key ES256. There is no key for `none`, and none under
+which a public key would be taken for a secret.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from jose import jwk
+
+from gateway.auth.claims import Claims, is_for, seconds_of, text_of
+from gateway.auth.jwks import LiveKeySet
+from gateway.auth.jws import SignedToken, TokenRefusedError, parse_object, parse_token
+from gateway.errors import InvalidTokenError, KeysUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from jose.backends.base import Key
+
+    from gateway.settings import GatewaySettings
+
+log = structlog.get_logger(__name__)
+
+NOT_BEFORE_LEEWAY_SECONDS: Final = 5.0
+"""How far the issuer's clock may be ahead. `exp` gets no leeway: it also ends the stream."""
+
+
+class TokenVerifier:
+    """Verifies tokens by the gateway's settings."""
+
+    def __init__(
+        self, settings: GatewaySettings, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Raise `KeySetError` where the file of the key set has gone bad since it was checked."""
+        self._clock = clock
+        self._algorithms = settings.algorithms
+        self._issuer = settings.auth_jwt_issuer
+        self._audience = settings.auth_jwt_audience
+        self._role = settings.auth_role
+        self._role_claim = settings.auth_role_claim
+        self._roles = frozenset((settings.auth_role, *settings.auth_roles))
+        secret = settings.auth_jwt_secret
+        self._secret = None if secret is None else jwk.construct(secret.get_secret_value(), "HS256")
+        self._key_set: LiveKeySet | None = None
+        if settings.auth_jwks_file is not None:
+            self._key_set = LiveKeySet.of_file(settings.auth_jwks_file)
+        elif settings.auth_jwks_url is not None:
+            self._key_set = LiveKeySet.of_url(settings.auth_jwks_url)
+
+    async def run(self) -> None:
+        """Follow the key set until cancelled; return at once where there is none."""
+        if self._key_set is not None:
+            await self._key_set.run()
+
+    async def verify(self, token: str) -> Claims:
+        """Verify a token.
+
+        Raises `InvalidTokenError`, which never says why; the log does. `KeysUnavailableError` where
+        the key set has never been read.
+        """
+        try:
+            signed = parse_token(token)
+            check_signature(signed, await self._keys(signed))
+            return self._claims(signed.payload)
+        except TokenRefusedError as error:
+            log.info("token refused", reason=str(error))
+            raise InvalidTokenError from None
+
+    async def _keys(self, signed: SignedToken) -> tuple[Key, ...]:
+        if signed.algorithm not in self._algorithms:
+            raise TokenRefusedError("an algorithm that is not accepted")
+        if signed.algorithm == "HS256":
+            return () if self._secret is None else (self._secret,)
+        if self._key_set is None:
+            return ()
+        keys = await self._key_set.find(signed.algorithm, signed.kid)
+        if not self._key_set.is_known:
+            raise KeysUnavailableError
+        return keys
+
+    def _claims(self, payload: bytes) -> Claims:
+        claims = parse_object(payload)
+        expires_at = seconds_of(claims, "exp")
+        now = self._clock()
+        if expires_at <= now:
+            raise TokenRefusedError("expired")
+        if "nbf" in claims and seconds_of(claims, "nbf") > now + NOT_BEFORE_LEEWAY_SECONDS:
+            raise TokenRefusedError("not valid yet")
+        if self._issuer is not None and claims.get("iss") != self._issuer:
+            raise TokenRefusedError("another issuer")
+        if self._audience is not None and not is_for(self._audience, claims.get("aud")):
+            raise TokenRefusedError("another audience")
+        if claims.get("mfa_pending", False) is not False:
+            # AYB signs with the same secret what it hands out between password and second factor.
+            raise TokenRefusedError("the second factor is still to come")
+        return Claims(
+            user_id=text_of(claims, "sub"),
+            email=text_of(claims, "email"),
+            tenant_id=text_of(claims, "tenantId"),
+            payload=payload.decode(),
+            role=self._role_of(claims),
+            expires_at=expires_at,
+        )
+
+    def _role_of(self, claims: Mapping[str, Any]) -> str:
+        if self._role_claim is None or self._role_claim not in claims:
+            return self._role
+        role = claims[self._role_claim]
+        if not isinstance(role, str) or role not in self._roles:
+            raise TokenRefusedError("a role that is not on the list")
+        return role
+
+
+def check_signature(signed: SignedToken, keys: Iterable[Key]) -> None:
+    """Raise `TokenRefusedError` unless one of the keys made the signature."""
+    if not any(key.verify(signed.signing_input, signed.signature) for key in keys):
+        raise TokenRefusedError("no key of ours made the signature")
