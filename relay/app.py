@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_SQL: Final = queries("relay")
+_SQL: Final = queries("relay.session")
 
 AWAY: Final = (*UNAVAILABLE, DatabaseUnavailableError)
 """Errors after which the relay connects again."""

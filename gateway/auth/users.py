@@ -24,7 +24,7 @@ AT_A_TIME: Final = 2
 
 WAIT_SECONDS: Final = 5.0
 
-_SQL = queries("gateway", "login.sql")
+_SQL = queries("gateway.auth")
 
 
 class Users:

@@ -22,7 +22,7 @@ from shared.sql import queries
 if TYPE_CHECKING:
     import asyncpg
 
-_SQL: Final = queries("gateway", "catalog.sql")
+_SQL: Final = queries("gateway.diagnostics")
 _MEANINGS: Final = {
     Form.OPEN: "ok: without RLS for this role, every row is shown to everybody",
     Form.CLOSED: "warning: no policy shows this role any row",

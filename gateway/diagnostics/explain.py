@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from gateway.auth.claims import Claims
 
-_SQL: Final = queries("gateway", "visibility.sql")
+_SQL: Final = queries("gateway.diagnostics")
 _OPS: Final = {"I": "create", "U": "update", "D": "delete"}
 
 
@@ -255,7 +255,7 @@ def explain_main(arguments: Sequence[str]) -> int:
 
 
 async def _run(settings: GatewaySettings, asked: Any, token: str) -> Explanation:  # noqa: ANN401
-    verifier = TokenVerifier(settings)
+    verifier = TokenVerifier(settings.token_options)
     async with asyncio.TaskGroup() as group:
         keys = group.create_task(verifier.run(), name="key set")
         claims = await verifier.verify(token)

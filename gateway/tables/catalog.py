@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 _FRESH_SECONDS: Final = 1.0
 _MOST_ANSWERS: Final = 1_000
-_SQL: Final = queries("gateway", "catalog.sql")
+_SQL: Final = queries("gateway.tables")
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gateway.visibility.cohorts import Settings
     from shared.tasks import Spawn
 
-_SQL: Final = queries("gateway", "visibility.sql")
+_SQL: Final = queries("gateway.visibility")
 
 QUERY_CANCELED: Final = "57014"
 _SESSIONS: Final = 10

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_SQL: Final = queries("relay")
+_SQL: Final = queries("relay.capture")
 
 REFUSED: Final = (
     asyncpg.LockNotAvailableError,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from relay.settings import RelaySettings
 
-_SQL: Final = queries("relay", "doctor.sql")
+_SQL: Final = queries("relay.doctor")
 
 _SKEW_SECONDS: Final = 1.0
 _LAG_SECONDS: Final = 5.0

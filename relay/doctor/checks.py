@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from relay.settings import RelaySettings
 
-_SQL: Final = queries("relay", "doctor.sql")
+_SQL: Final = queries("relay.doctor")
 
 OLDEST_VERSION: Final = 14
 _LONG_SECONDS: Final = 300.0

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_SQL: Final = queries("relay")
+_SQL: Final = queries("relay.outbox")
 
 _MOST_BATCHES_A_SECOND: Final = 1_000
 """The relay's pace allows for half as many."""

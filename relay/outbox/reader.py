@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_SQL: Final = queries("relay")
+_SQL: Final = queries("relay.outbox")
 
 
 class Outbox:

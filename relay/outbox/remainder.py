@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from relay.outbox.epoch import Checkpoint
 
-_SQL: Final = queries("relay")
+_SQL: Final = queries("relay.outbox")
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ PARTITIONS: Final = 6
 _LOCK_MILLISECONDS: Final = 50
 """Whoever reads the outbox waits behind us for so long at the most."""
 
-_SQL: Final = queries("relay", "rotation.sql")
+_SQL: Final = queries("relay.outbox", "rotation.sql")
 
 
 @dataclass(frozen=True, slots=True)

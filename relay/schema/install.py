@@ -19,7 +19,7 @@ from shared.sql import queries
 if TYPE_CHECKING:
     from relay.settings import RelaySettings
 
-_SQL: Final = queries("relay")
+_SQL: Final = queries("relay.schema")
 
 
 class InstallError(OperatorError):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_SQL: Final = queries("relay")
+_SQL: Final = queries("relay.schema")
 
 
 async def missing_migrations(connection: Connection) -> list[tuple[int, str, str]]:

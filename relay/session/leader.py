@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 STANDBY_SECONDS: Final = 0.5
 _ANSWER_SECONDS: Final = 10.0
 
-_SQL: Final = queries("relay")
+_SQL: Final = queries("relay.session")
 
 
 async def lead(connection: Connection) -> None:

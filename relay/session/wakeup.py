@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 CHANNEL: Final = "ayb_realtime"
 _SELF_TEST_SECONDS: Final = 5.0
-_SQL: Final = queries("relay")
+_SQL: Final = queries("relay.session")
 
 
 class ListenError(OperatorError):

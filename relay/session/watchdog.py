@@ -34,7 +34,7 @@ PATIENCE_SECONDS: Final = 10.0
 _ANSWER_SECONDS: Final = 1.0
 """An answer that has been sent has arrived after so long."""
 
-_SQL: Final = queries("relay")
+_SQL: Final = queries("relay.session")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 @cache
 def queries(package: str, file: str = "queries.sql") -> dict[str, str]:
-    """Read the named queries of `package`'s sql folder."""
-    text = files(package).joinpath("sql", file).read_text(encoding="utf-8")
+    """Read the named queries of a file that lies in `package`."""
+    text = files(package).joinpath(file).read_text(encoding="utf-8")
     parts = _NAME.split(text)
     return {name: body.strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}
 

@@ -113,5 +113,5 @@ async def test_numbers_never_go_back(database, rig):
         await rig.rotation.turn()
     before = await rig.value("SELECT nextval('ayb_realtime.change_seq')")
     for generation in range(4):
-        await rig.side.execute(queries("relay", "rotation.sql")["enter"], generation)
+        await rig.side.execute(queries("relay.outbox", "rotation.sql")["enter"], generation)
     assert await rig.value("SELECT nextval('ayb_realtime.change_seq')") == before + 1

@@ -1,39 +1,11 @@
--- name: rules
--- All that decides what a role may see of a table, and the fingerprint of it.
-SELECT r.rules::pg_catalog.text AS rules, pg_catalog.md5(r.rules::pg_catalog.text) AS fingerprint
-FROM (SELECT ayb_realtime.rules($1, $2)) AS r (rules)
-
--- name: catch_up
--- Wait until a standby has replayed a position.
-SELECT ayb_realtime.catch_up($1)
-
--- name: readable_columns
--- The columns that a role may read.
-SELECT ayb_realtime.readable_columns($1, $2)
-
--- name: judge_joined
--- The joined form: one question for all cohorts and images.
-SELECT kind, events, cohorts
-FROM ayb_realtime.judge_joined($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-
--- name: judge_each
--- The looped form: each cohort by itself.
-SELECT cohort, visible, failure, names, next_cohort
-FROM ayb_realtime.judge_each($1, $2, $3, $4, $5, $6, $7, $8)
-
--- name: harmless_functions
--- The names under which pg_catalog has functions that see nothing but their arguments: those that
--- are all immutable, and one that is marked otherwise for the sake of user-defined types.
-SELECT array_agg(f.proname::text)
-FROM (
-    SELECT p.proname FROM pg_catalog.pg_proc AS p
-    WHERE p.pronamespace = 'pg_catalog'::regnamespace
-    GROUP BY p.proname HAVING bool_and(p.provolatile = 'i') OR p.proname = 'pg_input_is_valid'
-) AS f
-
--- name: verify
--- The self-check: what a real SELECT shows of rows that are unchanged.
-SELECT cohort, seen FROM ayb_realtime.verify($1, $2, $3, $4)
+-- name: captured_tables
+-- All tables that are captured.
+SELECT ns.nspname AS schema, c.relname AS "table", c.oid AS relid
+FROM pg_catalog.pg_class AS c
+JOIN pg_catalog.pg_namespace AS ns ON ns.oid = c.relnamespace
+JOIN pg_catalog.pg_trigger AS t
+    ON t.tgrelid = c.oid AND t.tgname = '!ayb_realtime_row_' || c.oid::text
+ORDER BY ns.nspname, c.relname
 
 -- name: explain
 -- Each policy by itself on each image, for one client; as image 0, whether a SELECT shows the row.

@@ -18,12 +18,3 @@ SELECT r.rolsuper OR r.rolbypassrls AS is_privileged,
        pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER') AS may_be_taken
 FROM pg_catalog.pg_roles AS r
 WHERE r.rolname = $1
-
--- name: captured_tables
--- All tables that are captured.
-SELECT ns.nspname AS schema, c.relname AS "table", c.oid AS relid
-FROM pg_catalog.pg_class AS c
-JOIN pg_catalog.pg_namespace AS ns ON ns.oid = c.relnamespace
-JOIN pg_catalog.pg_trigger AS t
-    ON t.tgrelid = c.oid AND t.tgname = '!ayb_realtime_row_' || c.oid::text
-ORDER BY ns.nspname, c.relname
