@@ -99,7 +99,7 @@ class Gateway:
             return group.create_task(work, name=name)
 
         self.metrics = GatewayMetrics()
-        self.verifier = TokenVerifier(settings) if settings.auth_enabled else None
+        self.verifier = TokenVerifier(settings.token_options) if settings.auth_enabled else None
         visibility = (
             Visibility(
                 pool,

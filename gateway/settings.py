@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, FilePath, SecretStr, ValidationInfo,
 
 from gateway.auth.jwks import parse_key_set
 from gateway.auth.jwks_source import KeyFile, KeySetError
+from gateway.auth.verifier import TokenOptions
 from shared.outbox import MAX_RECORD_BYTES
 from shared.settings import CommaList, CommonSettings, PostgresUrl, RedisUrl
 
@@ -108,6 +109,22 @@ class GatewaySettings(CommonSettings):
         if not self.auth_jwt_algorithms:
             return usable
         return {name for name in usable if name in self.auth_jwt_algorithms}
+
+    @property
+    def token_options(self) -> TokenOptions:
+        """Which tokens the gateway accepts."""
+        secret = self.auth_jwt_secret
+        return TokenOptions(
+            algorithms=frozenset(self.algorithms),
+            default_role=self.auth_role,
+            secret=None if secret is None else secret.get_secret_value(),
+            jwks_file=self.auth_jwks_file,
+            jwks_url=self.auth_jwks_url,
+            issuer=self.auth_jwt_issuer,
+            audience=self.auth_jwt_audience,
+            role_claim=self.auth_role_claim,
+            roles=frozenset((self.auth_role, *self.auth_roles)),
+        )
 
     @field_validator("read_database_url")
     @classmethod

@@ -8,6 +8,7 @@ which a public key would be taken for a secret.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -20,10 +21,10 @@ from gateway.errors import InvalidTokenError, KeysUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
     from jose.backends.base import Key
 
-    from gateway.settings import GatewaySettings
 
 log = structlog.get_logger(__name__)
 
@@ -31,27 +32,39 @@ NOT_BEFORE_LEEWAY_SECONDS: Final = 5.0
 """How far the issuer's clock may be ahead. `exp` gets no leeway: it also ends the stream."""
 
 
-class TokenVerifier:
-    """Verifies tokens by the gateway's settings."""
+@dataclass(frozen=True, slots=True)
+class TokenOptions:
+    """Which tokens are accepted, and which role they give.
 
-    def __init__(
-        self, settings: GatewaySettings, *, clock: Callable[[], float] = time.time
-    ) -> None:
-        """Raise `KeySetError` where the file of the key set has gone bad since it was checked."""
+    `secret` verifies HS256; `jwks_file` or `jwks_url` hold the keys of the other algorithms. A
+    token's role is `default_role`, or the value of `role_claim` where that is one of `roles`.
+    """
+
+    algorithms: frozenset[str]
+    default_role: str
+    secret: str | None = field(default=None, repr=False)
+    jwks_file: Path | None = None
+    jwks_url: str | None = None
+    issuer: str | None = None
+    audience: str | None = None
+    role_claim: str | None = None
+    roles: frozenset[str] = frozenset()
+
+
+class TokenVerifier:
+    """Verifies tokens."""
+
+    def __init__(self, options: TokenOptions, *, clock: Callable[[], float] = time.time) -> None:
+        """Raise `KeySetError` where the file of the key set cannot be used."""
+        self._options = options
         self._clock = clock
-        self._algorithms = settings.algorithms
-        self._issuer = settings.auth_jwt_issuer
-        self._audience = settings.auth_jwt_audience
-        self._role = settings.auth_role
-        self._role_claim = settings.auth_role_claim
-        self._roles = frozenset((settings.auth_role, *settings.auth_roles))
-        secret = settings.auth_jwt_secret
-        self._secret = None if secret is None else jwk.construct(secret.get_secret_value(), "HS256")
+        secret = options.secret
+        self._secret = None if secret is None else jwk.construct(secret, "HS256")
         self._key_set: LiveKeySet | None = None
-        if settings.auth_jwks_file is not None:
-            self._key_set = LiveKeySet.of_file(settings.auth_jwks_file)
-        elif settings.auth_jwks_url is not None:
-            self._key_set = LiveKeySet.of_url(settings.auth_jwks_url)
+        if options.jwks_file is not None:
+            self._key_set = LiveKeySet.of_file(options.jwks_file)
+        elif options.jwks_url is not None:
+            self._key_set = LiveKeySet.of_url(options.jwks_url)
 
     async def run(self) -> None:
         """Follow the key set until cancelled; return at once where there is none."""
@@ -73,7 +86,7 @@ class TokenVerifier:
             raise InvalidTokenError from None
 
     async def _keys(self, signed: SignedToken) -> tuple[Key, ...]:
-        if signed.algorithm not in self._algorithms:
+        if signed.algorithm not in self._options.algorithms:
             raise TokenRefusedError("an algorithm that is not accepted")
         if signed.algorithm == "HS256":
             return () if self._secret is None else (self._secret,)
@@ -92,9 +105,11 @@ class TokenVerifier:
             raise TokenRefusedError("expired")
         if "nbf" in claims and seconds_of(claims, "nbf") > now + NOT_BEFORE_LEEWAY_SECONDS:
             raise TokenRefusedError("not valid yet")
-        if self._issuer is not None and claims.get("iss") != self._issuer:
+        if self._options.issuer is not None and claims.get("iss") != self._options.issuer:
             raise TokenRefusedError("another issuer")
-        if self._audience is not None and not is_for(self._audience, claims.get("aud")):
+        if self._options.audience is not None and not is_for(
+            self._options.audience, claims.get("aud")
+        ):
             raise TokenRefusedError("another audience")
         if claims.get("mfa_pending", False) is not False:
             # AYB signs with the same secret what it hands out between password and second factor.
@@ -109,10 +124,10 @@ class TokenVerifier:
         )
 
     def _role_of(self, claims: Mapping[str, Any]) -> str:
-        if self._role_claim is None or self._role_claim not in claims:
-            return self._role
-        role = claims[self._role_claim]
-        if not isinstance(role, str) or role not in self._roles:
+        if self._options.role_claim is None or self._options.role_claim not in claims:
+            return self._options.default_role
+        role = claims[self._options.role_claim]
+        if not isinstance(role, str) or role not in self._options.roles:
             raise TokenRefusedError("a role that is not on the list")
         return role
 

@@ -103,7 +103,10 @@ async def served(
     ) as pool:
         app.include_router(
             login.router(
-                settings=settings, pool=pool, verifier=TokenVerifier(settings), attempts=attempts
+                settings=settings,
+                pool=pool,
+                verifier=TokenVerifier(settings.token_options),
+                attempts=attempts,
             )
         )
         yield Client(app)
@@ -136,7 +139,7 @@ async def test_a_login_gives_tokens_and_the_user(client: Client) -> None:
         "updatedAt": "2026-02-07T22:00:00.5Z",
     }
     assert all(STAMP.fullmatch(body["user"][name]) for name in ("createdAt", "updatedAt"))
-    found = await TokenVerifier(gateway_settings()).verify(body["token"])
+    found = await TokenVerifier(gateway_settings().token_options).verify(body["token"])
     assert found.settings()[:3] == (USER_ID, "User@Example.com", "")
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def verifier(**changes: Any) -> TokenVerifier:
-    return TokenVerifier(gateway_settings(**changes))
+    return TokenVerifier(gateway_settings(**changes).token_options)
 
 
 async def test_a_good_token_gives_its_claims() -> None:
@@ -104,7 +104,7 @@ async def test_exp_must_be_a_number_of_json(exp: bytes) -> None:
 async def test_a_token_ends_at_its_exp_to_the_second() -> None:
     """exp has no leeway: a token is good before it and refused from it on."""
     now = 1_800_000_000.0
-    strict = TokenVerifier(gateway_settings(), clock=lambda: now)
+    strict = TokenVerifier(gateway_settings().token_options, clock=lambda: now)
     assert (await strict.verify(hs256(claims(exp=now + 0.5)))).expires_at == now + 0.5
     with pytest.raises(InvalidTokenError):
         await strict.verify(hs256(claims(exp=now)))

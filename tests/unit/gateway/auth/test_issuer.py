@@ -18,7 +18,7 @@ def issuer(now: float = NOW, secret: str = SECRET) -> TokenIssuer:
 async def test_an_access_token_is_accepted_for_fifteen_minutes() -> None:
     """The gateway takes its own access token for 15 minutes; no two of them are the same."""
     token = issuer().access_token(USER_ID, "user@example.com")
-    found = await TokenVerifier(gateway_settings(), clock=lambda: NOW).verify(token)
+    found = await TokenVerifier(gateway_settings().token_options, clock=lambda: NOW).verify(token)
     assert found.settings()[:3] == (USER_ID, "user@example.com", "")
     assert found.expires_at == NOW + ACCESS_SECONDS == NOW + 900
     assert jwt.get_unverified_claims(token).keys() == {"sub", "email", "iat", "exp", "jti"}
@@ -29,7 +29,7 @@ async def test_an_access_token_passes_the_configured_issuer_and_audience() -> No
     """Where tokens must name issuer and audience, those of the login do."""
     token = TokenIssuer(SECRET, issuer="me", audience="app").access_token(USER_ID, "")
     settings = gateway_settings(auth_jwt_issuer="me", auth_jwt_audience="app")
-    assert (await TokenVerifier(settings).verify(token)).user_id == USER_ID
+    assert (await TokenVerifier(settings.token_options).verify(token)).user_id == USER_ID
 
 
 def test_a_refresh_token_names_its_user_for_seven_days() -> None:

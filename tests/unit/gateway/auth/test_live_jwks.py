@@ -104,7 +104,7 @@ async def test_a_new_kid_brings_the_new_keys(server: KeyServer, source: KeyUrl) 
 
 async def test_tokens_verify_through_a_rotation(server: KeyServer) -> None:
     """The verifier, given a URL, accepts what the set says and nothing else."""
-    verifier = TokenVerifier(gateway_settings(auth_jwks_url=server.url))
+    verifier = TokenVerifier(gateway_settings(auth_jwks_url=server.url).token_options)
     async with running(verifier):
         assert (await verifier.verify(OLD.sign(claims()))).user_id
         assert (await verifier.verify(OLD.sign(claims(), kid=...))).user_id
@@ -186,7 +186,7 @@ async def test_a_server_that_is_gone_or_silent(
 async def test_without_any_keys_yet_it_is_not_the_tokens_fault(server: KeyServer) -> None:
     """Before the first set is read a token cannot be judged: 503 and later, not 401 for good."""
     server.status = 500
-    verifier = TokenVerifier(gateway_settings(auth_jwks_url=server.url))
+    verifier = TokenVerifier(gateway_settings(auth_jwks_url=server.url).token_options)
     async with running(verifier):
         with pytest.raises(KeysUnavailableError):
             await verifier.verify(OLD.sign(claims()))
@@ -219,7 +219,9 @@ async def test_a_file_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "jwks.json").write_bytes(key_set(signer))
     (tmp_path / "data").symlink_to("1")
-    verifier = TokenVerifier(gateway_settings(auth_jwks_file=tmp_path / "data" / "jwks.json"))
+    verifier = TokenVerifier(
+        gateway_settings(auth_jwks_file=tmp_path / "data" / "jwks.json").token_options
+    )
     await verifier.verify(OLD.sign(claims()))
     (tmp_path / "next").symlink_to("2")
     (tmp_path / "next").rename(tmp_path / "data")

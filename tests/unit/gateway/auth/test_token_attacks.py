@@ -35,7 +35,9 @@ RSA, EC = rsa_signer("r"), ec_signer("e")
 @pytest.fixture
 def verifier(tmp_path: Path) -> TokenVerifier:
     """A verifier that takes the secret's tokens and those of two public keys."""
-    return TokenVerifier(gateway_settings(auth_jwks_file=_key_file(tmp_path, RSA, EC)))
+    return TokenVerifier(
+        gateway_settings(auth_jwks_file=_key_file(tmp_path, RSA, EC)).token_options
+    )
 
 
 def _key_file(folder: Path, *members: Any) -> Path:
@@ -82,7 +84,9 @@ async def test_without_a_signature(verifier: TokenVerifier, name: Any) -> None:
 async def test_the_public_key_as_a_secret(verifier: TokenVerifier, tmp_path: Path) -> None:
     """HS256 under any form of a public key is refused, with a secret configured and without."""
     asymmetric = TokenVerifier(
-        gateway_settings(auth_jwt_secret=None, auth_jwks_file=_key_file(tmp_path, RSA, EC))
+        gateway_settings(
+            auth_jwt_secret=None, auth_jwks_file=_key_file(tmp_path, RSA, EC)
+        ).token_options
     )
     for signer in (RSA, EC):
         public = signer.key.public_key()
@@ -117,7 +121,7 @@ async def test_an_algorithm_that_is_not_on_the_list(tmp_path: Path) -> None:
     strict = TokenVerifier(
         gateway_settings(
             auth_jwks_file=_key_file(tmp_path, RSA, EC), auth_jwt_algorithms=("ES256",)
-        )
+        ).token_options
     )
     await strict.verify(EC.sign(claims()))
     await refused(strict, RSA.sign(claims()))
@@ -258,7 +262,9 @@ async def test_a_symmetric_key_in_a_published_set(tmp_path: Path) -> None:
     """A secret that a key set publishes verifies nothing."""
     published = {"kty": "oct", "kid": "o", "k": encode(b"known to everybody"), "alg": "HS256"}
     careless = TokenVerifier(
-        gateway_settings(auth_jwt_secret=None, auth_jwks_file=_key_file(tmp_path, published, RSA))
+        gateway_settings(
+            auth_jwt_secret=None, auth_jwks_file=_key_file(tmp_path, published, RSA)
+        ).token_options
     )
     for algorithm in ("HS256", "RS256"):
         header = {"alg": algorithm, "kid": "o"}
