@@ -15,7 +15,7 @@ from relay.outbox.reader import Outbox
 from relay.outbox.remainder import BatchLimits
 from relay.outbox.rotation import Rotation, RotationLimits
 from relay.publisher import Publisher
-from relay.schema.migrate import migrate, missing_migrations
+from relay.schema.migrate import migrate, missing_scripts
 from relay.session.leader import lead
 from relay.session.wakeup import Listener, SleepLock
 from relay.session.watchdog import Session, Watchdog
@@ -134,9 +134,10 @@ class Relay:
         settings, metrics = self._settings, self._metrics
         if settings.relay_install:
             await migrate(reader)
-        elif missing := await missing_migrations(reader):
+        elif missing := await missing_scripts(reader):
             raise SchemaError(
-                f"the database lacks {len(missing)} migrations: run `python -m relay install`"
+                f"the schema ayb_realtime lacks {', '.join(script.name for script in missing)}: "
+                "run `python -m relay install`"
             )
         epoch = await ensure_epoch(reader)
         outbox = await Outbox.open(

@@ -17,7 +17,7 @@ import asyncpg
 from relay.doctor.access import connected, read_database, skew, tables
 from relay.doctor.finding import Finding, Level, fail, ok, warn
 from relay.metrics import RelayMetrics
-from relay.schema.migrate import missing_migrations
+from relay.schema.migrate import missing_scripts
 from relay.session.wakeup import Listener, ListenError
 from shared.errors import AybError
 from shared.logging import redact
@@ -69,10 +69,10 @@ async def _database(settings: RelaySettings, connection: Connection) -> AsyncIte
     async for finding in _server(connection):
         yield finding
     yield await _listen(settings, connection)
-    missing = await missing_migrations(connection)
+    missing = await missing_scripts(connection)
     if missing:
         yield fail(
-            f"schema ayb_realtime: {len(missing)} migrations are missing",
+            f"schema ayb_realtime: {', '.join(s.name for s in missing)} missing or outdated",
             "start the relay, or run `python -m relay install` as the owner of the schema",
         )
         return

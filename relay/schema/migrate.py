@@ -1,7 +1,12 @@
 """Bringing the schema `ayb_realtime` up to date.
 
 Migrations are numbered and additive, so that old and new pods can run side by side. Each is applied
-once, in one transaction with the note that it was; concurrent starts wait for each other.
+once, in one transaction with a record of its checksum; concurrent starts wait for each other. An
+applied migration is never edited: a checksum that differs stops the relay.
+
+Functions are replaced as a whole where their checksum differs from the recorded one. A database
+whose functions come from a newer release is left as it is: the older relay runs on until it is
+replaced.
 """
 
 from __future__ import annotations
@@ -12,43 +17,71 @@ import asyncpg
 import structlog
 
 from shared.errors import SchemaError
-from shared.sql import migrations, queries
+from shared.sql import FUNCTIONS_VERSION, functions, migrations, queries
 
 if TYPE_CHECKING:
     from asyncpg import Connection
+
+    from shared.sql import Script
 
 log = structlog.get_logger(__name__)
 
 _SQL: Final = queries("relay.schema")
 
 
-async def missing_migrations(connection: Connection) -> list[tuple[int, str, str]]:
-    """List the migrations that the database has not got, as (number, name, SQL)."""
-    exists = await connection.fetchval(_SQL["has_migrations"])
-    applied = await connection.fetchval(_SQL["applied_migrations"]) if exists else []
-    return [migration for migration in migrations() if migration[0] not in applied]
+async def missing_scripts(connection: Connection) -> list[Script]:
+    """List the migrations that the database lacks, then the functions where they are outdated.
+
+    Raises `SchemaError` where a migration was edited after it was applied.
+    """
+    known = migrations()
+    if not await connection.fetchval(_SQL["has_migrations"]):
+        return [*known, functions()]
+    applied = {row["number"]: row for row in await connection.fetch(_SQL["applied_migrations"])}
+    for migration in known:
+        record = applied.get(migration.number)
+        if record is not None and record["checksum"] != migration.checksum:
+            raise SchemaError(
+                f"migration {migration.name} differs from the one applied to this database: "
+                "use the release that applied it, or a newer one"
+            )
+    missing = [migration for migration in known if migration.number not in applied]
+    installed = await connection.fetchrow(_SQL["installed_functions"])
+    if installed is None or (
+        installed["version"] <= FUNCTIONS_VERSION and installed["checksum"] != functions().checksum
+    ):
+        missing.append(functions())
+    return missing
 
 
 async def migrate(connection: Connection) -> list[str]:
-    """Apply what is missing and list it; raises `SchemaError` where the login may not.
+    """Apply what is missing and return its names.
 
-    A database that is up to date needs no right for it but to read what was applied.
+    Raises `SchemaError` where the login may not, or where an applied migration was edited. A
+    database that is up to date requires no privilege beyond reading the record.
     """
-    if not await missing_migrations(connection):
+    if not await missing_scripts(connection):
         return []
     try:
         async with connection.transaction():
             await connection.execute(_SQL["lock_migrations"])
             await connection.execute(_SQL["prepare_migrations"])
-            done = []
-            for number, name, sql in await missing_migrations(connection):
-                await connection.execute(sql)
-                await connection.execute(_SQL["note_migration"], number, name)
-                done.append(f"{number:04}_{name}")
+            missing = await missing_scripts(connection)
+            for script in missing:
+                await connection.execute(script.sql)
+                if script.name == "functions":
+                    await connection.execute(
+                        _SQL["record_functions"], FUNCTIONS_VERSION, script.checksum
+                    )
+                else:
+                    await connection.execute(
+                        _SQL["record_migration"], script.number, script.name, script.checksum
+                    )
     except asyncpg.InsufficientPrivilegeError as error:
         raise SchemaError(
             f"the schema ayb_realtime is missing or too old, and this login may not change it "
             f"({error}): run `python -m relay install` as its owner"
         ) from None
-    log.info("migrated", migrations=done)
+    done = [script.name for script in missing]
+    log.info("migrated", applied=done)
     return done

@@ -2,12 +2,16 @@
 SELECT to_regclass('ayb_realtime.migrations') IS NOT NULL
 
 -- name: applied_migrations
-SELECT coalesce(array_agg(number), '{}') FROM ayb_realtime.migrations
+SELECT number, checksum FROM ayb_realtime.migrations
+
+-- name: installed_functions
+SELECT version, checksum FROM ayb_realtime.installed_functions
 
 -- name: lock_migrations
 SELECT pg_advisory_xact_lock(4707185, 3)
 
 -- name: prepare_migrations
+-- Functions may call one another in any order, so their bodies are not checked as they are made.
 DO $$
 BEGIN
     -- IF NOT EXISTS would ask for the right to create one in any case.
@@ -19,11 +23,24 @@ $$;
 CREATE TABLE IF NOT EXISTS ayb_realtime.migrations (
     number     integer PRIMARY KEY,
     name       text NOT NULL,
+    checksum   text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT now()
-)
+);
+CREATE TABLE IF NOT EXISTS ayb_realtime.installed_functions (
+    only_row     boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    version      integer NOT NULL,
+    checksum     text NOT NULL,
+    installed_at timestamptz NOT NULL DEFAULT now()
+);
+SET LOCAL check_function_bodies = off
 
--- name: note_migration
-INSERT INTO ayb_realtime.migrations (number, name) VALUES ($1, $2)
+-- name: record_migration
+INSERT INTO ayb_realtime.migrations (number, name, checksum) VALUES ($1, $2, $3)
+
+-- name: record_functions
+INSERT INTO ayb_realtime.installed_functions (version, checksum) VALUES ($1, $2)
+ON CONFLICT (only_row) DO UPDATE
+SET version = excluded.version, checksum = excluded.checksum, installed_at = now()
 
 -- name: schema_owner
 -- Who owns our schema, if it is there and not owned by us.

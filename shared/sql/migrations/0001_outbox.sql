@@ -103,16 +103,6 @@ CREATE TABLE ayb_realtime.horizon (
 );
 INSERT INTO ayb_realtime.horizon DEFAULT VALUES;
 
--- Disk use of the outbox, without what a transaction holds back that is emptying a partition.
-CREATE FUNCTION ayb_realtime.outbox_bytes() RETURNS bigint
-    LANGUAGE sql STABLE
-    SET search_path = pg_catalog, pg_temp
-RETURN (
-    SELECT sum(pg_total_relation_size(i.inhrelid))::bigint
-    FROM pg_inherits i
-    WHERE i.inhparent IN ('ayb_realtime.changes'::regclass, 'ayb_realtime.batches'::regclass)
-);
-
 -- What a change's table is like now: its name as clients know it, the primary key in key order, and
 -- the columns of type timestamptz or a domain over it.
 CREATE VIEW ayb_realtime.captured AS
@@ -158,13 +148,4 @@ CREATE TABLE ayb_realtime.column_names (
     attnum     smallint NOT NULL,
     reused_seq bigint,
     PRIMARY KEY (relid, name)
-);
-
--- The key columns of a row image, each value as it stands there.
-CREATE FUNCTION ayb_realtime.key_image(image json, key text[]) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN (
-    SELECT '{' || coalesce(string_agg(to_json(k.name)::text || ':' || (image -> k.name)::text, ','
-        ORDER BY k.place) FILTER (WHERE (image -> k.name) IS NOT NULL), '') || '}'
-    FROM unnest(key) WITH ORDINALITY AS k (name, place)
 );

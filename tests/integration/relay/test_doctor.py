@@ -63,7 +63,7 @@ async def test_healthy(database, settings, relays, ear):
     ("sql", "text", "level"),
     [
         ("", "public.t is not captured", Level.FAIL),
-        ("DROP SCHEMA ayb_realtime CASCADE", "migrations are missing", Level.FAIL),
+        ("DROP SCHEMA ayb_realtime CASCADE", "missing or outdated", Level.FAIL),
         ("", "not readable for ayb_authenticated", Level.WARN),
         ("GRANT SELECT ON t TO ayb_authenticated", "no Row-Level Security", Level.WARN),
         (ROLE_SQL, "no policy: nobody sees", Level.WARN),

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from relay.schema.migrate import migrate, missing_migrations
+from relay.schema.migrate import migrate, missing_scripts
 from shared.errors import SchemaError
 from shared.sql import migrations
 from tests.integration.relay.conftest import Relays
@@ -49,7 +49,7 @@ async def test_concurrent_first_starts(postgres_server, valkey_server, database,
             )
         await database.execute("INSERT INTO t VALUES (1)")
         await ear.changes(1)
-    assert numbers == [number for number, _, _ in migrations()]
+    assert numbers == [migration.number for migration in migrations()]
 
 
 async def test_migrating_at_once(database):
@@ -57,9 +57,22 @@ async def test_migrating_at_once(database):
     await database.execute("DROP SCHEMA ayb_realtime CASCADE")
     async with database.connect() as one, database.connect() as other:
         done = await asyncio.gather(migrate(one), migrate(other))
-        assert sorted(map(len, done)) == [0, len(migrations())]
+        assert sorted(map(len, done)) == [0, len(migrations()) + 1]
         assert await migrate(one) == []
-        assert await missing_migrations(other) == []
+        assert await missing_scripts(other) == []
+
+
+async def test_functions_are_replaced_when_they_change(database):
+    """Outdated functions are installed again; those of a newer release are left alone."""
+    async with database.connect() as session:
+        for version, expected in ((0, ["functions"]), (1, ["functions"]), (2, [])):
+            await session.execute(
+                "UPDATE ayb_realtime.installed_functions SET checksum = 'x', version = $1", version
+            )
+            assert await migrate(session) == expected
+        await session.execute("UPDATE ayb_realtime.migrations SET checksum = 'x'")
+        with pytest.raises(SchemaError, match="differs from the one applied"):
+            await migrate(session)
 
 
 async def test_migration_without_rights(database):

@@ -1,0 +1,84 @@
+-- Capture: row triggers (and one for TRUNCATE) that write to the outbox.
+--
+-- The name of a trigger carries the oid of the table it was installed on. A partitioned table hands
+-- its trigger down to its partitions under that same name, so a partition that had been captured
+-- by itself before it was attached has two for a moment: the one whose oid is the root's counts.
+--
+-- Waking the relay: a sleeping relay holds the advisory lock exclusively, so the shared try fails
+-- and the writer notifies. An awake relay does not hold it: writers share it until their commit and
+-- pay nothing. See docs/decisions/0002-wake-up-lock.md for why no wake-up is ever missed.
+--
+-- The SET clauses pin whatever the writer's session could bend in the JSON (pg_temp last, or a
+-- writer's temporary type named json would run with the relay's rights). The inner blocks catch
+-- what a value may do to us while it becomes JSON (over 1 GB, a cast of a user-defined type that
+-- raises), so that a writer never fails because of capture; a change without its image is told
+-- to clients as resync. Where no number can be had, only the end of the sequence is caught (see
+-- below): what else stands in the way, such as a lock that the writer does not wait for, fails the
+-- writer as it would at the insert, or there would be a gap that nobody knows of. Nothing is written
+-- inside of the blocks: they cost no subtransaction id.
+--
+-- Where the outbox has grown to twice its bound, since the relay is down or a transaction is in the
+-- way, capture stops rather than fill the disk: the sequence is set to its end, and nextval raises
+-- until the relay has made room. The size is looked at every 1024 changes, and with each large one.
+-- See docs/decisions/0003-outbox-ring.md.
+
+CREATE OR REPLACE FUNCTION ayb_realtime.capture_row() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC'
+    SET datestyle = 'ISO, MDY'
+    SET intervalstyle = 'postgres'
+    SET bytea_output = 'hex'
+    SET extra_float_digits = 1
+    SET lc_monetary = 'C'
+AS $capture$
+DECLARE
+    root oid := coalesce(pg_partition_root(TG_RELID), TG_RELID);
+    number bigint;
+    new_image json;
+    old_image json;
+BEGIN
+    IF TG_NAME <> '!ayb_realtime_row_' || root::text THEN
+        IF TG_NAME = '!ayb_realtime_row_' || TG_RELID::text THEN
+            RETURN NULL;
+        END IF;
+        root := ayb_realtime.detaching_root(TG_RELID, root);
+        IF root IS NULL OR TG_NAME <> '!ayb_realtime_row_' || root::text THEN
+            RETURN NULL;
+        END IF;
+    END IF;
+    BEGIN
+        number := nextval('ayb_realtime.change_seq');
+        IF TG_OP <> 'DELETE' THEN
+            new_image := row_to_json(NEW);
+            IF strpos(new_image::text, '[') > 0 AND strpos(NEW::text, ']={') > 0 THEN
+                EXECUTE ayb_realtime.image_query(TG_RELID) INTO new_image USING NEW;
+            END IF;
+        END IF;
+        IF TG_OP <> 'INSERT' THEN
+            old_image := row_to_json(OLD);
+            IF strpos(old_image::text, '[') > 0 AND strpos(OLD::text, ']={') > 0 THEN
+                EXECUTE ayb_realtime.image_query(TG_RELID) INTO old_image USING OLD;
+            END IF;
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        IF number IS NULL THEN
+            IF SQLSTATE = '2200H' THEN
+                RETURN NULL;
+            END IF;
+            RAISE;
+        END IF;
+        new_image := NULL;
+        old_image := NULL;
+    END;
+    INSERT INTO ayb_realtime.changes (seq, relid, op, new, old)
+    VALUES (number, root, left(TG_OP, 1)::"char", new_image, old_image);
+    IF NOT pg_try_advisory_xact_lock_shared(4707185, 1) THEN
+        NOTIFY ayb_realtime;
+    END IF;
+    IF number % 1024 = 0 OR octet_length(coalesce(new_image, old_image)::text) > 100000 THEN
+        PERFORM ayb_realtime.stop_when_full();
+    END IF;
+    RETURN NULL;
+END
+$capture$;
