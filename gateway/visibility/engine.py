@@ -26,17 +26,17 @@ from gateway.visibility.cohorts import KNOWN_SETTINGS
 from gateway.visibility.joined.answer_rows import excluded_cohorts, read_joined
 from gateway.visibility.looped import Looped
 from gateway.visibility.observer import Observer, SilentObserver
-from gateway.visibility.partial_answer import Verdict
+from gateway.visibility.partial_answer import PartialAnswer
 from gateway.visibility.plan import Form, Plan, make_plan
 from gateway.visibility.policy_errors import explain_failure
 from gateway.visibility.queries import (
-    Judge,
     QuestionError,
     RulesChangedError,
     RulesStallError,
     Subject,
+    VisibilityQueries,
 )
-from gateway.visibility.self_check import Verifier
+from gateway.visibility.self_check import SelfCheck
 from shared.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
@@ -90,14 +90,14 @@ class Visibility:
         spawn: Spawn | None = None,
     ) -> None:
         self._is_joining = is_joining
-        self._judge = Judge(pool, spawn=spawn)
+        self._queries = VisibilityQueries(pool, spawn=spawn)
         self._observer: Observer = observer or SilentObserver()
         self._looped = Looped(
-            self._judge, budget_seconds=loop_seconds, quarantine_seconds=quarantine_seconds
+            self._queries, budget_seconds=loop_seconds, quarantine_seconds=quarantine_seconds
         )
-        self._verifier = Verifier(self._judge, rate=verify_rate)
+        self._self_check = SelfCheck(self._queries, rate=verify_rate)
         self._plans: dict[tuple[int, str], Plan] = {}
-        self._harmless: frozenset[str] | None = None
+        self._pure: frozenset[str] | None = None
         self._stalls: Counter[tuple[int, str]] = Counter()
 
     async def readable_columns(self, relid: int, role: str) -> frozenset[str]:
@@ -105,7 +105,7 @@ class Visibility:
 
         Raises `DatabaseUnavailableError`.
         """
-        return await self._judge.readable_columns(relid, role)
+        return await self._queries.readable_columns(relid, role)
 
     def plan_of(self, relid: int, role: str) -> Plan | None:
         """Tell how a table was last asked about for a role, if it was."""
@@ -144,22 +144,22 @@ class Visibility:
             return _gone(audience.grouped(()), images)
         subject = Subject(relid, audience.role, lsn, plan.fingerprint)
         answer = await self._ask(plan, subject, audience.grouped(plan.reads), images)
-        if images and self._verifier.is_due():
+        if images and self._self_check.is_due():
             answer = await self._verified(plan, subject, audience, answer, images)
         return answer
 
     async def _plan(self, relid: int, role: str, lsn: int) -> Plan | None:
         plan = self._plans.get((relid, role))
         if plan is None:
-            known = await self._judge.rules(relid, role)
+            known = await self._queries.rules(relid, role)
             if known is None:  # gone, or not there yet on a standby that lags
-                await self._judge.catch_up(lsn)
-                known = await self._judge.rules(relid, role)
+                await self._queries.catch_up(lsn)
+                known = await self._queries.rules(relid, role)
             if known is None:
                 return None
-            if self._harmless is None:
-                self._harmless = await self._judge.harmless_functions()
-            plan = make_plan(known.rules, known.fingerprint, self._harmless)
+            if self._pure is None:
+                self._pure = await self._queries.pure_functions()
+            plan = make_plan(known.rules, known.fingerprint, self._pure)
             if not self._is_joining:
                 plan = plan.as_looped("joining is switched off")
             self._observer.planned(plan.table, role, plan.form, plan.reason)
@@ -173,23 +173,23 @@ class Visibility:
     ) -> Answer[M]:
         columns = plan.rules.readable
         if plan.form in (Form.OPEN, Form.CLOSED) or not images:
-            await self._judge.joined(subject, None, ((), (), (), ()), ())
+            await self._queries.joined(subject, None, ((), (), (), ()), ())
             all_alike: Visible = EVERYBODY if plan.form is Form.OPEN else NOBODY
             return Answer(columns, grouping, [all_alike] * len(images), rules=plan.rules)
         visible: list[Visible] = []
         broken: dict[int, str] = {}
         undecidable: set[int] = set()
         for portion in _portions(images):
-            fit = [n for n, image in enumerate(portion) if not plan.rules.is_unfit(image)]
+            fit = [n for n, image in enumerate(portion) if not plan.rules.is_undecidable(image)]
             undecidable.update(len(visible) + n for n in set(range(len(portion))).difference(fit))
-            verdict = await self._judged(
+            partial = await self._judged(
                 plan, subject, grouping, [portion[n].decode() for n in fit]
             )
-            columns &= verdict.columns
-            undecidable.update(len(visible) + fit[n] for n in verdict.unfit)
-            broken.update((n, explain_failure(state)) for n, state in verdict.broken.items())
+            columns &= partial.columns
+            undecidable.update(len(visible) + fit[n] for n in partial.undecidable)
+            broken.update((n, explain_failure(state)) for n, state in partial.broken.items())
             seen: list[Visible] = [NOBODY] * len(portion)
-            for n, cohorts in zip(fit, verdict.seen, strict=True):
+            for n, cohorts in zip(fit, partial.seen, strict=True):
                 seen[n] = EVERYBODY if len(cohorts) == len(grouping) else cohorts
             visible.extend(seen)
         return Answer(columns, grouping, visible, broken, frozenset(undecidable), rules=plan.rules)
@@ -246,7 +246,7 @@ class Visibility:
                 settings[cohort] = values
         judged = [n for n in range(len(images)) if n not in answer.undecidable]
         try:
-            return await self._verifier.differences(
+            return await self._self_check.differences(
                 subject,
                 settings,
                 {n: images[n].json.decode() for n in judged},
@@ -260,13 +260,13 @@ class Visibility:
 
     async def _judged(
         self, plan: Plan, subject: Subject, grouping: Grouping[M], images: Sequence[str]
-    ) -> Verdict:
+    ) -> PartialAnswer:
         if plan.question is None:
             return await self._loop(plan, subject, grouping.settings(), images)
         began = time.monotonic()
         cohorts = len(grouping)
         try:
-            rows = await self._judge.joined(subject, plan.question, _columns_of(grouping), images)
+            rows = await self._queries.joined(subject, plan.question, _columns_of(grouping), images)
         except QuestionError as error:
             self._observer.failed(plan.table, Form.JOINED, error.sqlstate, cohorts)
             log.info("joined question failed", table=plan.table, sqlstate=error.sqlstate)
@@ -275,26 +275,26 @@ class Visibility:
             plan.table, Form.JOINED, cohorts=cohorts, events=len(images),
             seconds=time.monotonic() - began, rows=len(rows),
         )  # fmt: skip
-        verdict = Verdict(plan.rules.readable, read_joined(rows, cohorts, len(images)))
+        partial = PartialAnswer(plan.rules.readable, read_joined(rows, cohorts, len(images)))
         excluded = excluded_cohorts(rows)
         if excluded:
             settings = grouping.settings()
             alone = await self._loop(plan, subject, [settings[n] for n in excluded], images)
-            verdict.add(alone, excluded)
-        return verdict
+            partial.add(alone, excluded)
+        return partial
 
     async def _loop(
         self, plan: Plan, subject: Subject, cohorts: Sequence[Settings], images: Sequence[str]
-    ) -> Verdict:
+    ) -> PartialAnswer:
         began = time.monotonic()
-        verdict = await self._looped.ask(subject, cohorts, images)
+        partial = await self._looped.ask(subject, cohorts, images)
         self._observer.asked(
             plan.table, Form.LOOPED, cohorts=len(cohorts), events=len(images),
-            seconds=time.monotonic() - began, rows=verdict.rows,
+            seconds=time.monotonic() - began, rows=partial.rows,
         )  # fmt: skip
-        for state, count in Counter(verdict.broken.values()).items():
+        for state, count in Counter(partial.broken.values()).items():
             self._observer.failed(plan.table, Form.LOOPED, state, count)
-        return verdict
+        return partial
 
 
 def _numbers(visible: Visible, everybody: frozenset[int]) -> frozenset[int]:

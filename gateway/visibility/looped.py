@@ -11,15 +11,20 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from gateway.visibility.partial_answer import Verdict
-from gateway.visibility.queries import QUERY_CANCELED, Heard, PolicyStallsError, QuestionError
+from gateway.visibility.partial_answer import PartialAnswer
+from gateway.visibility.queries import (
+    QUERY_CANCELED,
+    LoopedAnswer,
+    PolicyStallsError,
+    QuestionError,
+)
 from shared.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.visibility.cohorts import Settings
-    from gateway.visibility.queries import Judge, Subject
+    from gateway.visibility.queries import Subject, VisibilityQueries
 
 _STRIKES: Final = 3
 _MOST_KEPT: Final = 10_000
@@ -30,8 +35,10 @@ _MOST_PAIRS: Final = 1_000_000
 class Looped:
     """Asks the looped form, and remembers who was too slow."""
 
-    def __init__(self, judge: Judge, *, budget_seconds: float, quarantine_seconds: float) -> None:
-        self._judge = judge
+    def __init__(
+        self, queries: VisibilityQueries, *, budget_seconds: float, quarantine_seconds: float
+    ) -> None:
+        self._queries = queries
         self._budget_seconds = budget_seconds
         self._quarantine_seconds = quarantine_seconds
         self._slow: dict[tuple[int, str, Settings], float] = {}
@@ -39,56 +46,56 @@ class Looped:
 
     async def ask(
         self, subject: Subject, cohorts: Sequence[Settings], images: Sequence[str]
-    ) -> Verdict:
+    ) -> PartialAnswer:
         """Ask about cohorts by their settings.
 
         The more cohorts, the fewer images are asked about at a time. Raises
         `DatabaseUnavailableError`, `RulesChangedError`.
         """
         most = max(1, _MOST_PAIRS // max(1, len(cohorts)))
-        verdict = await self._ask(subject, cohorts, images[:most])
+        partial = await self._ask(subject, cohorts, images[:most])
         for start in range(most, len(images), most):
-            verdict.extend(await self._ask(subject, cohorts, images[start : start + most]))
-        return verdict
+            partial.extend(await self._ask(subject, cohorts, images[start : start + most]))
+        return partial
 
     async def _ask(
         self, subject: Subject, cohorts: Sequence[Settings], images: Sequence[str]
-    ) -> Verdict:
+    ) -> PartialAnswer:
         now = time.monotonic()
         table = (subject.relid, subject.role)
         slow = {n for n, c in enumerate(cohorts) if self._slow.get((*table, c), now) > now}
         pending = [n for n in range(len(cohorts)) if n not in slow]
-        verdict = Verdict(frozenset(), [frozenset()] * len(images))
+        partial = PartialAnswer(frozenset(), [frozenset()] * len(images))
         seen: list[set[int]] = [set() for _ in images]
-        verdict.broken.update(dict.fromkeys(slow, QUERY_CANCELED))
+        partial.broken.update(dict.fromkeys(slow, QUERY_CANCELED))
         is_first = True
         while is_first or pending:
-            heard = await self._hear(subject, [cohorts[n] for n in pending], images)
-            verdict.columns = heard.columns if is_first else verdict.columns & heard.columns
+            answer = await self._ask_once(subject, [cohorts[n] for n in pending], images)
+            partial.columns = answer.columns if is_first else partial.columns & answer.columns
             is_first = False
-            verdict.unfit.update(heard.unfit)
-            verdict.rows += len(heard.seen) + len(heard.broken)
-            for cohort, numbers in heard.seen.items():
+            partial.undecidable.update(answer.undecidable)
+            partial.rows += len(answer.seen) + len(answer.broken)
+            for cohort, numbers in answer.seen.items():
                 for image in numbers:
                     seen[image].add(pending[cohort])
-            for cohort, state in heard.broken.items():
-                verdict.broken[pending[cohort]] = state
+            for cohort, state in answer.broken.items():
+                partial.broken[pending[cohort]] = state
                 if state == QUERY_CANCELED:
                     self._set_aside((*table, cohorts[pending[cohort]]))
-            if heard.failure is not None:
-                verdict.broken.update(dict.fromkeys(pending, heard.failure))
-            pending = [] if heard.go_on is None else pending[heard.go_on :]
+            if answer.failure is not None:
+                partial.broken.update(dict.fromkeys(pending, answer.failure))
+            pending = [] if answer.go_on is None else pending[answer.go_on :]
         everybody = frozenset(range(len(cohorts)))
-        verdict.seen = [everybody if len(who) == len(everybody) else frozenset(who) for who in seen]
-        return verdict
+        partial.seen = [everybody if len(who) == len(everybody) else frozenset(who) for who in seen]
+        return partial
 
-    async def _hear(
+    async def _ask_once(
         self, subject: Subject, cohorts: Sequence[Settings], images: Sequence[str]
-    ) -> Heard:
+    ) -> LoopedAnswer:
         table = (subject.relid, subject.role)
         strikes = self._strikes.get(table, 0)
         try:
-            heard = await self._judge.each(
+            answer = await self._queries.each(
                 subject,
                 cohorts,
                 images,
@@ -103,9 +110,9 @@ class Looped:
                 self._strikes[table] = strikes + 1
                 raise DatabaseUnavailableError("database unavailable: out of time") from None
             # Not one cohort's: the role cannot be taken, or making rows of the images never ends.
-            return Heard(frozenset(), list(range(len(images))), error.sqlstate, None)
+            return LoopedAnswer(frozenset(), list(range(len(images))), error.sqlstate, None)
         self._strikes.pop(table, None)
-        return heard
+        return answer
 
     def _set_aside(self, cohort: tuple[int, str, Settings]) -> None:
         now = time.monotonic()

@@ -10,31 +10,31 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Verdict:
+class PartialAnswer:
     """Which cohorts see which images; cohorts and images count from 0.
 
-    `broken` has the SQLSTATE for cohorts on which policies raise, `unfit` are images that do not
-    fit the table as it is, `rows` is the size of the answer.
+    `broken` has the SQLSTATE for cohorts on which policies raise, `undecidable` are the images that
+    do not fit the table as it is, `rows` is the number of rows that Postgres answered with.
     """
 
     columns: frozenset[str]
     seen: list[frozenset[int]]
-    unfit: set[int] = field(default_factory=set)
+    undecidable: set[int] = field(default_factory=set)
     broken: dict[int, str] = field(default_factory=dict)
     rows: int = 0
 
-    def extend(self, other: Verdict) -> None:
-        """Append a verdict on further images about the same cohorts."""
+    def extend(self, other: PartialAnswer) -> None:
+        """Append a partial on further images about the same cohorts."""
         self.columns &= other.columns
-        self.unfit.update(len(self.seen) + n for n in other.unfit)
+        self.undecidable.update(len(self.seen) + n for n in other.undecidable)
         self.seen.extend(other.seen)
         self.broken.update(other.broken)
         self.rows += other.rows
 
-    def add(self, other: Verdict, cohorts: Sequence[int]) -> None:
-        """Add a verdict on the same images about these cohorts, which this one left out."""
+    def add(self, other: PartialAnswer, cohorts: Sequence[int]) -> None:
+        """Add a partial on the same images about these cohorts, which this one left out."""
         self.columns &= other.columns
-        self.unfit |= other.unfit
+        self.undecidable |= other.undecidable
         self.broken.update((cohorts[n], state) for n, state in other.broken.items())
         for image, seen in enumerate(other.seen):
             if seen:

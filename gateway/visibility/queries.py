@@ -77,18 +77,18 @@ class Subject:
 
 
 @dataclass(slots=True)
-class Heard:
+class LoopedAnswer:
     """What the looped form answered; cohorts and images count from 0."""
 
     columns: frozenset[str]
-    unfit: list[int]
+    undecidable: list[int]
     failure: str | None
     go_on: int | None
     seen: dict[int, list[int]] = field(default_factory=dict)
     broken: dict[int, str] = field(default_factory=dict)
 
 
-class Judge:
+class VisibilityQueries:
     """Asks through the read pool."""
 
     def __init__(self, pool: asyncpg.Pool, *, spawn: Spawn | None = None) -> None:
@@ -115,10 +115,10 @@ class Judge:
         with _catalog_errors():
             await self._fetch(_SQL["catch_up"], lsn)
 
-    async def harmless_functions(self) -> frozenset[str]:
+    async def pure_functions(self) -> frozenset[str]:
         """Read the names of pg_catalog's functions that see nothing but their arguments."""
         with _catalog_errors():
-            [row] = await self._fetch(_SQL["harmless_functions"])
+            [row] = await self._fetch(_SQL["pure_functions"])
         return frozenset(row[0])
 
     async def readable_columns(self, relid: int, role: str) -> frozenset[str]:
@@ -191,7 +191,7 @@ class Judge:
         *,
         budget_seconds: float,
         is_lenient: bool,
-    ) -> Heard:
+    ) -> LoopedAnswer:
         """Ask the looped form."""
         with _errors():
             rows = await self._fetch(
@@ -208,18 +208,18 @@ class Judge:
         if any(row["cohort"] == -1 for row in rows):
             raise RulesChangedError
         last = rows[-1]
-        heard = Heard(
+        answer = LoopedAnswer(
             columns=frozenset(last["names"]),
-            unfit=[n - 1 for n in last["visible"]],
+            undecidable=[n - 1 for n in last["visible"]],
             failure=last["failure"],
             go_on=None if last["next_cohort"] is None else last["next_cohort"] - 1,
         )
         for row in rows[:-1]:
             if row["visible"]:
-                heard.seen[row["cohort"] - 1] = [n - 1 for n in row["visible"]]
+                answer.seen[row["cohort"] - 1] = [n - 1 for n in row["visible"]]
             if row["failure"] is not None:
-                heard.broken[row["cohort"] - 1] = row["failure"]
-        return heard
+                answer.broken[row["cohort"] - 1] = row["failure"]
+        return answer
 
     async def verify(
         self, subject: Subject, cohorts: Sequence[Settings], images: Sequence[str]

@@ -21,7 +21,7 @@ FROM ayb_realtime.judge_joined($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 SELECT cohort, visible, failure, names, next_cohort
 FROM ayb_realtime.judge_each($1, $2, $3, $4, $5, $6, $7, $8)
 
--- name: harmless_functions
+-- name: pure_functions
 -- The names under which pg_catalog has functions that see nothing but their arguments: those that
 -- are all immutable, and one that is marked otherwise for the sake of user-defined types.
 SELECT array_agg(f.proname::text)

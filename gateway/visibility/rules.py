@@ -19,10 +19,10 @@ class Column(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Need(msgspec.Struct, frozen=True, array_like=True):
-    """A column that a policy reads. `doubt` says which values in an image are in doubt."""
+    """A column that a policy reads. `undecidable` says which values in an image are in doubt."""
 
     name: str
-    doubt: str
+    undecidable: str
 
 
 class Policy(msgspec.Struct, frozen=True, rename={"expression": "using"}):
@@ -102,7 +102,7 @@ class Rules(msgspec.Struct, frozen=True):
             return True
         return any(seq <= last for name, last in self.reused.items() if name in members)
 
-    def is_unfit(self, image: bytes) -> bool:
+    def is_undecidable(self, image: bytes) -> bool:
         """Tell whether an image lacks a column that policies read, has it in doubt, or is none."""
         try:
             members = _image_decoder.decode(image)
@@ -112,11 +112,11 @@ class Rules(msgspec.Struct, frozen=True):
             return False
         for need in self.needs:
             value = members.get(need.name)
-            if value is None or need.doubt == "all":
+            if value is None or need.undecidable == "all":
                 return True
-            if need.doubt != "no" and bytes(value) == b"null":
+            if need.undecidable != "no" and bytes(value) == b"null":
                 return True
-            if need.doubt == "any" and b"null" in bytes(value):
+            if need.undecidable == "any" and b"null" in bytes(value):
                 return True
         return False
 

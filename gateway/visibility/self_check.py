@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gateway.visibility.cohorts import Settings
-    from gateway.visibility.queries import Judge, Subject
+    from gateway.visibility.queries import Subject, VisibilityQueries
 
 _MOST_COHORTS: Final = 50
 _MOST_IMAGES: Final = 200
@@ -28,11 +28,11 @@ Pair = tuple[int, int]
 """An image and a cohort."""
 
 
-class Verifier:
+class SelfCheck:
     """Checks a share of the answers; `rate` is that share, from 0 to 1."""
 
-    def __init__(self, judge: Judge, *, rate: float) -> None:
-        self._judge = judge
+    def __init__(self, queries: VisibilityQueries, *, rate: float) -> None:
+        self._queries = queries
         self._rate = rate
 
     def is_due(self) -> bool:
@@ -56,7 +56,7 @@ class Verifier:
         if len(cohorts) > _MOST_COHORTS:
             cohorts = random.sample(cohorts, _MOST_COHORTS)
         numbers = sample(images)
-        shown = await self._judge.verify(
+        shown = await self._queries.verify(
             subject, [settings[n] for n in cohorts], [images[n] for n in numbers]
         )
         return compare(

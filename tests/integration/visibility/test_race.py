@@ -8,7 +8,7 @@ import random
 
 from gateway.visibility.cohorts import Audience
 from gateway.visibility.engine import Image, Visibility
-from gateway.visibility.queries import Judge, RulesChangedError
+from gateway.visibility.queries import RulesChangedError, VisibilityQueries
 from shared.errors import DatabaseUnavailableError
 from tests.integration.visibility.conftest import ROLE, Seen, settings
 from tests.integration.visibility.test_cases import POSTS, A, B, post
@@ -119,10 +119,10 @@ async def test_rules_read_while_columns_come_and_go(engine):
 
     async def ask() -> None:
         nonlocal asked
-        judge = Judge(engine.pool)
+        queries = VisibilityQueries(engine.pool)
         while not done.is_set():
             with contextlib.suppress(RulesChangedError, DatabaseUnavailableError):
-                known = await judge.rules(relid, ROLE)
+                known = await queries.rules(relid, ROLE)
                 assert known is not None
                 asked += 1
 
