@@ -15,7 +15,7 @@ from gateway.fanout.bus import Bus
 from gateway.fanout.delivery import Delivery
 from gateway.fanout.heartbeat import Heartbeat
 from gateway.fanout.hub import Hub
-from gateway.fanout.replay import Resumer
+from gateway.fanout.replay import Replayer
 from gateway.metrics import GatewayMetrics
 from gateway.streams.drain import Drain
 from gateway.streams.limits import StreamLimits
@@ -66,7 +66,7 @@ async def serve(settings: GatewaySettings) -> None:
         side = [
             group.create_task(gateway.bus.run(), name="bus"),
             group.create_task(gateway.hub.run(), name="hub"),
-            group.create_task(gateway.resumer.run(), name="resumer"),
+            group.create_task(gateway.replayer.run(), name="replayer"),
             group.create_task(gateway.heartbeat.run(), name="heartbeat"),
             *(
                 [group.create_task(gateway.verifier.run(), name="key set")]
@@ -136,12 +136,12 @@ class Gateway:
             delivery=delivery,
             metrics=self.metrics,
         )
-        self.resumer = Resumer(
+        self.replayer = Replayer(
             hub=self.hub, backlog=self.backlog, delivery=delivery, metrics=self.metrics
         )
-        self.hub.leave_bursts_to(self.resumer.add)
+        self.hub.leave_bursts_to(self.replayer.add)
         self.heartbeat = Heartbeat(
-            hub=self.hub, resumer=self.resumer, seconds=settings.realtime_heartbeat_seconds
+            hub=self.hub, replayer=self.replayer, seconds=settings.realtime_heartbeat_seconds
         )
         self._drain = Drain(seconds=settings.realtime_drain_seconds)
         limits = StreamLimits(
@@ -151,7 +151,7 @@ class Gateway:
         )
         stream = StreamEndpoint(
             hub=self.hub,
-            resumer=self.resumer,
+            replayer=self.replayer,
             backlog=self.backlog,
             catalog=Catalog(pool, visibility),
             verifier=self.verifier,
@@ -185,7 +185,7 @@ class Gateway:
                 ),
                 metrics=self.metrics,
                 limits=limits,
-                resumer=self.resumer,
+                replayer=self.replayer,
                 hub=self.hub,
                 backlog=self.backlog,
             )
@@ -202,7 +202,7 @@ class Gateway:
 
     async def stop(self) -> None:
         """Drain: end the streams in turn."""
-        await self._drain.run(lambda: [*self.hub.connections(), *self.resumer.connections()])
+        await self._drain.run(lambda: [*self.hub.connections(), *self.replayer.connections()])
 
 
 def _dispatch(stream: StreamEndpoint, web: ASGIApp) -> ASGIApp:

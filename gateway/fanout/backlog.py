@@ -1,7 +1,7 @@
 """The batches after a given one: from memory where they are, else from the outbox.
 
-Consecutive numbers are the whole loss detection. Whatever the bus brings (`heard`) or polling
-finds (`learned`) only moves the newest known batch forward and fills the ring; who reads always
+Consecutive numbers are the whole loss detection. Whatever the bus brings (`on_tick`) or polling
+finds (`apply_state`) only moves the newest known batch forward and fills the ring; who reads always
 asks for what follows the batch he has, and gets it without a hole: from the ring, if it holds what
 is wanted of that batch, else from the outbox through the read pool. So a lost message, a restart of
 anything, and a slow reader are one and the same case.
@@ -30,7 +30,7 @@ from shared.postgres import unavailable_as_ours
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from gateway.fanout.subscriptions import Roster
+    from gateway.fanout.subscriptions import Subscriptions
     from gateway.metrics import GatewayMetrics
 
 log = structlog.get_logger(__name__)
@@ -51,19 +51,19 @@ class _Kept:
     tables: dict[int, TableChanges]
     size: int
 
-    def has_all_of(self, roster: Roster) -> bool:
+    def has_all_of(self, subscriptions: Subscriptions) -> bool:
         return all(
             table.relid in self.tables
             for table in self.tick.tables
-            if roster.wants(table.table, table.relid)
+            if subscriptions.wants(table.table, table.relid)
         )
 
-    def batch(self, roster: Roster) -> Batch:
+    def batch(self, subscriptions: Subscriptions) -> Batch:
         tick = self.tick
         wanted = tuple(
             self.tables[table.relid]
             for table in tick.tables
-            if roster.wants(table.table, table.relid)
+            if subscriptions.wants(table.table, table.relid)
         )
         return Batch(tick.epoch, tick.batch, tick.lsn, tick.at, wanted)
 
@@ -129,7 +129,7 @@ class Backlog:
             - 1
         )
 
-    def fault_of(self, position: Position) -> Literal["expired", "unknown"] | None:
+    def resume_error(self, position: Position) -> Literal["expired", "unknown"] | None:
         """Tell why the changes after a position cannot be had, or None where they can."""
         newest = self._newest
         if position.batch > newest or self.epoch_of(position.batch) != position.epoch:
@@ -176,9 +176,9 @@ class Backlog:
             raise DatabaseUnavailableError(
                 f"{error}: grant the gateway's login what docs/sql/roles.sql says"
             ) from error
-        self.learned(state)
+        self.apply_state(state)
 
-    def learned(self, state: outbox.LogState) -> None:
+    def apply_state(self, state: outbox.LogState) -> None:
         """Take in what the outbox says of itself; nothing before the relay's first start."""
         if not state.epoch:
             return
@@ -190,7 +190,7 @@ class Backlog:
         self._check_announced(state.last_batch)
         self._announce(state.last_batch)
 
-    async def heard(self, tick: Tick, tables: Mapping[int, TableChanges], size: int) -> None:
+    async def on_tick(self, tick: Tick, tables: Mapping[int, TableChanges], size: int) -> None:
         """Take in what came over the bus: a tick and the table messages before it."""
         if tick.epoch != self._epoch:
             await self.refresh()
@@ -206,7 +206,7 @@ class Backlog:
             self._moved.clear()
             await self._moved.wait()
 
-    async def read(self, after: int, upto: int, roster: Roster) -> Sequence[Batch]:
+    async def read(self, after: int, upto: int, subscriptions: Subscriptions) -> Sequence[Batch]:
         """Read the batches after one, in order, up to another, as far as one portion goes.
 
         Their content is that of the wanted tables. Raises `DatabaseUnavailableError`. An empty
@@ -216,16 +216,16 @@ class Backlog:
         changes = size = 0
         for number in range(after + 1, min(upto, after + _MOST_BATCHES_A_READ) + 1):
             kept = self._ring.get(number)
-            if kept is None or not kept.has_all_of(roster):
+            if kept is None or not kept.has_all_of(subscriptions):
                 break
-            batch = kept.batch(roster)
+            batch = kept.batch(subscriptions)
             changes += sum(len(table.changes) for table in batch.tables)
             size += kept.size
             if batches and (changes > _MOST_CHANGES_A_READ or size > _MOST_BYTES_A_READ):
                 break
             batches.append(batch)
         if not batches:
-            batches = await self._read_outbox(after, upto, roster)
+            batches = await self._read_outbox(after, upto, subscriptions)
         return batches
 
     async def whole_images(
@@ -239,15 +239,17 @@ class Backlog:
             async with self._pool.acquire() as connection:
                 return await outbox.whole_images(connection, seqs)
 
-    async def _read_outbox(self, after: int, upto: int, roster: Roster) -> list[Batch]:
+    async def _read_outbox(
+        self, after: int, upto: int, subscriptions: Subscriptions
+    ) -> list[Batch]:
         with unavailable_as_ours():
             async with self._pool.acquire() as connection:
                 batches = await outbox.read_batches(
                     connection,
                     after=after,
                     upto=upto,
-                    tables=roster.tables,
-                    relids=roster.relids,
+                    tables=subscriptions.tables,
+                    relids=subscriptions.relids,
                     most_batches=_MOST_BATCHES_A_READ,
                     most_changes=_MOST_CHANGES_A_READ,
                     most_bytes=_MOST_BYTES_A_READ,

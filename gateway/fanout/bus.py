@@ -59,17 +59,12 @@ class Bus:
         """Whether ticks come; else batches are found by polling."""
         return time.monotonic() - self._ticked_at < SILENCE_SECONDS
 
-    @property
-    def is_connected(self) -> bool:
-        """Whether there is a connection to Redis."""
-        return self._connected
-
-    def want(self, table: str) -> None:
+    def subscribe(self, table: str) -> None:
         """Listen to a table's channel from soon on; until then its content is read by the tick."""
         self._wanted.add(channels.table_channel(table))
         self._changed.set()
 
-    def unwant(self, table: str) -> None:
+    def unsubscribe(self, table: str) -> None:
         """Stop listening to a table's channel."""
         self._wanted.discard(channels.table_channel(table))
         self._changed.set()
@@ -171,7 +166,7 @@ class Bus:
         self._metrics.pushing.set(1)
         held = self._open.pop((tick.epoch, tick.batch), {})
         size = 200 + sum(size for _, size in held.values())
-        await self._backlog.heard(
+        await self._backlog.on_tick(
             tick, {relid: content for relid, (content, _) in held.items()}, size
         )
 

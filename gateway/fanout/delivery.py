@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from gateway.fanout.backlog import Backlog
-    from gateway.fanout.subscriptions import Roster, Seats
+    from gateway.fanout.subscriptions import Subscriptions, TableSubscribers
     from gateway.metrics import GatewayMetrics
     from gateway.streams.connection import Connection
     from gateway.visibility.cohorts import Audience
@@ -40,7 +40,7 @@ _NOTICES_APART_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
+class Dispatch:
     """Some bytes and the groups of connections that get them."""
 
     order: int
@@ -54,11 +54,11 @@ class Telling:
         """Whether a change cannot be told, and the table is to be fetched afresh."""
         return self.frame.startswith(sse.RESYNC)
 
-    def is_continued_by(self, other: Telling) -> bool:
+    def is_continued_by(self, other: Dispatch) -> bool:
         """Whether both ask the same connections to fetch afresh."""
         return self.is_resync and other.is_resync and self.groups is other.groups
 
-    def with_run(self, last: _Subject) -> Telling:
+    def with_run(self, last: _Subject) -> Dispatch:
         """Stand for all changes up to another one, at the place of the first.
 
         There is no position in it: a client that is cut off behind it has been told no other
@@ -74,7 +74,7 @@ class Telling:
 class _Question:
     """What is asked about one table for one role."""
 
-    seats: Seats
+    subscribers: TableSubscribers
     relid: int
     audience: Audience[Connection]
     subjects: list[_Subject] = field(default_factory=list)
@@ -93,7 +93,7 @@ class _Subject:
 
 
 class Delivery:
-    """Judges batches for a roster and writes what came out."""
+    """Judges batches for a subscriptions and writes what came out."""
 
     def __init__(
         self,
@@ -109,13 +109,13 @@ class Delivery:
         self._metrics = metrics
         self._noticed: dict[tuple[str, str], float] = {}
 
-    async def judge(self, batches: Sequence[Batch], roster: Roster) -> list[Telling]:
+    async def judge(self, batches: Sequence[Batch], subscriptions: Subscriptions) -> list[Dispatch]:
         """Decide who is told what, in order.
 
         Raises `DatabaseUnavailableError` where Postgres cannot be asked now; nothing has been
         told then, and the same may be asked again.
         """
-        questions = self._questions(batches, roster)
+        questions = self._questions(batches, subscriptions)
         if not questions:
             return []
         lsn = max(batch.lsn for batch in batches)
@@ -126,17 +126,17 @@ class Delivery:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._ask(q, lsn, whole)) for q in questions]
             parts = [task.result() for task in tasks]
-        tellings = [telling for part in parts for telling in part]
-        tellings.sort(key=lambda telling: telling.order)
-        return tellings
+        dispatches = [dispatch for part in parts for dispatch in part]
+        dispatches.sort(key=lambda dispatch: dispatch.order)
+        return dispatches
 
-    async def write(self, tellings: Iterable[Telling]) -> int:
+    async def write(self, dispatches: Iterable[Dispatch]) -> int:
         """Write to each connection what it has not been told yet, in one piece; count events."""
         touched: list[Connection] = []
         steps = told = 0
-        for telling in tellings:
-            order, until, frame = telling.order, telling.until, telling.frame
-            for group in telling.groups:
+        for dispatch in dispatches:
+            order, until, frame = dispatch.order, dispatch.until, dispatch.frame
+            for group in dispatch.groups:
                 for connection in group:
                     if connection.order < order:
                         connection.order = order
@@ -162,16 +162,16 @@ class Delivery:
                 await asyncio.sleep(0)
         return told
 
-    def _questions(self, batches: Sequence[Batch], roster: Roster) -> list[_Question]:
+    def _questions(self, batches: Sequence[Batch], subscriptions: Subscriptions) -> list[_Question]:
         found: dict[tuple[str, int, str], _Question] = {}
         for batch in batches:
             for content in batch.tables:
-                for seats in roster.of(content.table, content.relid):
-                    for role, audience in seats.audiences.items():
-                        key = (seats.table, content.relid, role)
+                for subscribers in subscriptions.of(content.table, content.relid):
+                    for role, audience in subscribers.audiences.items():
+                        key = (subscribers.table, content.relid, role)
                         question = found.get(key)
                         if question is None:
-                            question = _Question(seats, content.relid, audience)
+                            question = _Question(subscribers, content.relid, audience)
                             found[key] = question
                         question.subjects.extend(
                             _Subject(Position(batch.epoch, batch.id, change.index), content, change)
@@ -198,7 +198,7 @@ class Delivery:
         question: _Question,
         lsn: int,
         whole: Mapping[tuple[int, int], tuple[bytes | None, bytes | None]],
-    ) -> list[Telling]:
+    ) -> list[Dispatch]:
         if self._visibility is None or question.audience.role == OPEN_ROLE:
             return self._tell_everybody(question)
         for subject in question.subjects:
@@ -209,7 +209,7 @@ class Delivery:
             if change.op in (Op.CREATE, Op.UPDATE) and new is not None:
                 subject.new = len(question.images)
                 question.images.append(Image(new))
-            wants_old = (change.op is Op.UPDATE and question.seats.wants_leaves) or (
+            wants_old = (change.op is Op.UPDATE and question.subscribers.wants_leaves) or (
                 change.op is Op.DELETE and self._deletes == "visible"
             )
             if wants_old and old is not None:
@@ -218,61 +218,61 @@ class Delivery:
         began = time.monotonic()
         answer = await self._visibility.ask(question.relid, question.audience, question.images, lsn)
         self._metrics.judged_seconds.observe(time.monotonic() - began)
-        return self._tell(question, answer)
+        return self._deliver(question, answer)
 
-    def _tell_everybody(self, question: _Question) -> list[Telling]:
+    def _tell_everybody(self, question: _Question) -> list[Dispatch]:
         groups = question.audience.grouped(()).members
-        tellings = []
+        dispatches = []
         for subject in question.subjects:
             frame = _frame(subject, None)
-            tellings.append(Telling(subject.position.order, frame, groups))
-        return tellings
+            dispatches.append(Dispatch(subject.position.order, frame, groups))
+        return dispatches
 
-    def _tell(self, question: _Question, answer: Answer[Connection]) -> list[Telling]:
+    def _deliver(self, question: _Question, answer: Answer[Connection]) -> list[Dispatch]:
         everybody = answer.grouping.members
         if answer.is_gone:
             # Table or role were dropped since: nobody can be asked who may see these changes.
             first, last = question.subjects[0], question.subjects[-1]
-            return [Telling(first.position.order, b"", everybody).with_run(last)]
+            return [Dispatch(first.position.order, b"", everybody).with_run(last)]
         if not answer.columns:
-            name = sse.display_name(question.seats.table)
+            name = sse.display_name(question.subscribers.table)
             self._notice(question, everybody, f"permission denied for table: {name}")
             return []
         for cohort, message in answer.broken.items():
             self._notice(question, [everybody[cohort]], message)
-        tellings: list[Telling] = []
+        dispatches: list[Dispatch] = []
         for subject in question.subjects:
-            for telling in self._tell_subject(subject, answer):
-                if tellings and tellings[-1].is_continued_by(telling):
+            for dispatch in self._tell_subject(subject, answer):
+                if dispatches and dispatches[-1].is_continued_by(dispatch):
                     # To fetch afresh once will do: all of these are committed.
-                    tellings[-1] = tellings[-1].with_run(subject)
+                    dispatches[-1] = dispatches[-1].with_run(subject)
                 else:
-                    tellings.append(telling)
-        return tellings
+                    dispatches.append(dispatch)
+        return dispatches
 
-    def _tell_subject(self, subject: _Subject, answer: Answer[Connection]) -> Iterable[Telling]:
+    def _tell_subject(self, subject: _Subject, answer: Answer[Connection]) -> Iterable[Dispatch]:
         order = subject.position.order
         everybody = answer.grouping.members
         op = subject.change.op
         if op is Op.TRUNCATE:
-            yield Telling(order, _frame(subject, answer.columns), everybody)
+            yield Dispatch(order, _frame(subject, answer.columns), everybody)
             return
         if answer.rules is not None and _may_mean_others(subject.change, answer.rules):
-            yield Telling(order, _lost_frame(subject), everybody)
+            yield Dispatch(order, _lost_frame(subject), everybody)
             return
         if op is Op.DELETE and self._deletes == "all":
-            yield Telling(order, _frame(subject, answer.columns), everybody)
+            yield Dispatch(order, _frame(subject, answer.columns), everybody)
             return
         asked = [n for n in (subject.new, subject.old) if n is not None]
         judged = subject.old if op is Op.DELETE else subject.new
         if judged is None or any(n in answer.undecidable for n in asked):
             # No image, or one that cannot be judged: nobody may see it, everybody is told so.
-            yield Telling(order, _lost_frame(subject), everybody)
+            yield Dispatch(order, _lost_frame(subject), everybody)
             return
         visible = answer.visible[judged]
         groups = _groups(visible, everybody)
         if groups:
-            yield Telling(order, _frame(subject, answer.columns), groups)
+            yield Dispatch(order, _frame(subject, answer.columns), groups)
         if op is Op.UPDATE and subject.old is not None and visible is not EVERYBODY:
             leaving = [
                 [connection for connection in group if connection.leave]
@@ -280,7 +280,7 @@ class Delivery:
             ]
             if any(leaving):
                 frame = _delete_frame(subject, answer.columns)
-                yield Telling(order, frame, [group for group in leaving if group])
+                yield Dispatch(order, frame, [group for group in leaving if group])
 
     def _notice(
         self, question: _Question, groups: Sequence[Sequence[Connection]], message: str
@@ -291,7 +291,7 @@ class Delivery:
             self._noticed = {
                 key: at for key, at in self._noticed.items() if now - at < _NOTICES_APART_SECONDS
             }
-        frame = sse.error_frame(f"{sse.display_name(question.seats.table)}: {message}")
+        frame = sse.error_frame(f"{sse.display_name(question.subscribers.table)}: {message}")
         for group in groups:
             for connection in group:
                 key = (connection.client_id, message)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Turn(Generic[T]):
+class FairTurns(Generic[T]):
     """A turn's members are those who waited when it began; it ends when none of them waits.
 
     So each is served after one turn at the latest, however many come meanwhile.

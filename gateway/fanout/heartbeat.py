@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gateway.fanout.hub import Hub
-    from gateway.fanout.replay import Resumer
+    from gateway.fanout.replay import Replayer
     from gateway.streams.connection import Connection
 
 _SWEEP_SECONDS: Final = 0.5
@@ -21,9 +21,9 @@ _SWEEP_SECONDS: Final = 0.5
 class Heartbeat:
     """Keeps idle streams awake; `seconds` is how long one may be silent."""
 
-    def __init__(self, *, hub: Hub, resumer: Resumer, seconds: float) -> None:
+    def __init__(self, *, hub: Hub, replayer: Replayer, seconds: float) -> None:
         self._hub = hub
-        self._resumer = resumer
+        self._replayer = replayer
         self._seconds = seconds
 
     async def run(self) -> None:
@@ -34,8 +34,8 @@ class Heartbeat:
         """
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
-            self._sweep(self._hub.connections(), sse.position_frame(self._hub.told))
-            self._sweep(self._resumer.connections(), sse.PING)
+            self._sweep(self._hub.connections(), sse.position_frame(self._hub.delivered))
+            self._sweep(self._replayer.connections(), sse.PING)
 
     def _sweep(self, connections: Iterable[Connection], frame: bytes) -> None:
         now, clock = time.monotonic(), time.time()

@@ -1,8 +1,8 @@
 """The hub: one loop that follows the batches and tells the live connections.
 
-`taken` is the batch that is being told or was told last. A connection that joins now is told what
-comes after `taken`: whatever is committed after it saw `connected` is recorded in a later batch,
-since `taken` has been recorded already. A round holds `rounds`; who must see it stand still (the
+`current` is the batch that is being told or was told last. A connection that joins now is told what
+comes after `current`: whatever is committed after it saw `connected` is recorded in a later batch,
+since `current` has been recorded already. A round holds `rounds`; who must see it stand still (the
 handover at the end of a replay) takes that lock.
 
 While Postgres cannot be asked, the round is held and asked again; what comes meanwhile waits in the
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from gateway.fanout.subscriptions import Roster
+from gateway.fanout.subscriptions import Subscriptions
 from gateway.streams import sse
 from shared.backoff import Backoff
 from shared.errors import DatabaseUnavailableError
@@ -54,19 +54,19 @@ class Hub:
         self._bus = bus
         self._delivery = delivery
         self._metrics = metrics
-        self._roster = Roster()
+        self._subscriptions = Subscriptions()
         self._live: dict[Connection, dict[str, int]] = {}
         self._on_burst: Callable[[Connection, dict[str, int]], None] | None = None
-        self._taken = 0
+        self._current = 0
         self._epoch = 0
-        self._told = Position(1, 0)
+        self._delivered = Position(1, 0)
         self._held_because: str | None = None
         self.rounds: Final = asyncio.Lock()
 
     @property
-    def taken(self) -> int:
+    def current(self) -> int:
         """The batch that is being told, or was told last."""
-        return self._taken
+        return self._current
 
     @property
     def held_because(self) -> str | None:
@@ -81,19 +81,19 @@ class Hub:
     @property
     def position(self) -> Position:
         """Where a connection stands that joins now."""
-        return Position(self._epoch, self._taken)
+        return Position(self._epoch, self._current)
 
     @property
-    def told(self) -> Position:
+    def delivered(self) -> Position:
         """How far every live connection has been told."""
-        return self._told
+        return self._delivered
 
     def join(self, connection: Connection, relids: dict[str, int]) -> Position:
         """Make a connection live from here on."""
         for table in connection.tables:
-            if table not in self._roster:
-                self._bus.want(table)
-        self._roster.add(connection, relids)
+            if table not in self._subscriptions:
+                self._bus.subscribe(table)
+        self._subscriptions.add(connection, relids)
         self._live[connection] = relids
         position = self.position
         connection.order = max(connection.order, position.order)
@@ -103,12 +103,12 @@ class Hub:
         """Forget a connection; tell whether it was live."""
         if connection not in self._live:
             return False
-        connection.order = max(connection.order, self._told.order)
+        connection.order = max(connection.order, self._delivered.order)
         del self._live[connection]
-        self._roster.discard(connection)
+        self._subscriptions.discard(connection)
         for table in connection.tables:
-            if table not in self._roster:
-                self._bus.unwant(table)
+            if table not in self._subscriptions:
+                self._bus.unsubscribe(table)
         return True
 
     def leave_bursts_to(self, replay: Callable[[Connection, dict[str, int]], None]) -> None:
@@ -124,7 +124,7 @@ class Hub:
         await self._start()
         backoff = Backoff(first_seconds=0.02, most_seconds=1.0)
         while True:
-            await self._backlog.wait_beyond(self._taken)
+            await self._backlog.wait_beyond(self._current)
             async with self.rounds:
                 try:
                     moved = await self._round()
@@ -155,26 +155,26 @@ class Hub:
     async def _round(self) -> bool:
         """Tell the next portion of batches; False where it is not to be had yet."""
         backlog = self._backlog
-        if backlog.newest < self._taken or backlog.epoch_of(self._taken) != self._epoch:
-            self._jump("unknown", backlog.last_before(self._epoch))
+        if backlog.newest < self._current or backlog.epoch_of(self._current) != self._epoch:
+            self._resync_all("unknown", backlog.last_before(self._epoch))
             return True
         if not self._live:
             self._advance(backlog.newest)
             return True
-        batches = await backlog.read(self._taken, backlog.newest, self._roster)
+        batches = await backlog.read(self._current, backlog.newest, self._subscriptions)
         if not batches:
-            if backlog.is_gone(self._taken + 1):
-                self._jump("expired", backlog.newest)
+            if backlog.is_gone(self._current + 1):
+                self._resync_all("expired", backlog.newest)
                 return True
             return False
         if backlog.newest - batches[-1].id >= _BURST_BATCHES:
-            self._step_aside(batches)
-        self._taken, self._epoch = batches[-1].id, batches[-1].epoch
-        await self._tell(batches)
-        self._told = self.position
+            self._divert_burst(batches)
+        self._current, self._epoch = batches[-1].id, batches[-1].epoch
+        await self._deliver(batches)
+        self._delivered = self.position
         return True
 
-    def _step_aside(self, batches: Sequence[Batch]) -> None:
+    def _divert_burst(self, batches: Sequence[Batch]) -> None:
         """Leave those whom a burst is for to replay, so that it holds up nobody else.
 
         Order is promised to each client across its own tables. So the clients of a table of which
@@ -184,10 +184,10 @@ class Hub:
         if replay is None:
             return
         bursting = {
-            seats.table
+            subscribers.table
             for batch in batches
             for content in batch.tables
-            for seats in self._roster.of(content.table, content.relid)
+            for subscribers in self._subscriptions.of(content.table, content.relid)
         }
         aside = [
             (connection, relids)
@@ -200,17 +200,17 @@ class Hub:
                 self.leave(connection)
                 replay(connection, relids)
 
-    async def _tell(self, batches: Sequence[Batch]) -> None:
+    async def _deliver(self, batches: Sequence[Batch]) -> None:
         backoff = Backoff(first_seconds=0.02, most_seconds=1.0)
         while True:
             try:
-                tellings = await self._delivery.judge(batches, self._roster)
+                dispatches = await self._delivery.judge(batches, self._subscriptions)
                 break
             except* DatabaseUnavailableError as group:
                 self._hold(str(group.exceptions[0]))
             await asyncio.sleep(backoff.next_seconds())
         self._held_because = None
-        told = await self._delivery.write(tellings)
+        told = await self._delivery.write(dispatches)
         self._metrics.batches.inc(len(batches))
         self._metrics.events.inc(told)
         self._metrics.behind_seconds.set(max(0.0, time.time() - batches[-1].at))
@@ -221,12 +221,12 @@ class Hub:
         self._held_because = error
 
     def _advance(self, batch: int) -> None:
-        self._taken, self._epoch = batch, self._backlog.epoch_of(batch)
-        self._told = self.position
+        self._current, self._epoch = batch, self._backlog.epoch_of(batch)
+        self._delivered = self.position
 
-    def _jump(self, reason: sse.ResyncReason, batch: int) -> None:
+    def _resync_all(self, reason: sse.ResyncReason, batch: int) -> None:
         """Go on from another batch, and tell everybody that something cannot be replayed."""
-        log.warning("resync", reason=reason, taken=self._taken, now=batch)
+        log.warning("resync", reason=reason, taken=self._current, now=batch)
         self._advance(batch)
         position = self.position
         for connection in self.connections():

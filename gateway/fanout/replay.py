@@ -14,8 +14,8 @@ his turn (`gateway.fanout.fair_turns`): were he taken along at once, every round
 the latest one stands, and with enough newcomers nobody would ever arrive.
 
 Handover: near the end a round runs while the hub stands still between two rounds of its own. Then
-`taken` does not move, the last portion ends exactly there, and the connection joins the live stream
-at that same batch: no gap, and since every connection knows how far it has been told, no
+`current` does not move, the last portion ends exactly there, and the connection joins the live
+stream at that same batch: no gap, and since every connection knows how far it has been told, no
 repetition.
 """
 
@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from gateway.fanout.fair_turns import Turn
-from gateway.fanout.subscriptions import Roster
+from gateway.fanout.fair_turns import FairTurns
+from gateway.fanout.subscriptions import Subscriptions
 from gateway.streams import sse
 from shared.backoff import Backoff
 from shared.errors import DatabaseUnavailableError
@@ -50,7 +50,7 @@ _LINGER_SECONDS: Final = 0.002
 _MOST_LINGER_SECONDS: Final = 0.1
 
 
-class Resumer:
+class Replayer:
     """Replays to connections until they can join the hub."""
 
     def __init__(
@@ -62,8 +62,8 @@ class Resumer:
         self._metrics = metrics
         self._waiting: dict[Connection, dict[str, int]] = {}
         self._wake = asyncio.Event()
-        self._close: Turn[Connection] = Turn()
-        self._near: Turn[Connection] = Turn()
+        self._close: FairTurns[Connection] = FairTurns()
+        self._near: FairTurns[Connection] = FairTurns()
         self._served_from = -1
 
     def __len__(self) -> int:
@@ -121,7 +121,7 @@ class Resumer:
         near: list[Connection] = []
         far: list[Connection] = []
         for connection in ready:
-            behind = self._hub.taken - _batch_after(connection.order)
+            behind = self._hub.current - _batch_after(connection.order)
             if behind <= _HANDOVER_BATCHES:
                 close.append(connection)
             elif behind <= _NEAR_BATCHES:
@@ -142,7 +142,7 @@ class Resumer:
     def _ready(self) -> list[Connection]:
         ready = []
         for connection in self._waiting:
-            if connection.is_stuck:
+            if connection.is_blocked:
                 connection.when_drained(self._drained)
             elif connection.is_open:
                 ready.append(connection)
@@ -153,11 +153,11 @@ class Resumer:
 
     async def _round(self, group: Sequence[Connection]) -> bool:
         after = _batch_after(min(connection.order for connection in group))
-        if self._hub.taken - after > _HANDOVER_BATCHES:
+        if self._hub.current - after > _HANDOVER_BATCHES:
             return await self._portion(group, after)
         async with self._hub.rounds:
             moved = await self._portion(group, after)
-            end = Position(1, self._hub.taken).order
+            end = Position(1, self._hub.current).order
             for connection in group:
                 relids = self._waiting.get(connection)
                 if relids is not None and connection.is_open and connection.order >= end:
@@ -166,22 +166,22 @@ class Resumer:
             return moved
 
     async def _portion(self, group: Sequence[Connection], after: int) -> bool:
-        upto = self._hub.taken
+        upto = self._hub.current
         if after >= upto:
             return True
-        roster = Roster()
+        subscriptions = Subscriptions()
         for connection in group:
             relids = self._waiting.get(connection)
             if relids is not None:
-                roster.add(connection, relids)
-        batches = await self._backlog.read(after, upto, roster)
+                subscriptions.add(connection, relids)
+        batches = await self._backlog.read(after, upto, subscriptions)
         if not batches:
             if not self._backlog.is_gone(after + 1):
                 return False
             self._give_up(group)
             return True
-        tellings = await self._delivery.judge(batches, roster)
-        told = await self._delivery.write(tellings)
+        dispatches = await self._delivery.judge(batches, subscriptions)
+        told = await self._delivery.write(dispatches)
         self._metrics.replayed.inc(told)
         reached = Position(1, batches[-1].id).order
         for connection in group:

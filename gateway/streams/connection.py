@@ -57,15 +57,15 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
-        "_kept",
-        "_kept_bytes",
-        "_most_kept_bytes",
+        "_blocked",
+        "_most_pending_bytes",
         "_on_close",
         "_on_drained",
         "_on_overflow",
+        "_pending",
+        "_pending_bytes",
         "_send",
         "_spawn",
-        "_stuck",
         "address",
         "client_id",
         "close_reason",
@@ -94,7 +94,7 @@ class Connection:
         address: str,
         expires_at: float | None,
         leave: bool,
-        most_kept_bytes: int,
+        most_pending_bytes: int,
     ) -> None:
         self.client_id: Final = secrets.token_hex(8)
         self.tables: Final = tables
@@ -113,10 +113,10 @@ class Connection:
         self._on_close = on_close
         self._on_overflow = on_overflow
         self._on_drained: Callable[[Connection], None] | None = None
-        self._most_kept_bytes = most_kept_bytes
-        self._kept: list[bytes] = []
-        self._kept_bytes = 0
-        self._stuck = False
+        self._most_pending_bytes = most_pending_bytes
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._blocked = False
 
     @property
     def is_open(self) -> bool:
@@ -124,14 +124,14 @@ class Connection:
         return self.close_reason is None
 
     @property
-    def is_stuck(self) -> bool:
+    def is_blocked(self) -> bool:
         """Whether its socket is full."""
-        return self._stuck
+        return self._blocked
 
     @property
-    def kept_bytes(self) -> int:
+    def pending_bytes(self) -> int:
         """How many bytes wait for its socket."""
-        return self._kept_bytes
+        return self._pending_bytes
 
     def when_drained(self, callback: Callable[[Connection], None]) -> None:
         """Call back once, when a stuck stream has written all that waited or has closed."""
@@ -142,10 +142,10 @@ class Connection:
         if self.close_reason is not None:
             return
         self.wrote_at = time.monotonic()
-        if self._stuck:
-            self._kept.extend(frames)
-            self._kept_bytes += sum(map(len, frames))
-            if self._kept_bytes > self._most_kept_bytes:
+        if self._blocked:
+            self._pending.extend(frames)
+            self._pending_bytes += sum(map(len, frames))
+            if self._pending_bytes > self._most_pending_bytes:
                 self._on_overflow(self)
             return
         data = frames[0] if len(frames) == 1 else b"".join(frames)
@@ -157,7 +157,7 @@ class Connection:
         except (OSError, RuntimeError):
             self.close(CloseReason.GONE)
             return
-        self._stuck = True
+        self._blocked = True
         self._spawn(self._finish(sending, waiting), f"write {self.client_id}")
 
     def expire(self) -> None:
@@ -169,18 +169,18 @@ class Connection:
         """End the stream, once; its endpoint does the rest."""
         if self.close_reason is None:
             self.close_reason = reason
-            self._kept.clear()
-            self._kept_bytes = 0
+            self._pending.clear()
+            self._pending_bytes = 0
             self._on_close()
-            if not self._stuck:
+            if not self._blocked:
                 self._drained()
 
     async def _finish(self, sending: Generator[Any, None, None], waiting: object) -> None:
         try:
             async with asyncio.timeout(WRITE_SECONDS):
                 await _Resumed(sending, waiting)
-            while self._kept and self.close_reason is None:
-                data = self._take_kept()
+            while self._pending and self.close_reason is None:
+                data = self._take_pending()
                 async with asyncio.timeout(WRITE_SECONDS):
                     await self._send(_body(data))
         except TimeoutError:
@@ -188,19 +188,19 @@ class Connection:
         except (OSError, RuntimeError):
             self.close(CloseReason.GONE)
         finally:
-            self._stuck = False
+            self._blocked = False
             self._drained()
 
-    def _take_kept(self) -> bytes:
+    def _take_pending(self) -> bytes:
         taken = size = 0
-        for frame in self._kept:
+        for frame in self._pending:
             if size > _PIECE_BYTES:
                 break
             size += len(frame)
             taken += 1
-        data = b"".join(self._kept[:taken])
-        del self._kept[:taken]
-        self._kept_bytes -= size
+        data = b"".join(self._pending[:taken])
+        del self._pending[:taken]
+        self._pending_bytes -= size
         return data
 
     def _drained(self) -> None:

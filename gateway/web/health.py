@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gateway.fanout.backlog import Backlog
     from gateway.fanout.bus import Bus
     from gateway.fanout.hub import Hub
-    from gateway.fanout.replay import Resumer
+    from gateway.fanout.replay import Replayer
     from gateway.metrics import GatewayMetrics
     from gateway.streams.drain import Drain
     from gateway.streams.limits import StreamLimits
@@ -86,7 +86,7 @@ def operations_router(
     readiness: Readiness,
     metrics: GatewayMetrics,
     limits: StreamLimits,
-    resumer: Resumer,
+    replayer: Replayer,
     hub: Hub,
     backlog: Backlog,
 ) -> APIRouter:
@@ -116,7 +116,7 @@ def operations_router(
     async def show_metrics() -> Response:
         """Show the metrics in the text format of Prometheus."""
         metrics.open.set(limits.total)
-        metrics.replaying.set(len(resumer))
+        metrics.replaying.set(len(replayer))
         metrics.ring_bytes.set(backlog.ring_bytes)
         metrics.holding.set(hub.held_because is not None)
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from gateway.auth.verifier import TokenVerifier
     from gateway.fanout.backlog import Backlog
     from gateway.fanout.hub import Hub
-    from gateway.fanout.replay import Resumer
+    from gateway.fanout.replay import Replayer
     from gateway.metrics import GatewayMetrics
     from gateway.streams.connection import Send
     from gateway.streams.drain import Drain
@@ -76,7 +76,7 @@ class _Request:
     role: str | None
     tables: list[Table]
     leave: bool
-    shown: str | None
+    last_event_id: str | None
 
     @property
     def user_id(self) -> str:
@@ -90,7 +90,7 @@ class StreamEndpoint:
         self,
         *,
         hub: Hub,
-        resumer: Resumer,
+        replayer: Replayer,
         backlog: Backlog,
         catalog: Catalog,
         verifier: TokenVerifier | None,
@@ -101,7 +101,7 @@ class StreamEndpoint:
         spawn: Spawn,
     ) -> None:
         self._hub = hub
-        self._resumer = resumer
+        self._replayer = replayer
         self._backlog = backlog
         self._catalog = catalog
         self._verifier = verifier
@@ -144,15 +144,15 @@ class StreamEndpoint:
             raise ServiceUnavailableError from error
         if not self._hub.is_started:
             raise ServiceUnavailableError
-        shown = headers.get("last-event-id") or query.get("lastEventId") or None
-        if shown is not None:
-            await self._await(shown)
-        return _Request(claims, role, tables, query.get("leave") == "true", shown)
+        last_event_id = headers.get("last-event-id") or query.get("lastEventId") or None
+        if last_event_id is not None:
+            await self._await(last_event_id)
+        return _Request(claims, role, tables, query.get("leave") == "true", last_event_id)
 
-    async def _await(self, shown: str) -> None:
+    async def _await(self, last_event_id: str) -> None:
         """Wait for a position that lies ahead, if it is one."""
         try:
-            await self._backlog.await_position(parse_position(shown))
+            await self._backlog.await_position(parse_position(last_event_id))
         except PositionError:
             return
         except DatabaseUnavailableError as error:
@@ -223,7 +223,7 @@ class StreamEndpoint:
         def replay_at_its_own_pace(slow: Connection) -> None:
             if self._hub.leave(slow):
                 self._metrics.overflows.inc()
-                self._resumer.add(slow, relids)
+                self._replayer.add(slow, relids)
 
         connection = Connection(
             send=send,
@@ -237,10 +237,10 @@ class StreamEndpoint:
             address=scope["client"][0] if scope.get("client") else "",
             expires_at=None if request.claims is None else request.claims.expires_at,
             leave=request.leave,
-            most_kept_bytes=self._options.most_pending_bytes,
+            most_pending_bytes=self._options.most_pending_bytes,
         )
         self._metrics.opened.inc()
-        self._begin(connection, relids, request.shown)
+        self._begin(connection, relids, request.last_event_id)
         try:
             while connection.is_open:
                 if await end.awaited(receive()) == "http.disconnect":
@@ -248,24 +248,26 @@ class StreamEndpoint:
         finally:
             connection.close(CloseReason.GONE)
             self._hub.leave(connection)
-            self._resumer.discard(connection)
+            self._replayer.discard(connection)
             self._metrics.closed.labels(str(connection.close_reason)).inc()
         await _finish(connection, scope, receive, send)
 
-    def _begin(self, connection: Connection, relids: dict[str, int], shown: str | None) -> None:
+    def _begin(
+        self, connection: Connection, relids: dict[str, int], last_event_id: str | None
+    ) -> None:
         """Send `connected` and make the connection live, or replay to it first."""
         position, fault = None, None
-        if shown is not None:
+        if last_event_id is not None:
             try:
-                position = parse_position(shown)
-                fault = self._backlog.fault_of(position)
+                position = parse_position(last_event_id)
+                fault = self._backlog.resume_error(position)
             except PositionError:
                 fault = "unknown"
         if position is not None and fault is None:
             connection.order = position.order
             connection.write(sse.connected_frame(position, connection.client_id))
             self._metrics.resumed.inc()
-            self._resumer.add(connection, relids)
+            self._replayer.add(connection, relids)
             return
         now: Position = self._hub.join(connection, relids)
         connected = sse.connected_frame(now, connection.client_id)
@@ -314,7 +316,7 @@ async def _finish(connection: Connection, scope: Scope, receive: Receive, send: 
     """Complete the response, or cut the socket of a peer that takes nothing."""
     if connection.close_reason is CloseReason.GONE:
         return
-    if connection.is_stuck:
+    if connection.is_blocked:
         abort = scope.get("ayb.abort")
         if abort is not None:
             abort()

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from gateway.fanout.backlog import Backlog
-from gateway.fanout.subscriptions import Roster
+from gateway.fanout.subscriptions import Subscriptions
 from gateway.metrics import GatewayMetrics
 from shared.change import FORMAT, Change, Op, TableChanges, Tick, TickTable
 from shared.outbox import LogState
@@ -26,50 +26,54 @@ def tick(batch: int, *tables: tuple[str, int], epoch: int = 1) -> Tick:
 def backlog() -> Backlog:
     """A backlog that has learned of epoch 1 up to batch 10, with horizon 5, and has no database."""
     backlog = Backlog(None, most_bytes=1000, max_record_bytes=1000, metrics=GatewayMetrics())
-    backlog.learned(LogState(1, 10, 5, {1: 1}))
+    backlog.apply_state(LogState(1, 10, 5, {1: 1}))
     return backlog
 
 
 @pytest.fixture
-def roster() -> Roster:
-    roster = Roster()
-    roster.add(connection("public.a"), {"public.a": 1})
-    return roster
+def subscriptions() -> Subscriptions:
+    subscriptions = Subscriptions()
+    subscriptions.add(connection("public.a"), {"public.a": 1})
+    return subscriptions
 
 
-async def test_consecutive_batches_come_from_the_ring(backlog: Backlog, roster: Roster) -> None:
+async def test_consecutive_batches_come_from_the_ring(
+    backlog: Backlog, subscriptions: Subscriptions
+) -> None:
     """What the bus brought whole is read from memory, with the wanted tables only."""
-    await backlog.heard(tick(11, ("public.a", 1)), {1: content("public.a", 1)}, 10)
-    await backlog.heard(tick(12, ("public.b", 2)), {}, 10)
-    batches = await backlog.read(10, 12, roster)
+    await backlog.on_tick(tick(11, ("public.a", 1)), {1: content("public.a", 1)}, 10)
+    await backlog.on_tick(tick(12, ("public.b", 2)), {}, 10)
+    batches = await backlog.read(10, 12, subscriptions)
     assert [batch.id for batch in batches] == [11, 12]
     assert [[table.table for table in batch.tables] for batch in batches] == [["public.a"], []]
 
 
 async def test_a_batch_with_a_missing_message_is_not_taken_from_the_ring(
-    backlog: Backlog, roster: Roster
+    backlog: Backlog, subscriptions: Subscriptions
 ) -> None:
     """Of a tick that names a wanted table without its message, nothing is taken from memory."""
-    await backlog.heard(tick(11, ("public.b", 2)), {}, 10)
-    await backlog.heard(tick(12, ("public.a", 1)), {}, 10)
-    assert [batch.id for batch in await backlog.read(10, 12, roster)] == [11]
+    await backlog.on_tick(tick(11, ("public.b", 2)), {}, 10)
+    await backlog.on_tick(tick(12, ("public.a", 1)), {}, 10)
+    assert [batch.id for batch in await backlog.read(10, 12, subscriptions)] == [11]
 
 
-async def test_the_ring_is_bounded_in_bytes(backlog: Backlog, roster: Roster) -> None:
+async def test_the_ring_is_bounded_in_bytes(backlog: Backlog, subscriptions: Subscriptions) -> None:
     """The oldest batches leave the ring, the newest always stays."""
     for number in range(11, 20):
-        await backlog.heard(tick(number), {}, 400)
+        await backlog.on_tick(tick(number), {}, 400)
     assert backlog.ring_bytes <= 1000
-    assert [batch.id for batch in await backlog.read(17, 19, roster)] == [18, 19]
-    await backlog.heard(tick(20), {}, 5000)
-    assert [batch.id for batch in await backlog.read(19, 20, roster)] == [20]
+    assert [batch.id for batch in await backlog.read(17, 19, subscriptions)] == [18, 19]
+    await backlog.on_tick(tick(20), {}, 5000)
+    assert [batch.id for batch in await backlog.read(19, 20, subscriptions)] == [20]
 
 
-async def test_a_repeated_tick_changes_nothing(backlog: Backlog, roster: Roster) -> None:
+async def test_a_repeated_tick_changes_nothing(
+    backlog: Backlog, subscriptions: Subscriptions
+) -> None:
     """The sign of life repeats the last tick without its messages; the content stays."""
-    await backlog.heard(tick(11, ("public.a", 1)), {1: content("public.a", 1)}, 10)
-    await backlog.heard(tick(11, ("public.a", 1)), {}, 10)
-    assert len((await backlog.read(10, 11, roster))[0].tables) == 1
+    await backlog.on_tick(tick(11, ("public.a", 1)), {1: content("public.a", 1)}, 10)
+    await backlog.on_tick(tick(11, ("public.a", 1)), {}, 10)
+    assert len((await backlog.read(10, 11, subscriptions))[0].tables) == 1
 
 
 @pytest.mark.parametrize(
@@ -88,17 +92,17 @@ async def test_positions_are_known_expired_or_unknown(
     backlog: Backlog, position: Position, fault: str | None
 ) -> None:
     """A position is good if all behind it can still be read, and its number was given for good."""
-    assert backlog.fault_of(position) == fault
+    assert backlog.resume_error(position) == fault
 
 
 async def test_numbers_that_a_crash_took_back_are_unknown(backlog: Backlog) -> None:
     """An epoch ends where the next begins: its positions are good up to there, not beyond."""
-    backlog.learned(LogState(2, 9, 1, {1: 1, 2: 9}))
+    backlog.apply_state(LogState(2, 9, 1, {1: 1, 2: 9}))
     assert backlog.newest == 9
     assert backlog.last_before(1) == 8
-    assert backlog.fault_of(Position(1, 8)) is None
-    assert backlog.fault_of(Position(1, 9)) == "unknown"
-    assert backlog.fault_of(Position(2, 9)) is None
+    assert backlog.resume_error(Position(1, 8)) is None
+    assert backlog.resume_error(Position(1, 9)) == "unknown"
+    assert backlog.resume_error(Position(2, 9)) is None
     assert backlog.position(9) == Position(2, 9)
 
 
@@ -106,11 +110,11 @@ async def test_an_announcement_that_is_never_confirmed_is_taken_back(
     backlog: Backlog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tick of a batch that the database does not have for a minute is forgotten."""
-    await backlog.heard(tick(1_000_000), {}, 1)
-    backlog.learned(LogState(1, 11, 5, {1: 1}))
+    await backlog.on_tick(tick(1_000_000), {}, 1)
+    backlog.apply_state(LogState(1, 11, 5, {1: 1}))
     assert backlog.newest == 1_000_000
     monkeypatch.setattr("gateway.fanout.backlog._MOST_SECONDS_AHEAD", 0.0)
-    backlog.learned(LogState(1, 12, 5, {1: 1}))
+    backlog.apply_state(LogState(1, 12, 5, {1: 1}))
     assert backlog.newest == 12
 
 
@@ -120,4 +124,4 @@ async def test_waiting_ends_with_the_next_batch(backlog: Backlog) -> None:
         waiting = group.create_task(backlog.wait_beyond(10))
         await asyncio.sleep(0)
         assert not waiting.done()
-        await backlog.heard(tick(11), {}, 1)
+        await backlog.on_tick(tick(11), {}, 1)

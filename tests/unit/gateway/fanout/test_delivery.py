@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.fanout.delivery import Delivery, Telling
+from gateway.fanout.delivery import Delivery, Dispatch
 from gateway.metrics import GatewayMetrics
 from tests.unit.gateway.streams.test_connection import Harness
 
@@ -19,7 +19,7 @@ async def test_a_run_is_told_at_its_beginning() -> None:
             client.connection.order = order
         groups = [[client.connection for client in clients.values()]]
         delivery = Delivery(visibility=None, backlog=None, deletes="all", metrics=GatewayMetrics())
-        run, five = Telling(3, b"run ", groups, until=7), Telling(5, b"five ", groups)
+        run, five = Dispatch(3, b"run ", groups, until=7), Dispatch(5, b"five ", groups)
         assert await delivery.write([run, five]) == 5
     assert {order: client.socket.sent for order, client in clients.items()} == {
         2: [b"run five "],

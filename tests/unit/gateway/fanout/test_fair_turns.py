@@ -5,12 +5,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.fanout.fair_turns import Turn
+from gateway.fanout.fair_turns import FairTurns
 
 
 def test_who_comes_later_waits():
     """Newcomers are served when those who were there before them are done."""
-    turn = Turn[str]()
+    turn = FairTurns[str]()
     assert turn.of(["a", "b"]) == ["a", "b"]
     assert turn.of(["a", "b", "c"]) == ["a", "b"]
     assert turn.of(["c", "b"]) == ["b"]
@@ -19,7 +19,7 @@ def test_who_comes_later_waits():
 
 def test_nobody_waits():
     """With nobody waiting nobody is served."""
-    turn = Turn[str]()
+    turn = FairTurns[str]()
     assert turn.of([]) == []
     assert turn.of(["a"]) == ["a"]
     assert turn.of([]) == []
@@ -30,7 +30,7 @@ def test_nobody_waits():
 def test_each_is_served_after_one_turn(arrivals: list[int]):
     """Whoever takes three services to be done waits for no more than the turn under way, though
     others come all the time."""
-    turn = Turn[int]()
+    turn = FairTurns[int]()
     services: dict[int, int] = {}
     waited: dict[int, int] = {}
     number = 0

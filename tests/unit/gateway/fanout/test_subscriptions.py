@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.fanout.subscriptions import Roster
+from gateway.fanout.subscriptions import Subscriptions
 from gateway.streams.connection import Connection
 
 
@@ -22,52 +22,52 @@ def connection(*tables: str, role: str | None = "r", leave: bool = False) -> Con
         address="",
         expires_at=None,
         leave=leave,
-        most_kept_bytes=1,
+        most_pending_bytes=1,
     )
 
 
 def test_seats_are_there_as_long_as_somebody_sits() -> None:
     """A table is wanted from its first connection to its last."""
-    roster = Roster()
+    subscriptions = Subscriptions()
     first, second = connection("public.a", "public.b"), connection("public.a")
-    roster.add(first, {"public.a": 1, "public.b": 2})
-    roster.add(second, {"public.a": 1})
-    roster.discard(first)
-    assert roster.tables == ["public.a"]
-    assert roster.wants("public.a", 1)
-    assert not roster.wants("public.b", 2)
-    roster.discard(second)
-    assert len(roster) == 0
-    assert roster.relids == []
+    subscriptions.add(first, {"public.a": 1, "public.b": 2})
+    subscriptions.add(second, {"public.a": 1})
+    subscriptions.discard(first)
+    assert subscriptions.tables == ["public.a"]
+    assert subscriptions.wants("public.a", 1)
+    assert not subscriptions.wants("public.b", 2)
+    subscriptions.discard(second)
+    assert len(subscriptions) == 0
+    assert subscriptions.relids == []
 
 
 def test_a_renamed_table_is_followed_until_another_takes_its_name() -> None:
     """Changes of a table reach those who know it by its old name, but not past a successor."""
-    roster = Roster()
+    subscriptions = Subscriptions()
     reader = connection("public.a")
-    roster.add(reader, {"public.a": 1})
-    assert [seats.table for seats in roster.of("public.renamed", 1)] == ["public.a"]
-    assert [seats.table for seats in roster.of("public.a", 7)] == ["public.a"]
-    assert roster.of("public.renamed", 1) == []
-    assert not roster.wants("public.renamed", 1)
+    subscriptions.add(reader, {"public.a": 1})
+    assert [found.table for found in subscriptions.of("public.renamed", 1)] == ["public.a"]
+    assert [found.table for found in subscriptions.of("public.a", 7)] == ["public.a"]
+    assert subscriptions.of("public.renamed", 1) == []
+    assert not subscriptions.wants("public.renamed", 1)
 
 
 def test_audiences_are_by_role() -> None:
     """Connections of different roles are asked about apart; open ones have no role."""
-    roster = Roster()
+    subscriptions = Subscriptions()
     for role in ("r", "s", None):
-        roster.add(connection("public.a", role=role), {"public.a": 1})
-    (seats,) = roster.of("public.a", 1)
-    assert set(seats.audiences) == {"r", "s", ""}
+        subscriptions.add(connection("public.a", role=role), {"public.a": 1})
+    (subscribers,) = subscriptions.of("public.a", 1)
+    assert set(subscribers.audiences) == {"r", "s", ""}
 
 
 def test_old_images_are_wanted_while_somebody_asks_for_leaves() -> None:
     """`leave=true` of one connection is counted in and out."""
-    roster = Roster()
+    subscriptions = Subscriptions()
     leaver = connection("public.a", leave=True)
-    roster.add(leaver, {"public.a": 1})
-    roster.add(connection("public.a"), {"public.a": 1})
-    (seats,) = roster.of("public.a", 1)
-    assert seats.wants_leaves
-    roster.discard(leaver)
-    assert not seats.wants_leaves
+    subscriptions.add(leaver, {"public.a": 1})
+    subscriptions.add(connection("public.a"), {"public.a": 1})
+    (subscribers,) = subscriptions.of("public.a", 1)
+    assert subscribers.wants_leaves
+    subscriptions.discard(leaver)
+    assert not subscribers.wants_leaves

@@ -27,7 +27,7 @@ class Socket:
 
 
 class Harness:
-    def __init__(self, group: asyncio.TaskGroup, most_kept_bytes: int = 100) -> None:
+    def __init__(self, group: asyncio.TaskGroup, most_pending_bytes: int = 100) -> None:
         self.socket = Socket()
         self.overflows = 0
         self.closes = 0
@@ -43,7 +43,7 @@ class Harness:
             address="127.0.0.1",
             expires_at=None,
             leave=False,
-            most_kept_bytes=most_kept_bytes,
+            most_pending_bytes=most_pending_bytes,
         )
 
     def _close(self) -> None:
@@ -59,7 +59,7 @@ async def test_a_write_with_room_is_sent_at_once() -> None:
         h = Harness(group)
         h.connection.write(b"a", b"b")
         assert h.socket.sent == [b"ab"]
-        assert not h.connection.is_stuck
+        assert not h.connection.is_blocked
 
 
 async def test_a_full_socket_keeps_order_and_loses_nothing() -> None:
@@ -71,20 +71,20 @@ async def test_a_full_socket_keeps_order_and_loses_nothing() -> None:
         for n in range(2, 10):
             h.connection.write(b"%d" % n)
             await asyncio.sleep(0)
-        assert h.connection.is_stuck
+        assert h.connection.is_blocked
         drained = asyncio.Event()
         h.connection.when_drained(lambda _: drained.set())
         h.socket.room.set()
         await drained.wait()
         h.connection.write(b"!")
         assert b"".join(h.socket.sent) == b"123456789!"
-        assert h.connection.kept_bytes == 0
+        assert h.connection.pending_bytes == 0
 
 
 async def test_a_full_socket_is_told_beyond_the_bound() -> None:
     """More kept bytes than the bound are reported, so that the hub stops adding to them."""
     async with asyncio.TaskGroup() as group:
-        h = Harness(group, most_kept_bytes=10)
+        h = Harness(group, most_pending_bytes=10)
         h.socket.room.clear()
         h.connection.write(b"x")
         h.connection.write(b"y" * 10)
