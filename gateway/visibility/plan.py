@@ -51,14 +51,14 @@ class Plan:
         return Plan(self.rules, self.fingerprint, Form.LOOPED, KNOWN_SETTINGS, reason=reason)
 
 
-def make_plan(rules: Rules, fingerprint: str, harmless: frozenset[str]) -> Plan:
-    """Choose the form; `harmless` are functions of pg_catalog, see `join`."""
+def make_plan(rules: Rules, fingerprint: str, pure: frozenset[str]) -> Plan:
+    """Choose the form; `pure` are functions of pg_catalog, see `join`."""
     if rules.bypass:
         return Plan(rules, fingerprint, Form.OPEN, ())
     if not any(policy.permissive for policy in rules.policies or ()):
         return Plan(rules, fingerprint, Form.CLOSED, ())
     try:
-        joined = join(rules, harmless)
+        joined = join(rules, pure)
     except NotJoinableError as error:
         return Plan(rules, fingerprint, Form.LOOPED, KNOWN_SETTINGS, reason=str(error))
     return Plan(rules, fingerprint, Form.JOINED, joined.reads, question=joined.question)

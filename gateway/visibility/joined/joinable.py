@@ -16,11 +16,11 @@ The answer has no row for each pair: products are told as a list of images and a
 and what more than half of the cohorts see, by the rest.
 
 Splitting changes which part is computed first. That must not matter, so it is done only where no
-part can raise (`_is_quiet`); else the condition stays in one piece. An error in the joined form
+part can raise (`_cannot_raise`); else the condition stays in one piece. An error in the joined form
 decides nothing: the question is asked again as a loop.
 
 The statement finds nothing of the user's by a bare name, so nobody who may create objects can get
-between. It calls no function that is not known to be harmless:
+between. It calls no function that is not known to be pure:
 user-defined ones, volatile ones and those that look at the session leave the table to the loop.
 """
 
@@ -30,15 +30,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from gateway.visibility.cohorts import KNOWN_SETTINGS
+from gateway.visibility.joined.expressions import split
 from gateway.visibility.joined.lexer import Token, UnreadableError, tokenize
 from gateway.visibility.joined.setting_expressions import (
     VALIDATION,
-    Claim,
-    Claims,
+    SettingCollector,
+    SettingExpression,
     read_wrapper,
-    split,
 )
-from gateway.visibility.joined.statement import Question
+from gateway.visibility.joined.statement import JoinedStatement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,10 +146,10 @@ _REFUSED: Final = frozenset(
         "over",
     ]
 )
-_QUIET_OPERATORS: Final = frozenset(
+_SAFE_OPERATORS: Final = frozenset(
     ["=", "<>", "<", ">", "<=", ">=", "->", "->>", "#>", "#>>", "@>", "<@", "&&", "?", "?|", "?&"]
 )
-_QUIET_CALLS: Final = _SYNTAX - {"values", "limit", "offset", "substring", "overlay", "for"} | {
+_SAFE_CALLS: Final = _SYNTAX - {"values", "limit", "offset", "substring", "overlay", "for"} | {
     "lower",
     "upper",
     "length",
@@ -169,37 +169,37 @@ class NotJoinableError(ValueError):
     """The table must be asked about by the loop; the text says why."""
 
 
-def join(rules: Rules, harmless: frozenset[str]) -> Joined:
+def join(rules: Rules, pure: frozenset[str]) -> Joined:
     """Write the question for rules with at least one permissive policy.
 
-    `harmless` are the names of functions in pg_catalog that see nothing but their arguments.
+    `pure` are the names of functions in pg_catalog that see nothing but their arguments.
     Without `pg_input_is_valid` among them (Postgres 14 and 15) a claim that does not cast makes the
     question fail, and so sends it to the loop, instead of being left out.
 
     Raises `NotJoinableError`.
     """
     _check_dependencies(rules)
-    callable_ = harmless | (_STABLE - _JSON_MAKERS if rules.json_casts else _STABLE)
-    claims = Claims({(f.schema, f.name): _inline(f) for f in rules.functions or ()})
+    callable_ = pure | (_STABLE - _JSON_MAKERS if rules.json_casts else _STABLE)
+    claims = SettingCollector({(f.schema, f.name): _inline(f) for f in rules.functions or ()})
     permissive: list[list[Token]] = []
     restrictive: list[list[Token]] = []
     for policy in rules.policies or ():  # by name
         try:
-            tokens = claims.take_from(tokenize(policy.expression))
+            tokens = claims.replace_in(tokenize(policy.expression))
             _check_tokens(tokens, callable_)
         except UnreadableError as error:
             raise NotJoinableError(f"policy {policy.name}: {error}") from None
         (permissive if policy.permissive else restrictive).append(tokens)
     found = claims.found
-    if VALIDATION not in harmless:
+    if VALIDATION not in pure:
         found = [replace(claim, valid="true") for claim in found]
-    if all(_is_quiet(policy) for policy in (*permissive, *restrictive)):
+    if all(_cannot_raise(policy) for policy in (*permissive, *restrictive)):
         parts = [part for policy in permissive for part in split(policy, "or")]
         limits = restrictive
     else:
         parts = [_glue("and", [*restrictive, _glue("or", permissive[::-1])])]
         limits = []
-    question = Question(rules, found, parts, limits, is_quiet=_is_quiet).write()
+    question = JoinedStatement(rules, found, parts, limits, cannot_raise=_cannot_raise).write()
     numbers = sorted(frozenset[int]().union(*(claim.reads for claim in claims.found)))
     return Joined(question, tuple(KNOWN_SETTINGS[number] for number in numbers))
 
@@ -219,7 +219,7 @@ def _check_dependencies(rules: Rules) -> None:
         raise NotJoinableError(f"a policy depends on an object in {rules.others[0]}")
 
 
-def _inline(function: Function) -> Claim:
+def _inline(function: Function) -> SettingExpression:
     name = f"{function.schema}.{function.name}()"
     for fault, text in (
         (function.definer, "is SECURITY DEFINER"),
@@ -262,14 +262,14 @@ def _check_tokens(tokens: Sequence[Token], callable_: frozenset[str]) -> None:
             raise UnreadableError(f"it calls {token.text}")
 
 
-def _is_quiet(tokens: Sequence[Token]) -> bool:
+def _cannot_raise(tokens: Sequence[Token]) -> bool:
     """Tell whether an expression surely cannot raise, whatever the row."""
     for place, token in enumerate(tokens):
         before = tokens[place - 1] if place else None
         after = tokens[place + 1] if place + 1 < len(tokens) else None
         if (
             token.kind == "operator"
-            and token.text not in _QUIET_OPERATORS
+            and token.text not in _SAFE_OPERATORS
             and not (token.text == "*" and before is not None and before.is_mark("("))
         ):
             return False
@@ -286,7 +286,7 @@ def _is_quiet(tokens: Sequence[Token]) -> bool:
             and after is not None
             and after.is_mark("(")
             and not (before is not None and before.is_mark("::"))
-            and token.value not in _QUIET_CALLS
+            and token.value not in _SAFE_CALLS
         ):
             return False
     return True

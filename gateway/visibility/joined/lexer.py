@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Kind = Literal["name", "quoted", "string", "number", "operator", "mark", "claim"]
+Kind = Literal["name", "quoted", "string", "number", "operator", "mark", "setting"]
 
 
 class UnreadableError(ValueError):
-    """A text that the lexer or the rewriter does not understand."""
+    """A text that this package does not understand."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,36 +17,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from gateway.visibility.joined.expressions import split
 from gateway.visibility.joined.lexer import Token, render
-from gateway.visibility.joined.setting_expressions import split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from gateway.visibility.joined.setting_expressions import Claim
+    from gateway.visibility.joined.setting_expressions import SettingExpression
     from gateway.visibility.rules import Rules
 
 EXCLUDED: Final = 0
-"""Kind of answer row: the cohorts for which a claim cannot be computed."""
-PRODUCT: Final = 1
-"""Kind of answer row: all these cohorts (all there are, if NULL) see all these images."""
+"""Kind of answer row: the cohorts for which a setting expression cannot be computed."""
 REST: Final = 2
-"""Kind of answer row: all cohorts but these see these images."""
+"""Kind of answer row: all cohorts except these see these images.
+
+Of kind 1: these cohorts, or all of them if NULL, see these images."""
 
 Condition = list[Token]
 
 
-class Question:
+class JoinedStatement:
     """The statement for one table; $1 to $4 are the settings' values, $5 the images."""
 
     def __init__(
         self,
         rules: Rules,
-        claims: Sequence[Claim],
+        claims: Sequence[SettingExpression],
         parts: Sequence[Condition],
         limits: Sequence[Condition],
         *,
-        is_quiet: Callable[[Sequence[Token]], bool],
+        cannot_raise: Callable[[Sequence[Token]], bool],
     ) -> None:
         self._row_names = {column.name for column in rules.columns} | {rules.table}
         words = {token.value for condition in (*parts, *limits) for token in condition}
@@ -61,7 +61,7 @@ class Question:
         self._both_parts: list[Condition] = []
         self._products: list[tuple[str, str]] = []
         for part in both_parts:
-            rows, cohorts, both = self._sort(split(part, "and") if is_quiet(part) else [part])
+            rows, cohorts, both = self._sort(split(part, "and") if cannot_raise(part) else [part])
             if both:
                 self._both_parts.append(part)
             else:
@@ -89,7 +89,7 @@ class Question:
         """Sort conditions by what they read: the row only, the cohort only, both."""
         found: tuple[list[Condition], list[Condition], list[Condition]] = ([], [], [])
         for condition in conditions:
-            reads_cohort = any(token.kind == "claim" for token in condition)
+            reads_cohort = any(token.kind == "setting" for token in condition)
             reads_row = not reads_cohort or any(
                 token.kind in ("name", "quoted") and token.value in self._row_names
                 for token in condition
@@ -202,7 +202,7 @@ class Question:
     def _text(self, condition: Condition) -> str:
         claim = f"{self._p}c.{self._p}k"
         return render(
-            [Token("name", claim + t.value, "") if t.kind == "claim" else t for t in condition]
+            [Token("name", claim + t.value, "") if t.kind == "setting" else t for t in condition]
         )
 
     def _all_of(self, conditions: Sequence[Condition]) -> str:

@@ -7,22 +7,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.visibility.joined.answer_rows import excluded_cohorts, read_joined
+from gateway.visibility.joined.expressions import split
 from gateway.visibility.joined.joinable import NotJoinableError, join
 from gateway.visibility.joined.lexer import UnreadableError, render, tokenize
-from gateway.visibility.joined.setting_expressions import Claims, read_wrapper, split
+from gateway.visibility.joined.setting_expressions import SettingCollector, read_wrapper
 from gateway.visibility.rules import Column, Function, Need, Policy, Relation, Rules, Type
 
 USER = "current_setting('ayb.user_id'::text)"
-HARMLESS = frozenset({"lower", "count", "upper"})
+PURE = frozenset({"lower", "count", "upper"})
 
 
 def rewritten(text, wrappers=None):
     """Show a policy with its claims as <SQL : type>."""
-    claims = Claims(wrappers or {})
-    tokens = claims.take_from(tokenize(text))
+    claims = SettingCollector(wrappers or {})
+    tokens = claims.replace_in(tokenize(text))
     return " ".join(
         f"<{claims.found[int(t.value)].sql} : {claims.found[int(t.value)].type}>"
-        if t.kind == "claim"
+        if t.kind == "setting"
         else t.text
         for t in tokens
     )
@@ -122,9 +123,9 @@ def test_settings_that_are_not_understood(text):
 
 def test_equal_claims_are_one():
     """The same expression in two policies is computed once."""
-    claims = Claims()
-    claims.take_from(tokenize(f"(a = ({USER})::uuid)"))
-    claims.take_from(tokenize(f"(b = ({USER})::uuid) OR ({USER} = c)"))
+    claims = SettingCollector()
+    claims.replace_in(tokenize(f"(a = ({USER})::uuid)"))
+    claims.replace_in(tokenize(f"(b = ({USER})::uuid) OR ({USER} = c)"))
     assert [claim.type for claim in claims.found] == ["uuid", "text"]
 
 
@@ -225,9 +226,7 @@ def function(**changes):
 
 def test_wrapped_policy_is_joined_by_its_setting():
     """`(SELECT auth.uid())` reads the setting that the function wraps."""
-    joined = join(
-        rules("(author_id = ( SELECT auth.uid() AS uid))", functions=(function(),)), HARMLESS
-    )
+    joined = join(rules("(author_id = ( SELECT auth.uid() AS uid))", functions=(function(),)), PURE)
     assert joined.reads == ("ayb.user_id",)
     assert "auth ." not in joined.question
 
@@ -253,7 +252,7 @@ def test_wrapped_policy_is_joined_by_its_setting():
 def test_dependencies_that_need_the_loop(facts, reason):
     """What a policy depends on decides for the loop, and the reason is kept."""
     with pytest.raises(NotJoinableError, match=reason):
-        join(rules("(author_id = auth.uid())", **facts), HARMLESS)
+        join(rules("(author_id = auth.uid())", **facts), PURE)
 
 
 @pytest.mark.parametrize(
@@ -274,28 +273,28 @@ def test_dependencies_that_need_the_loop(facts, reason):
 def test_texts_that_need_the_loop(text, reason):
     """What another session could see otherwise decides for the loop."""
     with pytest.raises(NotJoinableError, match=reason):
-        join(rules(text), HARMLESS)
+        join(rules(text), PURE)
 
 
 def test_split_only_where_nothing_can_raise():
     """An OR is split if no arm can raise; else the condition stays in one piece."""
-    quiet = join(rules(f"(published OR (author_id = ({USER})::uuid))"), HARMLESS).question
+    quiet = join(rules(f"(published OR (author_id = ({USER})::uuid))"), PURE).question
     assert quiet.count("published") == 3  # as a column of the row twice, and in its own part
-    loud = join(rules(f"(((10 / id) > 2) OR (author_id = ({USER})::uuid))"), HARMLESS).question
+    loud = join(rules(f"(((10 / id) > 2) OR (author_id = ({USER})::uuid))"), PURE).question
     assert "10 / id ) > 2 ) OR (" in loud
 
 
 def test_claims_are_validated_where_postgres_can():
     """From Postgres 16 on a claim that does not cast is left out instead of raising."""
     asked = rules(f"(author_id = ({USER})::uuid)")
-    assert "pg_input_is_valid" not in join(asked, HARMLESS).question
-    assert "pg_input_is_valid" in join(asked, HARMLESS | {"pg_input_is_valid"}).question
+    assert "pg_input_is_valid" not in join(asked, PURE).question
+    assert "pg_input_is_valid" in join(asked, PURE | {"pg_input_is_valid"}).question
 
 
 def test_own_names_are_nobodys():
     """The names in a question avoid whatever the policy and the table use."""
     question = join(
-        rules(f"(author_id = (({USER})::uuid)) AND (ayb0c.ayb1x = title)"), HARMLESS
+        rules(f"(author_id = (({USER})::uuid)) AND (ayb0c.ayb1x = title)"), PURE
     ).question
     assert "ayb2n" in question
     assert "AS ayb0" not in question
