@@ -18,7 +18,7 @@ import redis.asyncio as redis
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from tests.conftest import Requirements
+    from tests.support.requirements import Requirements
     from tests.support.stack import Stack
 
 VANISHED = 1_000

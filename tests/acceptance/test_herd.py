@@ -16,7 +16,7 @@ from tests.support.stack import Stack
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tests.conftest import Requirements
+    from tests.support.requirements import Requirements
 
 HERD = 10_000
 FILES = HERD + 1_000

@@ -7,10 +7,11 @@ import secrets
 import shutil
 from pathlib import Path
 
-from tests.conftest import Database, make_template, new_postgres, open_connection
 from tests.faults.conftest import OpenArena
 from tests.support.crash import crash
+from tests.support.databases import Database, make_template, open_connection
 from tests.support.replica import lagging_replica
+from tests.support.servers import new_postgres
 
 
 async def test_standby_takes_over(open_arena: OpenArena, server_dir: Path):

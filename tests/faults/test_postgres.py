@@ -7,10 +7,11 @@ import secrets
 import shutil
 from pathlib import Path
 
-from tests.conftest import POSTGRES_SETTINGS, Database, make_template, new_postgres
 from tests.faults.conftest import OpenArena
 from tests.support.arena import Arena
 from tests.support.crash import crash, frozen
+from tests.support.databases import Database, make_template
+from tests.support.servers import POSTGRES_SETTINGS, new_postgres
 from tests.support.waits import gateway_says
 
 
@@ -37,12 +38,7 @@ async def test_crashed_with_a_durable_disk(open_arena: OpenArena, server_dir: Pa
     folder = server_dir / f"durable-{secrets.token_hex(4)}"
     with new_postgres(folder, settings) as server:
         await make_template(server, "durable")
-        database = Database(
-            "durable",
-            server.dsn("durable"),
-            server.dsn("durable", user="ayb_relay"),
-            server.dsn("durable", user="ayb_gateway"),
-        )
+        database = Database.on(server, "durable")
         arena = await open_arena(postgres=server, database=database)
         async with arena.load():
             for _ in range(2):

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from devstack.servers import PostgresServer
-from tests.conftest import Database
 from tests.faults.conftest import OpenArena
 from tests.support import fault_world
 from tests.support.arena import Arena
 from tests.support.crash import crash, frozen
+from tests.support.databases import Database
 from tests.support.replica import lagging_replica
 from tests.support.waits import gateway_says
 

@@ -22,7 +22,7 @@ from tests.support.tokens import SECRET, USER_ID, claims, gateway_settings, hs25
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.conftest import Database
+    from tests.support.databases import Database
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 PASSWORD = "correct horse"

@@ -9,7 +9,7 @@ from devstack.servers import PostgresServer, free_port
 from relay.capture.patterns import parse_pattern
 from relay.capture.triggers import Capture
 from relay.schema.migrate import migrate
-from tests.conftest import ROLES_SQL, open_connection
+from tests.support.databases import ROLES_SQL, open_connection
 
 OUTBOX = "INSERT INTO ayb_realtime.changes (relid, op) VALUES (1, 'I')"
 

@@ -1,20 +1,36 @@
-"""A read replica that lags by a set time."""
+"""Standbys of a test's Postgres: a plain copy, and a read replica that lags by a set time."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from devstack.servers import PostgresServer
-from tests.conftest import POSTGRES_SETTINGS, copy_server, new_postgres
+from tests.support.servers import POSTGRES_SETTINGS, new_postgres
+
+
+def copy_server(primary: PostgresServer, folder: Path) -> None:
+    """Write the data directory of a standby of a running server to `folder`."""
+    folder.mkdir(mode=0o700)
+    owner = primary.data_dir.stat()
+    os.chown(folder, owner.st_uid, owner.st_gid)
+    # The package's pg_basebackup copies older servers too, and not every build has its own.
+    packaged = PostgresServer(primary.data_dir, port=primary.port)
+    packaged.run_program(
+        "pg_basebackup", "-D", folder, "-d", primary.dsn(), "-R", "-X", "stream", "-c", "fast"
+    )
+    # The settings that -R writes include parameters that older servers do not know.
+    with (folder / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
+        file.write(f"primary_conninfo = '{primary.dsn()}'\n")
 
 
 @contextlib.contextmanager
 def lagging_replica(
     primary: PostgresServer, folder: Path, *, delay_seconds: float
 ) -> Iterator[PostgresServer]:
-    """Copy a server, and let the copy replay each commit so much later."""
+    """Run a standby that replays each commit `delay_seconds` after it was made."""
     copy_server(primary, folder)
     settings = {**POSTGRES_SETTINGS, "recovery_min_apply_delay": f"{delay_seconds * 1000:.0f}ms"}
     with new_postgres(folder, settings) as server:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from tests.conftest import Database
+    from tests.support.databases import Database
 
 PROJECT = Path(__file__).parents[2]
 JWT_SECRET = "a secret of the tests, of at least 32 characters"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devstack.servers import PostgresServer, ValkeyServer, free_port
-from tests.conftest import Database
+from tests.support.databases import Database
 from tests.support.stack import Stack
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from devstack.servers import ValkeyServer
-    from tests.conftest import Database
+    from tests.support.databases import Database
 
 WAIT_SECONDS = 60.0
 

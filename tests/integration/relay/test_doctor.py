@@ -12,8 +12,10 @@ from relay.doctor.finding import Level
 from relay.schema.install import InstallError, install
 from relay.settings import RelaySettings
 from shared.errors import SchemaError, first_error
-from tests.conftest import POSTGRES_SETTINGS, ROLES_SQL, copy_server, new_postgres
 from tests.integration.relay.conftest import Relays
+from tests.support.databases import ROLES_SQL
+from tests.support.replica import copy_server
+from tests.support.servers import POSTGRES_SETTINGS, new_postgres
 
 ROLE_SQL = "GRANT SELECT ON t TO ayb_authenticated; ALTER TABLE t ENABLE ROW LEVEL SECURITY"
 

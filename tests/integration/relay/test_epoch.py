@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
 
 import pytest
 
 from devstack.servers import free_port
 from shared import outbox
-from tests.conftest import ROLES_SQL, Database, make_template, new_postgres
 from tests.integration.relay.conftest import Relays, eventually, is_leading
+from tests.support.databases import ROLES_SQL, Database, make_template
+from tests.support.servers import new_postgres
 
 
 @pytest.fixture
@@ -21,12 +21,7 @@ async def own(server_dir, valkey_server, tmp_path_factory):
     server = new_postgres(folder)
     with server:
         await make_template(server, "app")
-        database = Database(
-            "app",
-            server.dsn("app"),
-            server.dsn("app", user="ayb_relay"),
-            server.dsn("app", user="ayb_gateway"),
-        )
+        database = Database.on(server, "app")
         await database.execute("CREATE TABLE t (id int PRIMARY KEY)")
         yield server, database, Relays(database.relay_dsn, valkey_server.url)
 
@@ -92,12 +87,7 @@ async def test_other_database(own, ear):
         await ear.changes(1)
     async with database.connect(server.dsn("postgres")) as admin:
         await admin.execute("CREATE DATABASE copy TEMPLATE app")
-    copy = Database(
-        "copy",
-        server.dsn("copy"),
-        server.dsn("copy", user="ayb_relay"),
-        server.dsn("copy", user="ayb_gateway"),
-    )
+    copy = Database.on(server, "copy")
     async with Relays(copy.relay_dsn, relays.redis_url).running():
         await copy.execute("INSERT INTO t VALUES (2)")
         await ear.until(lambda: ear.heard[-1].new == '{"id":2}')
@@ -122,9 +112,9 @@ async def test_histories_that_part(own):
     for name in ("one", "other"):
         async with database.connect(server.dsn("postgres")) as admin:
             await admin.execute(f"CREATE DATABASE {name} TEMPLATE app")
-        copy = Database(name, server.dsn(name), server.dsn(name, user="ayb_relay"), "")
+        copy = Database.on(server, name)
         async with Relays(copy.relay_dsn, relays.redis_url).running():
-            states.append(await _state(replace(copy, gateway_dsn=copy.dsn)))
+            states.append(await _state(copy))
         await asyncio.sleep(1)  # an epoch is named by the second
     one, other = states
     assert one.last_batch == other.last_batch

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from tests.conftest import Database
+    from tests.support.databases import Database
 
 ROLE = "ayb_authenticated"
 

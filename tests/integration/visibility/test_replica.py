@@ -13,15 +13,16 @@ from gateway.visibility.cohorts import Audience
 from gateway.visibility.engine import Image, Visibility
 from shared.errors import DatabaseUnavailableError
 from shared.postgres import open_pool
-from tests.conftest import copy_server, new_postgres
 from tests.integration.visibility.conftest import ROLE, Seen, settings
 from tests.integration.visibility.test_cases import A
+from tests.support.replica import copy_server
+from tests.support.servers import new_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import Database
+    from tests.support.databases import Database
 
 IMAGES = [Image(b'{"id": 1, "project": 1}')]
 
