@@ -17,12 +17,11 @@ from relay.outbox.rotation import Rotation, RotationLimits
 from relay.publisher import Publisher
 from relay.schema.migrate import migrate, missing_scripts
 from relay.session.leader import lead
-from relay.session.wakeup import Listener, SleepLock
+from relay.session.wakeup import Listener, SleepLock, may_notify
 from relay.session.watchdog import Session, Watchdog
 from shared.backoff import Backoff
 from shared.errors import DatabaseUnavailableError, SchemaError, first_error
 from shared.postgres import UNAVAILABLE, connect
-from shared.sql import queries
 from shared.tasks import end
 
 if TYPE_CHECKING:
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from relay.settings import RelaySettings
 
 log = structlog.get_logger(__name__)
-
-_SQL: Final = queries("relay.session")
 
 AWAY: Final = (*UNAVAILABLE, DatabaseUnavailableError)
 """Errors after which the relay connects again."""
@@ -107,7 +104,7 @@ class Relay:
             except* AWAY as group:
                 error = str(first_error(group))
                 log.warning("database unavailable", error=error)
-                self._health.unwell(f"database unavailable: {error}")
+                self._health.not_ready(f"database unavailable: {error}")
             self._metrics.leading.set(0)
             self._metrics.sleeping.set(0)
             self._metrics.restarts.inc()
@@ -121,7 +118,7 @@ class Relay:
             command_seconds=_COMMAND_SECONDS,
         )
         try:
-            self._health.well()
+            self._health.ready()
             if self._lost is not None:
                 await self._lost.end(reader)
             self._lost = session = await Session.of(reader)
@@ -171,7 +168,7 @@ class Relay:
                 listener,
                 SleepLock(reader, metrics),
                 watchdog,
-                may_sleep=await self._may_sleep(reader),
+                may_sleep=await may_notify(reader, settings.relay_notify),
                 poll_seconds=settings.relay_poll_milliseconds / 1000,
                 metrics=metrics,
             )
@@ -196,15 +193,6 @@ class Relay:
         finally:
             side.terminate()
             await listener.close()
-
-    async def _may_sleep(self, reader: Connection) -> bool:
-        if self._settings.relay_notify != "auto":
-            return self._settings.relay_notify == "on"
-        facts = await reader.fetchrow(_SQL["server_facts"])
-        if facts["prepared_transactions"] > 0:
-            log.info("prepared transactions are possible: polling instead of NOTIFY")
-            return False
-        return True
 
     async def _keep(self, capture: Capture, rotation: Rotation) -> None:
         """Take turns on the side connection: new tables, and the outbox's bounds."""

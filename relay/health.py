@@ -1,62 +1,119 @@
-"""The relay's small HTTP server: /healthz, /readyz, /metrics."""
+"""The relay's probes and metrics over HTTP: `/healthz`, `/readyz`, `/metrics`."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from typing import TYPE_CHECKING, Final
 
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from shared.errors import OperatorError
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
+
+    from starlette.requests import Request
 
     from relay.metrics import RelayMetrics
 
-_REQUEST_SECONDS: Final = 5.0
+_METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Health:
-    """What the relay says of itself."""
+    """Whether this relay is ready, and what an operator should know besides.
+
+    `/readyz` answers 200 or 503. Its first line is `ok` or the reason; a line `part: text` for each
+    note follows. Notes do not make a relay unready.
+    """
 
     def __init__(self, metrics: RelayMetrics) -> None:
         self._metrics = metrics
-        self._trouble: str | None = "starting"
+        self._reason: str | None = "starting"
+        self._notes: dict[str, str] = {}
 
-    def well(self) -> None:
-        """Say that all works."""
-        self._trouble = None
+    def ready(self) -> None:
+        """Declare the relay ready."""
+        self._reason = None
 
-    def unwell(self, trouble: str) -> None:
-        """Say what does not work."""
-        self._trouble = trouble
+    def not_ready(self, reason: str) -> None:
+        """Declare the relay not ready."""
+        self._reason = reason
+
+    def note(self, part: str, text: str | None) -> None:
+        """Show a note about one part, or remove it."""
+        if text is None:
+            self._notes.pop(part, None)
+        else:
+            self._notes[part] = text
+
+    @property
+    def page(self) -> tuple[int, str]:
+        """The status and body of `/readyz`."""
+        lines = [self._reason or "ok", *(f"{part}: {text}" for part, text in self._notes.items())]
+        return (200 if self._reason is None else 503), "".join(f"{line}\n" for line in lines)
 
     @contextlib.asynccontextmanager
     async def serve(self, host: str, port: int) -> AsyncIterator[int]:
-        """Serve while the context is open; gives the port."""
-        server = await asyncio.start_server(self._answer, host, port, limit=8192)
-        async with server:
-            yield server.sockets[0].getsockname()[1]
+        """Serve while the context is open; yields the port.
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        Raises `OperatorError` if the address is not available.
+        """
         try:
-            async with asyncio.timeout(_REQUEST_SECONDS):
-                request = await reader.readuntil(b"\r\n\r\n")
-                writer.write(self._response(request.split(b" ", 2)[1].partition(b"?")[0]))
-                await writer.drain()
-        except (OSError, TimeoutError, EOFError, IndexError, asyncio.LimitOverrunError):
-            pass
-        finally:
-            writer.close()
-
-    def _response(self, path: bytes) -> bytes:
-        status, kind, body = b"200 OK", b"text/plain; charset=utf-8", b"ok\n"
-        if path == b"/metrics":
-            kind, body = b"text/plain; version=0.0.4; charset=utf-8", self._metrics.page()
-        elif path == b"/readyz":
-            if self._trouble is not None:
-                status, body = b"503 Service Unavailable", f"{self._trouble}\n".encode()
-        elif path != b"/healthz":
-            status, body = b"404 Not Found", b"not found\n"
-        return (
-            b"HTTP/1.1 %b\r\nContent-Type: %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
-            % (status, kind, len(body), body)
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            listening = socket.create_server((host, port), family=family)
+        except (OSError, OverflowError) as error:
+            raise OperatorError(
+                f"cannot listen on {host}, port {port}: {error}; "
+                "set AYB_RELAY_HOST and AYB_RELAY_PORT"
+            ) from None
+        server = _Server(
+            uvicorn.Config(
+                self._app(),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=5,
+                timeout_graceful_shutdown=1,
+            )
         )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(server.serve(sockets=[listening]), name="health")
+            try:
+                yield listening.getsockname()[1]
+            finally:
+                server.should_exit = True
+
+    def _app(self) -> Starlette:
+        async def healthz(_: Request) -> Response:
+            return PlainTextResponse("ok\n")
+
+        async def readyz(_: Request) -> Response:
+            status, body = self.page
+            return PlainTextResponse(body, status)
+
+        async def metrics(_: Request) -> Response:
+            return Response(self._metrics.page(), media_type=_METRICS_TYPE)
+
+        return Starlette(
+            routes=[
+                Route("/healthz", healthz),
+                Route("/readyz", readyz),
+                Route("/metrics", metrics),
+            ]
+        )
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the process it runs in."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take no signal."""
+        yield

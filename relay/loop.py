@@ -1,4 +1,4 @@
-"""Read, publish, rest: the relay's loop."""
+"""Read, publish, idle: the relay's loop."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Loop:
             await self.step()
 
     async def step(self) -> None:
-        """Read once, and rest if there was nothing."""
+        """Read once, and idle if there was nothing."""
         self._listener.forget()
         began = time.monotonic()
         with self._watchdog.asking():
@@ -73,7 +73,7 @@ class Loop:
         if batch is None:
             self._full_reads = 0
             self._empty_reads += 1
-            await self._rest()
+            await self._idle()
             return
         await self._doubt()
         self._publisher.publish(batch)
@@ -87,7 +87,7 @@ class Loop:
         if self._outbox.seen is not None and not self._sleep_lock.is_held:
             await self._listener.wait(self._pace(now - began))
 
-    async def _rest(self) -> None:
+    async def _idle(self) -> None:
         now = time.monotonic()
         until_tick = self._ticked_at + TICK_SECONDS - now
         if until_tick <= 0:

@@ -57,11 +57,6 @@ class Publisher:
         self._targets = [Target(url, queue_bytes=queue_bytes, metrics=metrics) for url in urls]
         self._last_tick: _Parcel | None = None
 
-    @property
-    def targets(self) -> Sequence[Target]:
-        """The targets, for who reports on them."""
-        return self._targets
-
     async def run(self) -> None:
         """Publish for ever."""
         async with asyncio.TaskGroup() as group:
@@ -129,11 +124,6 @@ class Target:
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._up = False
-
-    @property
-    def is_up(self) -> bool:
-        """Whether the last exchange with this Redis went well."""
-        return self._up
 
     @property
     def is_filling(self) -> bool:

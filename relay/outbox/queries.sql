@@ -129,11 +129,11 @@ FROM taken t
 LEFT JOIN described d USING (relid)
 ORDER BY seq NULLS FIRST
 
--- name: open_rest
+-- name: open_remainder
 -- Of the changes between the snapshots $1 and $2, those behind seq $3: a cursor over what is needed
 -- to cut them into batches, without their images. WITH HOLD, so that it lives on without a
 -- transaction: no snapshot is held, and each batch is recorded by itself.
-DECLARE rest NO SCROLL CURSOR WITH HOLD FOR
+DECLARE remainder NO SCROLL CURSOR WITH HOLD FOR
 SELECT
     c.seq, c.xid, c.relid,
     least(coalesce(octet_length(c.new::text), 0), $4)
@@ -144,11 +144,11 @@ AND pg_visible_in_snapshot(c.xid, $2)
 AND c.seq > $3
 ORDER BY c.seq
 
--- name: fetch_rest
-FETCH 1000 FROM rest
+-- name: fetch_remainder
+FETCH 1000 FROM remainder
 
--- name: close_rest
-CLOSE rest
+-- name: close_remainder
+CLOSE remainder
 
 -- name: insert_lsn
 SELECT pg_current_wal_insert_lsn()

@@ -28,7 +28,7 @@ import msgspec
 import structlog
 
 from relay.outbox.epoch import Checkpoint, Snapshot, read_checkpoint
-from relay.outbox.remainder import BatchLimits, Rest
+from relay.outbox.remainder import BatchLimits, Remainder
 from shared.change import FORMAT, Batch, Tick, TickTable
 from shared.outbox import assemble, decode_tables, read_batches
 from shared.sql import queries
@@ -63,7 +63,7 @@ class Outbox:
         self._seen = checkpoint.snapshot
         self._limits = limits
         self._metrics = metrics
-        self._rest: Rest | None = None
+        self._remainder: Remainder | None = None
         self.hole_after: int | None = None
         """Changes were not captured; the hole ends with the last transaction older than this."""
 
@@ -93,7 +93,7 @@ class Outbox:
         """Read and record the next batch; None where there is nothing new."""
         if self._checkpoint.complete:
             return await self._read_new()
-        return await self._read_rest()
+        return await self._read_remainder()
 
     @property
     def has_hole_due(self) -> bool:
@@ -144,18 +144,18 @@ class Outbox:
         )
         return Batch(self._epoch, self._checkpoint.id, head["lsn"], at, assemble(rows, tables))
 
-    async def _read_rest(self) -> Batch | None:
+    async def _read_remainder(self) -> Batch | None:
         last = self._checkpoint
-        if self._rest is None:
-            self._rest = await Rest.open(self._connection, last, self._limits)
-        rows, is_last = await self._rest.cut()
+        if self._remainder is None:
+            self._remainder = await Remainder.open(self._connection, last, self._limits)
+        rows, is_last = await self._remainder.cut()
         batch = None
         if rows:
             await self._record(
                 rows,
                 last.prev_snapshot,
                 last.snapshot,
-                lsn=self._rest.lsn,
+                lsn=self._remainder.lsn,
                 complete=is_last,
                 bytes_=sum(row["bytes"] for row in rows),
             )
@@ -167,8 +167,8 @@ class Outbox:
                 last.id, last.prev_snapshot, last.snapshot, True, last.last_seq, last.relids
             )
         if is_last:
-            await self._rest.close()
-            self._rest = None
+            await self._remainder.close()
+            self._remainder = None
         return batch
 
     async def _record(

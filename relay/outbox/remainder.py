@@ -1,4 +1,4 @@
-"""The rest of a difference that is too large for one batch."""
+"""The remainder of a difference that is too large for one batch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BatchLimits:
     """A larger row image travels as its key alone."""
 
 
-class Rest:
+class Remainder:
     """Keys and sizes of changes that are still to be put in batches, behind a cursor."""
 
     def __init__(self, connection: Connection, limits: BatchLimits, lsn: int) -> None:
@@ -37,10 +37,14 @@ class Rest:
         self.lsn = lsn
 
     @classmethod
-    async def open(cls, connection: Connection, cut: Checkpoint, limits: BatchLimits) -> Rest:
+    async def open(cls, connection: Connection, cut: Checkpoint, limits: BatchLimits) -> Remainder:
         """Open the cursor behind the last change of a batch that was cut."""
         await connection.execute(
-            _SQL["open_rest"], cut.prev_snapshot, cut.snapshot, cut.last_seq, limits.record_bytes
+            _SQL["open_remainder"],
+            cut.prev_snapshot,
+            cut.snapshot,
+            cut.last_seq,
+            limits.record_bytes,
         )
         return cls(connection, limits, await connection.fetchval(_SQL["insert_lsn"]))
 
@@ -57,10 +61,10 @@ class Rest:
 
     async def close(self) -> None:
         """Give the cursor back."""
-        await self._connection.execute(_SQL["close_rest"])
+        await self._connection.execute(_SQL["close_remainder"])
 
     async def _has_rows(self) -> bool:
         if not self._rows and not self._ended:
-            self._rows.extend(await self._connection.fetch(_SQL["fetch_rest"]))
+            self._rows.extend(await self._connection.fetch(_SQL["fetch_remainder"]))
             self._ended = not self._rows
         return bool(self._rows)

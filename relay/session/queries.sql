@@ -26,8 +26,5 @@ SELECT pg_terminate_backend(a.pid, 2000)
 FROM pg_stat_activity a
 WHERE a.pid = $1 AND a.backend_start = $2
 
--- name: server_facts
-SELECT
-    current_setting('server_version_num')::integer AS version,
-    current_setting('max_prepared_transactions')::integer AS prepared_transactions,
-    pg_is_in_recovery() AS is_standby
+-- name: allows_prepared_transactions
+SELECT current_setting('max_prepared_transactions')::integer > 0

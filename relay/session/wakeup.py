@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import structlog
 
@@ -38,6 +38,19 @@ log = structlog.get_logger(__name__)
 CHANNEL: Final = "ayb_realtime"
 _SELF_TEST_SECONDS: Final = 5.0
 _SQL: Final = queries("relay.session")
+
+
+async def may_notify(connection: Connection, mode: Literal["auto", "on", "off"]) -> bool:
+    """Whether writers may be asked to NOTIFY: a transaction that has notified cannot be prepared.
+
+    In mode `auto` the server's settings decide.
+    """
+    if mode != "auto":
+        return mode == "on"
+    if await connection.fetchval(_SQL["allows_prepared_transactions"]):
+        log.info("prepared transactions are possible: polling instead of NOTIFY")
+        return False
+    return True
 
 
 class ListenError(OperatorError):
