@@ -12,8 +12,9 @@ from urllib.parse import quote
 
 from devstack.account import can_reach, postgres_account
 from devstack.binaries import postgres_programs
+from devstack.ports import HOST, check_port
 from devstack.process import Child, run_to_end
-from devstack.server import HOST, Server, check_port
+from devstack.server import Server
 from shared.errors import OperatorError
 
 if TYPE_CHECKING:

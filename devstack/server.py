@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import re
-import socket
 import time
-from contextlib import closing
-from itertools import cycle, islice
 from typing import TYPE_CHECKING, Self
 
 from shared.errors import OperatorError
@@ -17,42 +13,8 @@ if TYPE_CHECKING:
 
     from devstack.process import Child
 
-HOST = "127.0.0.1"
 START_SECONDS = 60.0
 _TURN_SECONDS = 0.02
-_PORTS = range(20_000, 32_000)
-"""Below what Linux (32768) and others (49152) lend, above what browsers refuse (10080)."""
-
-_ports = cycle(random.sample(_PORTS, len(_PORTS)))
-
-
-def free_port() -> int:
-    """Find a port of loopback that nobody uses; this process is not given it again.
-
-    Not one of those that the system lends to outgoing connections: such a one would take it while
-    its server starts, or starts anew. Raises `OperatorError` if there is none.
-    """
-    for port in islice(_ports, len(_PORTS)):
-        with closing(socket.socket()) as sock:
-            try:
-                sock.bind((HOST, port))
-            except OSError:
-                continue
-            return port
-    raise OperatorError(f"no port of {HOST} is free between {_PORTS.start} and {_PORTS.stop}")
-
-
-def check_port(port: int, *, purpose: str, setting: str | None = None) -> None:
-    """Raise `OperatorError` if somebody else listens on this port of loopback."""
-    with closing(socket.socket()) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((HOST, port))
-        except OSError as error:
-            hint = f"; end what uses it, or set {setting} to another port" if setting else ""
-            raise OperatorError(
-                f"port {port} for {purpose} cannot be used ({error.strerror}){hint}"
-            ) from None
 
 
 class Server:

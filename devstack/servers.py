@@ -1,7 +1,7 @@
 """The embedded servers, and ports for them."""
 
+from devstack.ports import check_port, free_port
 from devstack.postgres import PostgresServer
-from devstack.server import check_port, free_port
 from devstack.valkey import ValkeyServer
 
 __all__ = ["PostgresServer", "ValkeyServer", "check_port", "free_port"]

@@ -7,8 +7,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from devstack.binaries import valkey_program
+from devstack.ports import HOST, check_port
 from devstack.process import Child
-from devstack.server import HOST, Server, check_port
+from devstack.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,8 +15,8 @@ import pytest
 import redis
 
 from devstack.binaries import postgres_programs, valkey_program
+from devstack.ports import free_port
 from devstack.postgres import PostgresServer
-from devstack.server import free_port
 from devstack.valkey import ValkeyServer
 from shared.errors import OperatorError
 
@@ -36,9 +36,22 @@ def no_wheels(monkeypatch):
 
 
 def test_ports_are_given_once():
-    """No two servers are given one port, nor one that the system lends to connections."""
-    ports = [free_port() for _ in range(1_000)]
-    assert len(set(ports)) == len(ports)
+    """No port is given twice, to one process or two, nor one that the system lends."""
+    script = (
+        "from devstack.ports import free_port;"
+        "print(*(free_port() for _ in range(400)), flush=True); input()"
+    )
+    parents = [
+        subprocess.Popen(
+            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    ports = [int(port) for parent in parents for port in parent.stdout.readline().split()]
+    for parent in parents:
+        parent.communicate("\n")
+    assert len(ports) == 800
+    assert len(set(ports)) == 800
     lent = Path("/proc/sys/net/ipv4/ip_local_port_range")
     first_lent = int(lent.read_text().split()[0]) if lent.exists() else 49_152
     assert max(ports) < first_lent
