@@ -7,8 +7,12 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 
+from gateway.auth.issuer import TokenIssuer
+from gateway.auth.login import Login
+from gateway.auth.passwords import PasswordChecker
+from gateway.auth.throttle import LoginThrottle
+from gateway.auth.users import Users
 from gateway.auth.verifier import TokenVerifier
 from gateway.fanout.backlog import Backlog
 from gateway.fanout.bus import Bus
@@ -21,14 +25,16 @@ from gateway.streams.drain import Drain
 from gateway.streams.limits import StreamLimits
 from gateway.tables.catalog import Catalog
 from gateway.visibility.engine import Visibility
-from gateway.web import login
 from gateway.web.admin import admin_router
+from gateway.web.admission import Admission
+from gateway.web.cors import CorsPolicy
 from gateway.web.error_responses import error_body, install_error_handlers
 from gateway.web.health import Readiness, operations_router
+from gateway.web.login import login_router
 from gateway.web.open_files import allow_streams
 from gateway.web.openapi import describe_stream
 from gateway.web.server import Server, server_config
-from gateway.web.stream import StreamEndpoint, StreamOptions
+from gateway.web.stream import StreamEndpoint
 from shared.postgres import open_pool
 from shared.tasks import end
 
@@ -149,30 +155,27 @@ class Gateway:
             most_per_user=settings.realtime_max_connections_per_user,
             most_per_address=settings.realtime_max_connections_per_address,
         )
+        cors = CorsPolicy(settings.cors_origins)
         stream = StreamEndpoint(
+            admission=Admission(
+                verifier=self.verifier,
+                anonymous_role=settings.auth_anon_role,
+                catalog=Catalog(pool, visibility),
+                hub=self.hub,
+                backlog=self.backlog,
+                drain=self._drain,
+            ),
+            limits=limits,
             hub=self.hub,
             replayer=self.replayer,
             backlog=self.backlog,
-            catalog=Catalog(pool, visibility),
-            verifier=self.verifier,
-            limits=limits,
-            drain=self._drain,
             metrics=self.metrics,
-            options=StreamOptions(
-                anonymous_role=settings.auth_anon_role,
-                cors_origins=settings.cors_origins,
-                most_pending_bytes=settings.realtime_max_pending_bytes,
-            ),
+            cors=cors,
+            most_pending_bytes=settings.realtime_max_pending_bytes,
             spawn=spawn,
         )
         web = FastAPI(title="ayb-realtime", docs_url=None, redoc_url=None)
-        web.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "Cache-Control", "Last-Event-ID"],
-            max_age=600,
-        )
+        cors.install(web)
         install_error_handlers(web)
         web.include_router(
             operations_router(
@@ -191,11 +194,28 @@ class Gateway:
             )
         )
         if settings.auth_login_enabled and self.verifier is not None:
-            web.include_router(login.router(settings=settings, pool=pool, verifier=self.verifier))
+            secret = settings.auth_jwt_secret
+            assert secret is not None  # noqa: S101 (checked by the settings)
+            users = Users(pool)
+            login = Login(
+                users=users,
+                issuer=TokenIssuer(
+                    secret.get_secret_value(),
+                    issuer=settings.auth_jwt_issuer,
+                    audience=settings.auth_jwt_audience,
+                ),
+                passwords=PasswordChecker(),
+                throttle=LoginThrottle(),
+            )
+            web.include_router(login_router(login=login, users=users, verifier=self.verifier))
         if settings.explain_secret is not None and self.verifier is not None:
-            secret = settings.explain_secret.get_secret_value()
             web.include_router(
-                admin_router(settings=settings, pool=pool, verifier=self.verifier, secret=secret)
+                admin_router(
+                    pool=pool,
+                    verifier=self.verifier,
+                    secret=settings.explain_secret.get_secret_value(),
+                    deletes=settings.realtime_deletes,
+                )
             )
         describe_stream(web, REALTIME_PATH)
         self.app = _dispatch(stream, web)

@@ -53,7 +53,7 @@ class _Buckets:
             self._full_at[key] -= self._seconds
 
 
-class LoginAttempts:
+class LoginThrottle:
     """Counts the tries of everybody."""
 
     def __init__(

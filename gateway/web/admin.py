@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import asyncpg
 
     from gateway.auth.verifier import TokenVerifier
-    from gateway.settings import GatewaySettings
 
 _MOST_TOKEN_CHARACTERS: Final = 16 * 1024
 _MOST_BODY_BYTES: Final = 128 * 1024
@@ -37,7 +36,11 @@ class Asked(BaseModel):
 
 
 def admin_router(
-    *, settings: GatewaySettings, pool: asyncpg.Pool, verifier: TokenVerifier, secret: str
+    *,
+    pool: asyncpg.Pool,
+    verifier: TokenVerifier,
+    secret: str,
+    deletes: Literal["all", "visible"],
 ) -> APIRouter:
     """Build `POST /api/admin/explain`, for who shows the secret as a bearer token."""
     routes = APIRouter(prefix="/api/admin", tags=["admin"])
@@ -63,7 +66,7 @@ def admin_router(
                 key=asked.key,
                 claims=claims,
                 most_changes=asked.changes,
-                deletes=settings.realtime_deletes,
+                deletes=deletes,
             )
         except ExplainError as error:
             raise InvalidBodyError(str(error)) from None

@@ -12,10 +12,14 @@ from argon2 import PasswordHasher
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
-from gateway.auth.throttle import LoginAttempts
+from gateway.auth.issuer import TokenIssuer
+from gateway.auth.login import Login
+from gateway.auth.passwords import PasswordChecker
+from gateway.auth.throttle import LoginThrottle
+from gateway.auth.users import Users
 from gateway.auth.verifier import TokenVerifier
-from gateway.web import login
 from gateway.web.error_responses import install_error_handlers
+from gateway.web.login import login_router
 from shared.postgres import open_pool
 from tests.support.tokens import SECRET, USER_ID, claims, gateway_settings, hs256
 
@@ -89,7 +93,7 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def served(
-    dsn: str, attempts: LoginAttempts | None = None, **changes: Any
+    dsn: str, throttle: LoginThrottle | None = None, **changes: Any
 ) -> AsyncIterator[Client]:
     """The routes over a pool like the gateway's."""
     settings = gateway_settings(auth_login_enabled=True, **changes)
@@ -101,13 +105,19 @@ async def served(
         most=4,
         settings={"default_transaction_read_only": "on"},
     ) as pool:
+        users = Users(pool)
+        login = Login(
+            users=users,
+            issuer=TokenIssuer(
+                settings.auth_jwt_secret.get_secret_value(),
+                issuer=settings.auth_jwt_issuer,
+                audience=settings.auth_jwt_audience,
+            ),
+            passwords=PasswordChecker(),
+            throttle=throttle or LoginThrottle(),
+        )
         app.include_router(
-            login.router(
-                settings=settings,
-                pool=pool,
-                verifier=TokenVerifier(settings.token_options),
-                attempts=attempts,
-            )
+            login_router(login=login, users=users, verifier=TokenVerifier(settings.token_options))
         )
         yield Client(app)
 
@@ -298,8 +308,8 @@ async def test_me_tells_who_one_is(users: Database, client: Client) -> None:
 
 async def test_too_many_wrong_passwords(users: Database) -> None:
     """After too many failures an address is refused, even with the right password, for a while."""
-    attempts = LoginAttempts(per_network=(100, 1.0), per_email=(3, 1000.0))
-    async with served(users.gateway_dsn, attempts) as client:
+    throttle = LoginThrottle(per_network=(100, 1.0), per_email=(3, 1000.0))
+    async with served(users.gateway_dsn, throttle) as client:
         assert (await client.log_in("user@example.com", PASSWORD)).status_code == 200
         for number, email in enumerate(
             ["user@example.com", "USER@example.com", " user@Example.com"]
@@ -315,8 +325,8 @@ async def test_too_many_wrong_passwords(users: Database) -> None:
 
 async def test_too_many_tries_from_one_network(users: Database) -> None:
     """After too many failures a network is refused, whatever address of mail it tries."""
-    attempts = LoginAttempts(per_network=(3, 1000.0), per_email=(100, 1.0))
-    async with served(users.gateway_dsn, attempts) as client:
+    throttle = LoginThrottle(per_network=(3, 1000.0), per_email=(100, 1.0))
+    async with served(users.gateway_dsn, throttle) as client:
         for number in range(3):
             response = await client.log_in(f"{number}@x", "x", address=f"2001:db8::{number}")
             assert response.status_code == 401
@@ -365,8 +375,8 @@ async def test_missing_tables_and_grants_are_the_operators_affair(
 
 async def test_without_a_database() -> None:
     """With no server to ask, login is a 503 and no try is lost."""
-    attempts = LoginAttempts(per_network=(1, 1000.0), per_email=(1, 1000.0))
-    async with served("postgres://ayb_gateway@127.0.0.1:1/none", attempts) as client:
+    throttle = LoginThrottle(per_network=(1, 1000.0), per_email=(1, 1000.0))
+    async with served("postgres://ayb_gateway@127.0.0.1:1/none", throttle) as client:
         for _ in range(3):
             response = await client.log_in("user@example.com", PASSWORD)
             assert is_error(response, 503, "database unavailable")

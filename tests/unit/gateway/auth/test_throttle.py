@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.auth.throttle import LoginAttempts
+from gateway.auth.throttle import LoginThrottle
 from gateway.client_network import network_of
 from gateway.errors import InvalidCredentialsError, TooManyTriesError
 
@@ -20,103 +20,103 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def attempts(clock: Clock) -> LoginAttempts:
+def throttle(clock: Clock) -> LoginThrottle:
     """Five tries per network, back after 2 s each; three per address, back after 10 s each."""
-    return LoginAttempts(per_network=(5, 2.0), per_email=(3, 10.0), most_keys=100, clock=clock)
+    return LoginThrottle(per_network=(5, 2.0), per_email=(3, 10.0), most_keys=100, clock=clock)
 
 
-def fail(attempts: LoginAttempts, address: str, email: str) -> None:
-    with pytest.raises(InvalidCredentialsError), attempts.counting_failures(address, email):
+def fail(throttle: LoginThrottle, address: str, email: str) -> None:
+    with pytest.raises(InvalidCredentialsError), throttle.counting_failures(address, email):
         raise InvalidCredentialsError
 
 
-def refused(attempts: LoginAttempts, address: str, email: str) -> int | None:
+def refused(throttle: LoginThrottle, address: str, email: str) -> int | None:
     """Insist on a refusal; returns after how many seconds to try again."""
     with (
         pytest.raises(TooManyTriesError) as caught,
-        attempts.counting_failures(address, email),
+        throttle.counting_failures(address, email),
     ):
         pytest.fail("let through")
     return caught.value.retry_after
 
 
-def test_an_address_of_mail_is_tried_so_often(attempts: LoginAttempts, clock: Clock) -> None:
+def test_an_address_of_mail_is_tried_so_often(throttle: LoginThrottle, clock: Clock) -> None:
     """One e-mail address can be tried three times, from wherever; then one try comes back."""
     for host in range(3):
-        fail(attempts, f"10.0.0.{host}", "a@x")
-    assert refused(attempts, "10.0.0.9", "a@x") == 10
+        fail(throttle, f"10.0.0.{host}", "a@x")
+    assert refused(throttle, "10.0.0.9", "a@x") == 10
     clock.now += 9.5
-    assert refused(attempts, "10.0.0.9", "a@x") == 1
+    assert refused(throttle, "10.0.0.9", "a@x") == 1
     clock.now += 0.5
-    fail(attempts, "10.0.0.9", "a@x")
-    assert refused(attempts, "10.0.0.9", "a@x") == 10
+    fail(throttle, "10.0.0.9", "a@x")
+    assert refused(throttle, "10.0.0.9", "a@x") == 10
 
 
-def test_a_network_tries_so_often(attempts: LoginAttempts, clock: Clock) -> None:
+def test_a_network_tries_so_often(throttle: LoginThrottle, clock: Clock) -> None:
     """One network has five tries, for whichever e-mail addresses; others keep theirs."""
     for number in range(5):
-        fail(attempts, "10.0.0.1", f"{number}@x")
-    assert refused(attempts, "10.0.0.1", "new@x") == 2
-    fail(attempts, "10.0.0.2", "new@x")
+        fail(throttle, "10.0.0.1", f"{number}@x")
+    assert refused(throttle, "10.0.0.1", "new@x") == 2
+    fail(throttle, "10.0.0.2", "new@x")
     clock.now += 2
-    fail(attempts, "10.0.0.1", "new@x")
+    fail(throttle, "10.0.0.1", "new@x")
 
 
-def test_a_refused_try_does_not_make_it_longer(attempts: LoginAttempts, clock: Clock) -> None:
+def test_a_refused_try_does_not_make_it_longer(throttle: LoginThrottle, clock: Clock) -> None:
     """Whoever goes on trying while refused does not lengthen the wait."""
     for _ in range(3):
-        fail(attempts, "10.0.0.1", "a@x")
+        fail(throttle, "10.0.0.1", "a@x")
     for _ in range(50):
-        refused(attempts, "10.0.0.1", "a@x")
+        refused(throttle, "10.0.0.1", "a@x")
     clock.now += 10
-    fail(attempts, "10.0.0.1", "a@x")
+    fail(throttle, "10.0.0.1", "a@x")
 
 
-def test_success_costs_nothing(attempts: LoginAttempts) -> None:
+def test_success_costs_nothing(throttle: LoginThrottle) -> None:
     """A login that succeeds, or fails for a fault of ours, takes no try."""
     for _ in range(20):
-        with attempts.counting_failures("10.0.0.1", "a@x"):
+        with throttle.counting_failures("10.0.0.1", "a@x"):
             pass
-        with pytest.raises(ConnectionError), attempts.counting_failures("10.0.0.1", "a@x"):
+        with pytest.raises(ConnectionError), throttle.counting_failures("10.0.0.1", "a@x"):
             raise ConnectionError
     for _ in range(2):
-        fail(attempts, "10.0.0.1", "a@x")
-    with attempts.counting_failures("10.0.0.1", "a@x"):
+        fail(throttle, "10.0.0.1", "a@x")
+    with throttle.counting_failures("10.0.0.1", "a@x"):
         pass
-    fail(attempts, "10.0.0.1", "a@x")
-    refused(attempts, "10.0.0.1", "a@x")
+    fail(throttle, "10.0.0.1", "a@x")
+    refused(throttle, "10.0.0.1", "a@x")
 
 
-def test_tries_at_the_same_time_count(attempts: LoginAttempts) -> None:
+def test_tries_at_the_same_time_count(throttle: LoginThrottle) -> None:
     """A fourth try is refused while three are still being checked."""
     with (
-        attempts.counting_failures("10.0.0.1", "a@x"),
-        attempts.counting_failures("10.0.0.1", "a@x"),
-        attempts.counting_failures("10.0.0.1", "a@x"),
+        throttle.counting_failures("10.0.0.1", "a@x"),
+        throttle.counting_failures("10.0.0.1", "a@x"),
+        throttle.counting_failures("10.0.0.1", "a@x"),
     ):
-        refused(attempts, "10.0.0.1", "a@x")
+        refused(throttle, "10.0.0.1", "a@x")
 
 
-def test_memory_is_bounded(attempts: LoginAttempts) -> None:
+def test_memory_is_bounded(throttle: LoginThrottle) -> None:
     """Ten thousand networks and addresses leave as many buckets as allowed, the newest."""
     for number in range(10_000):
-        fail(attempts, f"10.0.{number >> 8}.{number & 255}", f"{number}@x")
-    assert attempts.kept == 200
+        fail(throttle, f"10.0.{number >> 8}.{number & 255}", f"{number}@x")
+    assert throttle.kept == 200
     for _ in range(2):
-        fail(attempts, "192.0.2.1", "9999@x")
-    refused(attempts, "192.0.2.2", "9999@x")
+        fail(throttle, "192.0.2.1", "9999@x")
+    refused(throttle, "192.0.2.2", "9999@x")
 
 
-def test_a_bucket_in_use_is_not_forgotten(attempts: LoginAttempts) -> None:
+def test_a_bucket_in_use_is_not_forgotten(throttle: LoginThrottle) -> None:
     """What was tried last is forgotten last: a blocked address is not freed by few others."""
-    fail(attempts, "192.0.2.1", "a@x")
+    fail(throttle, "192.0.2.1", "a@x")
     for number in range(60):
-        fail(attempts, f"10.0.0.{number}", f"{number}@x")
+        fail(throttle, f"10.0.0.{number}", f"{number}@x")
     for _ in range(2):
-        fail(attempts, "192.0.2.1", "a@x")
+        fail(throttle, "192.0.2.1", "a@x")
     for number in range(60, 120):
-        fail(attempts, f"10.0.0.{number}", f"{number}@x")
-    refused(attempts, "192.0.2.2", "a@x")
+        fail(throttle, f"10.0.0.{number}", f"{number}@x")
+    refused(throttle, "192.0.2.2", "a@x")
 
 
 @pytest.mark.parametrize(
@@ -142,12 +142,12 @@ def test_rounding_takes_no_try(start: float, seconds: float) -> None:
     """Each of the promised tries is there, at whatever time, however often some came back."""
     clock = Clock()
     clock.now = start
-    attempts = LoginAttempts(per_network=(3, seconds), per_email=(3, seconds), clock=clock)
+    throttle = LoginThrottle(per_network=(3, seconds), per_email=(3, seconds), clock=clock)
     for _ in range(50):
         for _ in range(3):
-            with attempts.counting_failures("", "a@x"):
+            with throttle.counting_failures("", "a@x"):
                 clock.now += 1e-3 / 7
         for _ in range(3):
-            fail(attempts, "", "a@x")
-        refused(attempts, "", "a@x")
+            fail(throttle, "", "a@x")
+        refused(throttle, "", "a@x")
         clock.now += 3 * seconds

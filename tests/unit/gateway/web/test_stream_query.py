@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import RequestTooLongError
-from gateway.web.stream import _query
+from gateway.web.stream_request import parse_query
 from shared.errors import PositionError
 from shared.position import parse_position
 
@@ -22,14 +22,14 @@ def test_any_bytes_are_a_query_or_refused(data: bytes) -> None:
     """No bytes raise anything but the refusal, and no value holds what UTF-8 cannot write."""
     for query_string in (data, b"tables=" + data, b"tables=" + quote_from_bytes(data).encode()):
         with contextlib.suppress(RequestTooLongError):
-            for value in _query(query_string).values():
+            for value in parse_query(query_string).values():
                 value.encode()
 
 
 @given(st.lists(st.tuples(st.sampled_from(NAMES), st.text(max_size=20)), max_size=10))
 def test_any_values_are_read_back(pairs: list[tuple[str, str]]) -> None:
     """The first value of a name counts; lists of tables are put together."""
-    query = _query(urlencode(pairs).encode())
+    query = parse_query(urlencode(pairs).encode())
     for name in NAMES:
         values = [value for key, value in pairs if key == name]
         expected = ",".join(values) if name == "tables" else (values or [None])[0]
@@ -48,4 +48,4 @@ def test_any_header_is_a_position_or_none(data: bytes) -> None:
 def test_too_many_parameters() -> None:
     """A query of very many parameters is refused before they are all read."""
     with pytest.raises(RequestTooLongError):
-        _query(b"&".join(b"a=1" for _ in range(1_000)))
+        parse_query(b"&".join(b"a=1" for _ in range(1_000)))

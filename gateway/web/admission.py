@@ -1,0 +1,130 @@
+"""From the head of a stream request to a `StreamRequest`, or to the refusal that it gets.
+
+The checks come in the order of the protocol: authentication, tables, position. Limits come after
+them, since they are counted by user.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway.errors import (
+    AuthenticationRequiredError,
+    InvalidTokenError,
+    NoTablesError,
+    PermissionDeniedError,
+    RequestTooLongError,
+    ServiceUnavailableError,
+    ShuttingDownError,
+    TablesRequiredError,
+    UnknownTableRequestError,
+)
+from gateway.streams import sse
+from gateway.tables.catalog import UnknownTableError
+from gateway.tables.names import MOST_CHARACTERS, MOST_TABLES, parse_tables
+from gateway.web.bearer import bearer_token
+from gateway.web.stream_request import StreamRequest, parse_query
+from shared.errors import DatabaseUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.datastructures import Headers
+
+    from gateway.auth.claims import Claims
+    from gateway.auth.verifier import TokenVerifier
+    from gateway.fanout.backlog import Backlog
+    from gateway.fanout.hub import Hub
+    from gateway.streams.drain import Drain
+    from gateway.tables.catalog import Catalog, Table
+
+log = structlog.get_logger(__name__)
+
+
+class Admission:
+    """Decides which requests become streams."""
+
+    def __init__(
+        self,
+        *,
+        verifier: TokenVerifier | None,
+        anonymous_role: str | None,
+        catalog: Catalog,
+        hub: Hub,
+        backlog: Backlog,
+        drain: Drain,
+    ) -> None:
+        self._verifier = verifier
+        self._anonymous_role = anonymous_role
+        self._catalog = catalog
+        self._hub = hub
+        self._backlog = backlog
+        self._drain = drain
+
+    async def check(self, headers: Headers, query_string: bytes) -> StreamRequest:
+        """Check the head of a request; raises a `GatewayError` if it must be refused."""
+        self._check_service()
+        query = parse_query(query_string)
+        try:
+            claims, role = await self._authenticate(headers, query)
+            request = StreamRequest(
+                claims=claims,
+                role=role,
+                tables=await self._tables(query, role),
+                leave=query.get("leave") == "true",
+                last_event_id=headers.get("last-event-id") or query.get("lastEventId") or None,
+            )
+            if not self._hub.is_started:
+                raise ServiceUnavailableError
+            position = request.position
+            if position is not None:
+                await self._backlog.await_position(position)
+        except DatabaseUnavailableError as error:
+            raise ServiceUnavailableError from error
+        self._check_service()  # the drain may have begun meanwhile
+        return request
+
+    def _check_service(self) -> None:
+        if self._drain.is_draining:
+            raise ShuttingDownError
+
+    async def _authenticate(
+        self, headers: Headers, query: Mapping[str, str]
+    ) -> tuple[Claims | None, str | None]:
+        if self._verifier is None:
+            return None, None
+        token = bearer_token(headers, query)
+        if token is not None:
+            claims = await self._verifier.verify(token)
+            role = claims.role
+        elif self._anonymous_role is not None:
+            claims, role = None, self._anonymous_role
+        else:
+            raise AuthenticationRequiredError
+        if not await self._catalog.may_use(role):
+            log.warning("role refused: unknown, privileged, or not granted to us", role=role)
+            raise InvalidTokenError
+        return claims, role
+
+    async def _tables(self, query: Mapping[str, str], role: str | None) -> tuple[Table, ...]:
+        parameter = query.get("tables", "")
+        if not parameter.strip():
+            raise TablesRequiredError
+        if len(parameter) > MOST_CHARACTERS:
+            raise RequestTooLongError
+        try:
+            names = parse_tables(parameter)
+            if len(names) > MOST_TABLES:
+                raise RequestTooLongError
+            tables = await self._catalog.resolve(names)
+        except (ValueError, UnknownTableError) as error:
+            raise UnknownTableRequestError(str(error)) from None
+        if not tables:
+            raise NoTablesError
+        if role is not None:
+            for table in tables:
+                if not await self._catalog.may_read(table, role):
+                    raise PermissionDeniedError(sse.display_name(table.name))
+        return tuple(tables)

@@ -1,0 +1,90 @@
+"""What a stream request asks for, once everything about it has been checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
+
+from gateway.errors import RequestTooLongError
+from shared.errors import PositionError
+from shared.position import Position, parse_position
+
+if TYPE_CHECKING:
+    from gateway.auth.claims import Claims
+    from gateway.tables.catalog import Table
+    from gateway.visibility.cohorts import Settings
+
+_MOST_QUERY_BYTES: Final = 48 * 1024
+_MOST_PARAMETERS: Final = 50
+_NO_SETTINGS: Final = ("", "", "", "")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRequest:
+    """A request that may become a stream.
+
+    `claims` is None without a token; `role` is None while authentication is off.
+    """
+
+    claims: Claims | None
+    role: str | None
+    tables: tuple[Table, ...]
+    leave: bool
+    last_event_id: str | None
+    """What the client sent as its position, unread."""
+
+    @property
+    def user_id(self) -> str:
+        """The user that the stream counts for, or the empty string."""
+        return "" if self.claims is None else self.claims.user_id
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that policies read."""
+        return _NO_SETTINGS if self.claims is None else self.claims.settings()
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the token expires, in Unix seconds; None without a token."""
+        return None if self.claims is None else self.claims.expires_at
+
+    @property
+    def relids(self) -> dict[str, int]:
+        """The OIDs of the tables, by name."""
+        return {table.name: table.relid for table in self.tables}
+
+    @property
+    def position(self) -> Position | None:
+        """The position to continue after; None if there is none, or it cannot be read."""
+        if self.last_event_id is None:
+            return None
+        try:
+            return parse_position(self.last_event_id)
+        except PositionError:
+            return None
+
+
+def parse_query(query_string: bytes) -> dict[str, str]:
+    """Read the parameters of a stream request.
+
+    The first value of a parameter counts, except that several `tables` make one list. Raises
+    `RequestTooLongError`.
+    """
+    if len(query_string) > _MOST_QUERY_BYTES:
+        raise RequestTooLongError
+    try:
+        pairs = parse_qsl(
+            query_string.decode("latin-1"),
+            keep_blank_values=True,
+            max_num_fields=_MOST_PARAMETERS,
+        )
+    except ValueError:
+        raise RequestTooLongError from None
+    query: dict[str, str] = {}
+    for name, value in pairs:
+        if name == "tables" and name in query:
+            query[name] += "," + value
+        else:
+            query.setdefault(name, value)
+    return query
