@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit, urlunsplit
 
-from devstack.server import HOST
+from devstack.ports import HOST
 
 _CHUNK = 65_536
 
