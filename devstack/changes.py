@@ -8,7 +8,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared.change import decode_table_message
-from shared.channels import table_channel
+from shared.channels import ROOT, Channels
 from shared.errors import BusMessageError, OperatorError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class ChangeWatch:
         self._redis = cast("Any", Redis.from_url(url))  # its pubsub has no types
         self._pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
         try:
-            self._pubsub.psubscribe(table_channel("*"))
+            self._pubsub.psubscribe(Channels(f"{ROOT}:*").table("*"))
         except RedisError as error:
             raise OperatorError(f"Valkey refuses the connection: {error}") from None
 

@@ -127,6 +127,7 @@ class Gateway:
         self.bus = Bus(
             settings.redis_url.get_secret_value(),
             key=None if bus_key is None else bus_key.get_secret_value().encode(),
+            channel_prefix=settings.realtime_channel_prefix,
             backlog=self.backlog,
             metrics=self.metrics,
         )

@@ -69,6 +69,11 @@ class GatewayMetrics:
         self.bus_dropped = Counter(
             "ayb_bus_messages_dropped_total", "Bus messages that were not understood", registry=r
         )
+        self.bus_foreign = Counter(
+            "ayb_bus_messages_foreign_total",
+            "Bus messages of another deployment, which were dropped",
+            registry=r,
+        )
         self.holding = Gauge(
             "ayb_holding", "1 while events wait because Postgres cannot be asked", registry=r
         )

@@ -21,6 +21,7 @@ from relay.session.wakeup import Listener, SleepLock, may_notify
 from relay.session.watchdog import Session, Watchdog
 from shared.backoff import Backoff
 from shared.errors import DatabaseUnavailableError, SchemaError, first_error
+from shared.outbox import log_state
 from shared.postgres import UNAVAILABLE, connect
 from shared.tasks import end
 
@@ -80,6 +81,7 @@ class Relay:
         self._publisher = Publisher(
             [url.get_secret_value() for url in settings.redis_url],
             key=None if key is None else key.get_secret_value().encode(),
+            channel_prefix=settings.realtime_channel_prefix,
             queue_bytes=settings.relay_queue_bytes,
             metrics=metrics,
         )
@@ -137,6 +139,10 @@ class Relay:
                 "run `python -m relay install`"
             )
         epoch = await ensure_epoch(reader)
+        history = (await log_state(reader)).history
+        if history is None:
+            raise DatabaseUnavailableError("the epoch was begun in another database")
+        self._publisher.begin(history)
         outbox = await Outbox.open(
             reader,
             epoch=epoch,

@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from shared import channels, signature
+from shared import signature
 from shared.backoff import Backoff
 from shared.change import encode
+from shared.channels import Channels
 from shared.redis import UNAVAILABLE, heed_cancellation, redis_client
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from relay.metrics import RelayMetrics
-    from shared.change import Batch, Tick
+    from shared.change import Batch
 
 log = structlog.get_logger(__name__)
 
@@ -50,10 +51,14 @@ class Publisher:
         urls: Sequence[str],
         *,
         key: bytes | None,
+        channel_prefix: str | None,
         queue_bytes: int,
         metrics: RelayMetrics,
     ) -> None:
         self._key = key
+        self._channel_prefix = channel_prefix
+        self._history = ""
+        self._channels = Channels("")
         self._targets = [Target(url, queue_bytes=queue_bytes, metrics=metrics) for url in urls]
         self._last_tick: _Parcel | None = None
 
@@ -63,22 +68,29 @@ class Publisher:
             for target in self._targets:
                 group.create_task(target.run(), name=f"publish to {target.name}")
 
+    def begin(self, history: str) -> None:
+        """Publish the batches of this history from now on, on its channels."""
+        self._history = history
+        self._channels = Channels.of(history, self._channel_prefix)
+        self._last_tick = None
+
     def publish(self, batch: Batch) -> None:
-        """Hand a batch to every target."""
+        """Hand a batch to every target; `begin` has been called."""
         messages = [
-            (channels.table_channel(message.content.table), encode(message))
-            for message in batch.messages()
+            (self._channels.table(message.content.table), encode(message))
+            for message in batch.messages(self._history)
         ]
-        tick = self._parcel([(channels.TICK, encode(batch.tick()))])
+        tick = self._parcel([(self._channels.tick, encode(batch.tick(self._history)))])
         parcel = self._parcel(messages)
         parcel = _Parcel(parcel.messages + tick.messages, parcel.size + tick.size)
         self._last_tick = tick
         for target in self._targets:
             target.put(parcel)
 
-    def announce(self, tick: Tick) -> None:
-        """Hand a tick alone to every target."""
-        self._last_tick = parcel = self._parcel([(channels.TICK, encode(tick))])
+    def announce(self, batch: Batch) -> None:
+        """Hand the tick of a batch alone to every target."""
+        tick = encode(batch.tick(self._history))
+        self._last_tick = parcel = self._parcel([(self._channels.tick, tick)])
         for target in self._targets:
             target.put(parcel)
 

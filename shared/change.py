@@ -25,6 +25,7 @@ Index = Annotated[int, msgspec.Meta(ge=0, lt=10**9)]
 Lsn = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Seq = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Oid = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+History = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
 """What the numbers may be: so much a position can hold (`shared.position`), and so much Postgres
 takes in a question. A number beyond comes from no relay."""
 
@@ -82,9 +83,10 @@ class TableChanges(msgspec.Struct, frozen=True, array_like=True):
 
 
 class TableMessage(msgspec.Struct, frozen=True, array_like=True):
-    """What one message on a table's channel carries."""
+    """What one message on a table's channel carries; `history` is the log it comes from."""
 
     format: int
+    history: History
     epoch: Epoch
     batch: BatchNumber
     content: TableChanges
@@ -102,10 +104,12 @@ class Tick(msgspec.Struct, frozen=True, array_like=True):
     """Announces a batch, and while idle repeats the last one as a sign of life.
 
     `lsn` is a position in the write-ahead log at which all of the batch is committed; a replica
-    that has replayed it sees the batch. `at` is the time of the batch, Unix seconds.
+    that has replayed it sees the batch. `history` is the log that holds the batch. `at` is the time
+    of the batch, in Unix seconds.
     """
 
     format: int
+    history: History
     epoch: Epoch
     batch: BatchNumber
     lsn: Lsn
@@ -122,15 +126,27 @@ class Batch(msgspec.Struct, frozen=True):
     at: float
     tables: tuple[TableChanges, ...]
 
-    def tick(self) -> Tick:
-        """Make the tick that announces this batch."""
+    def tick(self, history: str) -> Tick:
+        """Return the tick that announces this batch."""
         named = tuple(TickTable(t.table, t.relid, len(t.changes)) for t in self.tables)
-        return Tick(FORMAT, self.epoch, self.id, self.lsn, self.at, named)
+        return Tick(FORMAT, history, self.epoch, self.id, self.lsn, self.at, named)
 
-    def messages(self) -> list[TableMessage]:
-        """Make the table messages of this batch."""
-        return [TableMessage(FORMAT, self.epoch, self.id, table) for table in self.tables]
+    def messages(self, history: str) -> list[TableMessage]:
+        """Return the table messages of this batch."""
+        return [TableMessage(FORMAT, history, self.epoch, self.id, table) for table in self.tables]
 
+
+def memory_bytes(encoded: int, changes: int) -> int:
+    """Return what a decoded message costs in this process, in bytes.
+
+    `encoded` is the length of the message: the images keep it alive. Measured on CPython 3.11:
+    680 bytes for a message with one change, 190 for each further change.
+    """
+    return encoded + _MESSAGE_BYTES + changes * _CHANGE_BYTES
+
+
+_MESSAGE_BYTES: Final = 500
+_CHANGE_BYTES: Final = 200
 
 _encoder = msgspec.json.Encoder()
 _tick_decoder = msgspec.json.Decoder(Tick)

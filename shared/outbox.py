@@ -65,12 +65,16 @@ class LogState:
 
     `epoch` is 0 before the relay's first start, and `first_batches` empty. `horizon` is the oldest
     batch whose changes are certainly all there. `first_batches` gives each epoch's first number.
+    `history` identifies the log: 16 hexadecimal digits of a digest over Postgres' system identifier
+    and the database. It is None where the newest epoch was begun in another database, of which this
+    one is a copy: its relay has not run yet.
     """
 
     epoch: int
     last_batch: int
     horizon: int
     first_batches: Mapping[int, int]
+    history: str | None = None
 
 
 _head_decoder = msgspec.json.Decoder(_Head)
@@ -124,7 +128,7 @@ async def log_state(connection: Connection) -> LogState:
     except _MISSING as error:
         raise SchemaError from error
     first_batches = dict(zip(row["epochs"], row["first_batches"], strict=True))
-    return LogState(row["epoch"], row["last_batch"], row["horizon"], first_batches)
+    return LogState(row["epoch"], row["last_batch"], row["horizon"], first_batches, row["history"])
 
 
 async def read_batches(

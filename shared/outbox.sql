@@ -5,7 +5,13 @@ SELECT
     coalesce((SELECT max(id) FROM ayb_realtime.batches), 0) AS last_batch,
     (SELECT first_batch FROM ayb_realtime.horizon) AS horizon,
     ARRAY(SELECT epoch FROM ayb_realtime.epochs ORDER BY epoch) AS epochs,
-    ARRAY(SELECT first_batch FROM ayb_realtime.epochs ORDER BY epoch) AS first_batches
+    ARRAY(SELECT first_batch FROM ayb_realtime.epochs ORDER BY epoch) AS first_batches,
+    (
+        SELECT left(encode(sha256(convert_to(
+            newest.system_identifier::text || ' ' || newest.database::text, 'UTF8')), 'hex'), 16)
+        FROM (SELECT * FROM ayb_realtime.epochs ORDER BY epoch DESC LIMIT 1) newest
+        JOIN pg_catalog.pg_database d ON d.oid = newest.database AND d.datname = current_database()
+    ) AS history
 
 -- name: read_batches
 -- Recorded batches after $1 and up to $2 with what they hold of the tables named in $3 or of oid

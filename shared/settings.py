@@ -46,6 +46,12 @@ class CommonSettings(BaseSettings):
     realtime_bus_key: SecretStr | None = Field(default=None, min_length=32)
     """Key of the signatures on bus messages; the same on relay and gateways."""
 
+    realtime_channel_prefix: str | None = Field(
+        default=None, min_length=1, max_length=100, pattern=r"^[!-~]+$"
+    )
+    """Begins the names of all Redis channels; the same on relay and gateways. By default it is made
+    from the identity of the database, so that deployments may share a Redis server."""
+
 
 S = TypeVar("S", bound=BaseSettings)
 

@@ -86,6 +86,7 @@ class Backlog:
         self._ring: OrderedDict[int, _Kept] = OrderedDict()
         self._bytes = 0
         self._newest = 0
+        self._history: str | None = None
         self._epoch = 0
         self._first_batches: dict[int, int] = {}
         self._horizon = 1
@@ -182,6 +183,7 @@ class Backlog:
         """Take in what the outbox says of itself; nothing before the relay's first start."""
         if not state.epoch:
             return
+        self._history = state.history
         self._first_batches = dict(state.first_batches)
         self._horizon = state.horizon
         if state.epoch != self._epoch:
@@ -199,6 +201,13 @@ class Backlog:
         if tick.batch >= self._newest and tick.batch not in self._ring:
             self._keep(_Kept(tick, dict(tables), size))
         self._announce(tick.batch)
+
+    async def history_other_than(self, history: str | None) -> str:
+        """Wait until the log is known to be of another history than this one, and return it."""
+        while self._history is None or self._history == history:
+            self._moved.clear()
+            await self._moved.wait()
+        return self._history
 
     async def wait_beyond(self, batch: int) -> None:
         """Wait until a batch after the given one is known, or numbers were taken back."""

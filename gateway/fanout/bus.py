@@ -1,23 +1,29 @@
-"""The gateway's ear on Redis: ticks, and the table messages before them.
+"""The gateway's connection to Redis: ticks, and the table messages before them.
 
-The bus only makes things fast. Whatever it loses is found by the numbers (see
+The bus only makes delivery fast. Whatever it loses is found by the batch numbers (see
 `gateway.fanout.backlog`), and nothing it says decides who may see what. A message that is
 malformed, of another format, under a wrong signature, or on a channel it does not belong to is
 counted and dropped.
+
+Redis pub/sub ignores database numbers, so several deployments may meet on one server. The names of
+the channels begin with a prefix made from the identity of the log's history, and every message
+carries that identity: a message of another history is counted and dropped, whatever channel it came
+on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from shared import channels, signature
+from gateway.fanout.pending_tables import PendingTables
+from shared import signature
 from shared.backoff import Backoff
-from shared.change import TableChanges, decode_table_message, decode_tick
+from shared.change import decode_table_message, decode_tick, memory_bytes
+from shared.channels import Channels
 from shared.errors import BusMessageError, DatabaseUnavailableError, first_error
 from shared.redis import UNAVAILABLE, redis_client
 
@@ -32,59 +38,81 @@ log = structlog.get_logger(__name__)
 SILENCE_SECONDS: Final = 3.0
 """Relays tick every second; after this long without a tick the gateway polls by itself."""
 
-_MOST_OPEN_BATCHES: Final = 64
+_MOST_PENDING_BYTES: Final = 16 * 1024 * 1024
 _POLL_SECONDS: Final = 0.5
+_LOGGED_APART_SECONDS: Final = 10.0
+
+
+class ForeignMessageError(BusMessageError):
+    """It comes from the relay of another database.
+
+    Two deployments use the same AYB_REALTIME_CHANNEL_PREFIX on one Redis server: give each its own.
+    """
+
+
+class _HistoryChangedError(Exception):
+    """The log is another one than the one whose channels are subscribed to."""
 
 
 class Bus:
-    """Listens on the tick channel and on the channels of wanted tables."""
+    """Subscribes to the tick channel and to the channels of the tables that clients want."""
 
     def __init__(
-        self, url: str, *, key: bytes | None, backlog: Backlog, metrics: GatewayMetrics
+        self,
+        url: str,
+        *,
+        key: bytes | None,
+        channel_prefix: str | None,
+        backlog: Backlog,
+        metrics: GatewayMetrics,
     ) -> None:
         self._url = url
         self._key = key
+        self._channel_prefix = channel_prefix
         self._backlog = backlog
         self._metrics = metrics
-        self._wanted: set[str] = set()
+        self._history = ""
+        self._channels = Channels("")
+        self._tables: set[str] = set()
         self._changed = asyncio.Event()
-        self._open: OrderedDict[tuple[int, int], dict[int, tuple[TableChanges, int]]] = (
-            OrderedDict()
-        )
+        self._pending = PendingTables(most_bytes=_MOST_PENDING_BYTES)
         self._ticked_at = float("-inf")
-        self._connected = False
+        self._logged_at = float("-inf")
 
     @property
     def is_pushing(self) -> bool:
-        """Whether ticks come; else batches are found by polling."""
+        """Whether ticks arrive; otherwise batches are found by polling."""
         return time.monotonic() - self._ticked_at < SILENCE_SECONDS
 
     def subscribe(self, table: str) -> None:
-        """Listen to a table's channel from soon on; until then its content is read by the tick."""
-        self._wanted.add(channels.table_channel(table))
+        """Subscribe to a table's channel soon; until then ticks have its content read."""
+        self._tables.add(table)
         self._changed.set()
 
     def unsubscribe(self, table: str) -> None:
-        """Stop listening to a table's channel."""
-        self._wanted.discard(channels.table_channel(table))
+        """Unsubscribe from a table's channel soon."""
+        self._tables.discard(table)
         self._changed.set()
 
     async def run(self) -> None:
-        """Listen for ever, over disconnections."""
+        """Listen until cancelled, across disconnections."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._listen_for_ever(), name="bus listen")
+            group.create_task(self._stay_connected(), name="bus listen")
             group.create_task(self._poll_while_silent(), name="bus poll")
 
-    async def _listen_for_ever(self) -> None:
+    async def _stay_connected(self) -> None:
         backoff = Backoff(most_seconds=2.0)
         while True:
+            self._history = await self._backlog.history_other_than(None)
+            self._channels = Channels.of(self._history, self._channel_prefix)
             try:
                 await self._listen(backoff)
             except* UNAVAILABLE as group:
                 log.warning("redis unavailable", error=str(first_error(group)))
-            self._connected = False
+            except* _HistoryChangedError:
+                log.warning("the read database has another history: subscribing to its channels")
             self._metrics.bus_connected.set(0)
-            self._open.clear()
+            self._pending.clear()
             await asyncio.sleep(backoff.next_seconds())
 
     async def _listen(self, backoff: Backoff) -> None:
@@ -92,11 +120,12 @@ class Bus:
         try:
             pubsub = client.pubsub(ignore_subscribe_messages=True)
             async with asyncio.timeout(SILENCE_SECONDS):
-                await pubsub.subscribe(channels.TICK)
+                await pubsub.subscribe(self._channels.tick)
             self._changed.set()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._keep_subscriptions(pubsub), name="bus subscriptions")
                 group.create_task(self._receive(pubsub, backoff), name="bus receive")
+                group.create_task(self._end_with_history(), name="bus history")
         finally:
             try:
                 async with asyncio.timeout(1.0):
@@ -104,23 +133,28 @@ class Bus:
             except UNAVAILABLE:
                 pass
 
+    async def _end_with_history(self) -> None:
+        await self._backlog.history_other_than(self._history)
+        raise _HistoryChangedError
+
     async def _keep_subscriptions(self, pubsub: PubSub) -> None:
         have: set[str] = set()
         while True:
             await self._changed.wait()
             self._changed.clear()
-            missing, surplus = self._wanted - have, have - self._wanted
+            wanted = {self._channels.table(table) for table in self._tables}
+            missing, surplus = wanted - have, have - wanted
             async with asyncio.timeout(SILENCE_SECONDS):
                 if missing:
                     await pubsub.subscribe(*missing)
                 if surplus:
                     await pubsub.unsubscribe(*surplus)
-            have |= missing
-            have -= surplus
-            # Come-and-go of many clients is answered together.
+            have = wanted
+            # The comings and goings of many clients are answered together.
             await asyncio.sleep(0.02)
 
     async def _receive(self, pubsub: PubSub, backoff: Backoff) -> None:
+        is_connected = False
         asked_at: float | None = None
         while True:
             message = await pubsub.get_message(timeout=SILENCE_SECONDS)
@@ -134,54 +168,62 @@ class Bus:
                     raise TimeoutError("redis is silent")
                 continue
             asked_at = None
-            if not self._connected:
-                self._connected = True
+            if not is_connected:
+                is_connected = True
                 self._metrics.bus_connected.set(1)
                 log.info("redis connected")
                 backoff.reset()
             if message["type"] == "message":
-                await self._take(message)
+                await self._on_message(message)
 
-    async def _take(self, message: dict[str, Any]) -> None:
+    async def _on_message(self, message: dict[str, Any]) -> None:
         channel, data = message["channel"].decode("utf-8", "replace"), message["data"]
         try:
             if self._key is not None:
                 data = signature.verify(self._key, channel, data)
-            if channel == channels.TICK:
-                await self._take_tick(data)
+            if channel == self._channels.tick:
+                await self._on_tick(data)
             else:
-                self._take_table(channel, data)
+                self._on_table(channel, data)
+        except ForeignMessageError as error:
+            self._metrics.bus_foreign.inc()
+            self._log_dropped(channel, error)
         except BusMessageError as error:
             self._metrics.bus_dropped.inc()
-            log.warning("bus message dropped", channel=channel, error=str(error))
+            self._log_dropped(channel, error)
         except DatabaseUnavailableError as error:
-            # The tick will be repeated; nothing hangs on this one.
+            # The tick will be repeated; nothing depends on this one.
             log.warning("tick not followed", error=str(error))
 
-    async def _take_tick(self, data: bytes) -> None:
+    async def _on_tick(self, data: bytes) -> None:
         tick = decode_tick(data)
+        self._check_history(tick.history)
         if not self.is_pushing:
             log.info("ticks arrive", batch=tick.batch)
         self._ticked_at = time.monotonic()
         self._metrics.pushing.set(1)
-        held = self._open.pop((tick.epoch, tick.batch), {})
-        size = 200 + sum(size for _, size in held.values())
-        await self._backlog.on_tick(
-            tick, {relid: content for relid, (content, _) in held.items()}, size
-        )
+        tables, cost = self._pending.take((tick.epoch, tick.batch))
+        await self._backlog.on_tick(tick, tables, memory_bytes(0, len(tick.tables)) + cost)
 
-    def _take_table(self, channel: str, data: bytes) -> None:
+    def _on_table(self, channel: str, data: bytes) -> None:
         message = decode_table_message(data)
-        content = message.content
-        if channels.table_channel(content.table) != channel:
-            raise BusMessageError(f"about {content.table}, which has another channel")
-        held = self._open.setdefault((message.epoch, message.batch), {})
-        held[content.relid] = (content, len(data))
-        while len(self._open) > _MOST_OPEN_BATCHES:
-            self._open.popitem(last=False)
+        self._check_history(message.history)
+        if self._channels.table(message.content.table) != channel:
+            raise BusMessageError(f"about {message.content.table}, which has another channel")
+        self._pending.add(message, len(data))
+
+    def _check_history(self, history: str) -> None:
+        if history != self._history:
+            raise ForeignMessageError
+
+    def _log_dropped(self, channel: str, error: BusMessageError) -> None:
+        now = time.monotonic()
+        if now - self._logged_at >= _LOGGED_APART_SECONDS:
+            self._logged_at = now
+            log.warning("bus message dropped", channel=channel[:200], error=str(error))
 
     async def _poll_while_silent(self) -> None:
-        """Without ticks (relay or Redis down) find the batches in the outbox: late, never lost."""
+        """Read the outbox while no ticks arrive (relay or Redis down): late, never lost."""
         was_pushing = True
         while True:
             await asyncio.sleep(_POLL_SECONDS)

@@ -19,6 +19,7 @@ from relay.doctor.finding import Finding, Level, fail, ok, warn
 from relay.metrics import RelayMetrics
 from relay.schema.migrate import missing_scripts
 from relay.session.wakeup import Listener, ListenError
+from shared.channels import ROOT
 from shared.errors import AybError
 from shared.logging import redact
 from shared.postgres import UNAVAILABLE as POSTGRES_UNAVAILABLE
@@ -152,7 +153,7 @@ async def _outbox(connection: Connection) -> AsyncIterator[Finding]:
 async def _redis(url: str) -> Finding:
     shown = redact(url)
     client = redis_client(url)
-    channel = f"ayb:realtime:doctor:{secrets.token_hex(8)}"
+    channel = f"{ROOT}:doctor:{secrets.token_hex(8)}"
     began = time.perf_counter()
     try:
         async with asyncio.timeout(_ANSWER_SECONDS), client.pubsub() as pubsub:
@@ -165,7 +166,7 @@ async def _redis(url: str) -> Finding:
         return fail(
             f"Redis {shown}: {error or 'no answer'}",
             "check AYB_REDIS_URL, that the server runs, and the ACL: its user needs publish and "
-            "subscribe on channels ayb:realtime:*",
+            f"subscribe on channels {ROOT}:*",
         )
     finally:
         with contextlib.suppress(*REDIS_UNAVAILABLE):

@@ -29,7 +29,7 @@ import structlog
 
 from relay.outbox.epoch import Checkpoint, Snapshot, read_checkpoint
 from relay.outbox.remainder import BatchLimits, Remainder
-from shared.change import FORMAT, Batch, Tick, TickTable
+from shared.change import Batch, TableChanges
 from shared.outbox import assemble, decode_tables, read_batches
 from shared.sql import queries
 
@@ -104,11 +104,11 @@ class Outbox:
         seen = self.seen
         return self.hole_after is not None and seen is not None and seen[0] >= self.hole_after
 
-    async def skip_number(self) -> Tick:
+    async def skip_number(self) -> Batch:
         """Close the hole: leave a number out and raise the horizon above it.
 
-        The tick names every captured table, so that gateways ask for the number and learn that it
-        cannot be had.
+        The batch names every captured table without changes, so that gateways ask for the number
+        and learn that it cannot be had.
         """
         number = self._checkpoint.id + 1
         async with self._connection.transaction():
@@ -120,8 +120,8 @@ class Outbox:
         self.hole_after = None
         log.warning("number left out: something before it was not captured", batch=number)
         rows = await self._connection.fetch(_SQL["triggered_tables"])
-        tables = tuple(TickTable(row["table"], row["relid"], 0) for row in rows)
-        return Tick(FORMAT, self._epoch, number, 0, at, tables)
+        tables = tuple(TableChanges(row["table"], row["relid"], (), ()) for row in rows)
+        return Batch(self._epoch, number, 0, at, tables)
 
     async def _read_new(self) -> Batch | None:
         limits = self._limits

@@ -213,7 +213,7 @@ async def test_ten_thousand_visits_leave_nothing(start_stack: Any) -> None:
     async def gone() -> None:
         await until_metric(stack, "ayb_streams_open", 0, 20)
         async with asyncio.timeout(20):
-            while await server.pubsub_channels("ayb:realtime:table:*"):  # noqa: ASYNC110
+            while await server.pubsub_channels("ayb:realtime:*:table:*"):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
     async with writing(stack):

@@ -12,6 +12,8 @@ import psutil
 import pytest
 import redis.asyncio as redis
 
+from shared.channels import Channels
+from tests.support.bus import history_of
 from tests.support.sse_client import SseClient
 
 if TYPE_CHECKING:
@@ -463,7 +465,7 @@ async def test_coming_and_going_leaves_nothing_behind(stack: Stack) -> None:
     client = redis.Redis.from_url(stack.valkey.url)
 
     async def is_left() -> bool:
-        channels = await client.pubsub_channels("ayb:realtime:table:*")
+        channels = await client.pubsub_channels("ayb:realtime:*:table:*")
         metrics = (await get(f"{stack.gateway_url}/metrics")).text
         return bool(
             channels or process.num_fds() > curve[0][1] or "ayb_streams_open 0.0" not in metrics
@@ -485,18 +487,22 @@ async def test_the_bus_is_not_trusted(start_stack: Any) -> None:
     await stack.create(POSTS, "posts")
     relid = (await stack.rows("SELECT 'posts'::regclass::oid::int AS oid"))[0]["oid"]
     client = redis.Redis.from_url(stack.valkey.url)
+    history = await history_of(stack.database)
+    bus = Channels.of(history)
 
     async def forge(batch: int) -> None:
         row = {"id": 66, "author_id": BOB, "title": "forged", "published": False}
         content = ["public.posts", relid, ["id"], [[0, 1, "I", row, None, False, False]]]
-        channel = "ayb:realtime:table:public.posts"
+        channel = bus.table("public.posts")
         await client.publish(channel, b"\xff not json")
-        await client.publish(channel, json.dumps([1, 1, batch, ["public.other", 1, [], []]]))
-        await client.publish(channel, json.dumps([1, 1, batch, content]))
-        await client.publish("ayb:realtime:tick", "[99]")
         await client.publish(
-            "ayb:realtime:tick",
-            json.dumps([1, 1, batch, 0, time.time(), [["public.posts", relid, 1]]]),
+            channel, json.dumps([1, history, 1, batch, ["public.other", 1, [], []]])
+        )
+        await client.publish(channel, json.dumps([1, history, 1, batch, content]))
+        await client.publish(bus.tick, "[99]")
+        await client.publish(
+            bus.tick,
+            json.dumps([1, history, 1, batch, 0, time.time(), [["public.posts", relid, 1]]]),
         )
 
     async with (

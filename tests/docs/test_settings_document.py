@@ -8,7 +8,11 @@ from gateway.settings import GatewaySettings
 from relay.settings import RelaySettings
 
 DOCUMENT = Path(__file__).parents[2] / "docs/settings.md"
-DERIVED = {"AYB_READ_DATABASE_URL", "AYB_AUTH_JWT_ALGORITHMS"}
+DERIVED = {
+    "AYB_READ_DATABASE_URL",
+    "AYB_AUTH_JWT_ALGORITHMS",
+    "AYB_REALTIME_CHANNEL_PREFIX",
+}
 """Their defaults are told in words."""
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import redis.asyncio as redis
 
 from devstack.servers import ValkeyServer, free_port
-from shared import channels
 from tests.faults.conftest import OpenArena
 from tests.support.arena import Arena
+from tests.support.bus import channels_of
 from tests.support.proxy import Proxy
 from tests.support.waits import gateway_says
 
@@ -67,8 +67,9 @@ async def test_subscriber_cut_for_its_buffer(arena: Arena):
         await client.config_set("client-output-buffer-limit", "pubsub 262144 0 0")
         arena.stack.pause("gateway")
         async with asyncio.timeout(30):
-            while await client.pubsub_numsub(channels.TICK) != [(channels.TICK.encode(), 0)]:
-                await client.publish(channels.TICK, b"x" * 1_000_000)
+            tick = (await channels_of(arena.stack.database)).tick
+            while await client.pubsub_numsub(tick) != [(tick.encode(), 0)]:
+                await client.publish(tick, b"x" * 1_000_000)
         await arena.written(500)
         arena.stack.resume("gateway")
         await gateway_says(arena.stack, "ok", part="bus")

@@ -16,7 +16,6 @@ from relay.app import Relay
 from relay.health import Health
 from relay.metrics import RelayMetrics
 from relay.settings import RelaySettings
-from shared import channels
 from shared.change import Change, TableMessage, Tick, decode_table_message, decode_tick
 from shared.redis import redis_client
 
@@ -77,7 +76,7 @@ class Ear:
         self._open: list[TableMessage] = []
 
     def take(self, channel: str, data: bytes) -> None:
-        if channel == channels.TICK:
+        if channel.endswith(":tick"):
             self.ticks.append(decode_tick(data))
             # Changes in their order: over all tables of the batch, by index.
             self.heard.extend(

@@ -19,7 +19,9 @@ def content(table: str, relid: int) -> TableChanges:
 
 
 def tick(batch: int, *tables: tuple[str, int], epoch: int = 1) -> Tick:
-    return Tick(FORMAT, epoch, batch, 0, 0.0, tuple(TickTable(t, r, 1) for t, r in tables))
+    return Tick(
+        FORMAT, "0" * 16, epoch, batch, 0, 0.0, tuple(TickTable(t, r, 1) for t, r in tables)
+    )
 
 
 @pytest.fixture
