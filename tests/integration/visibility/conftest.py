@@ -92,7 +92,8 @@ class Engine:
     recorder: Recorder
 
     async def relid(self, table: str) -> int:
-        return await self.admin.fetchval("SELECT $1::text::regclass::oid", table)
+        relid: int = await self.admin.fetchval("SELECT $1::text::regclass::oid", table)
+        return relid
 
     async def images(self, table: str, where: str = "true") -> list[Image]:
         rows = await self.admin.fetch(
