@@ -35,7 +35,7 @@ from gateway.web.open_files import allow_streams
 from gateway.web.openapi import describe_stream
 from gateway.web.server import Server, server_config
 from gateway.web.stream import StreamEndpoint
-from shared.postgres import open_pool
+from shared.pool import open_pool
 from shared.tasks import end
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ async def serve(settings: GatewaySettings) -> None:
     allow_streams(settings.realtime_max_connections)
     async with (
         open_pool(
-            settings.pool_url.get_secret_value(),
+            settings.read_database,
             application_name="ayb-gateway",
             most=settings.realtime_pool_connections,
             settings={

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.visibility.cohorts import Audience
 from gateway.visibility.engine import EVERYBODY, Answer, Image, Visibility
-from shared.postgres import open_pool
+from shared.pool import open_pool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
