@@ -120,7 +120,7 @@ class _Opener:
         self.error = error
 
 
-class _Pool(asyncpg.Pool):  # type: ignore[misc] (asyncpg has no types)
+class _Pool(asyncpg.Pool):  # type: ignore[misc]  # it has no types
     """asyncpg's pool, whose callers wait for an open session where no new one can be opened."""
 
     def __init__(self, opener: _Opener, *, reset: Any, size: int) -> None:  # noqa: ANN401

@@ -248,5 +248,5 @@ def _quote(text: str) -> str:
 
 
 def _said(error: BaseException) -> str:
-    """What an error says; some, such as timeouts, say nothing."""
-    return str(error) or type(error).__name__
+    """What an error says, in one line; some, such as timeouts, say nothing."""
+    return (str(error) or type(error).__name__).partition("\n")[0]

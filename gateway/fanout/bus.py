@@ -227,6 +227,7 @@ class Bus:
     async def _poll_while_silent(self) -> None:
         """Read the outbox while no ticks arrive (relay or Redis down): late, never lost."""
         was_pushing = True
+        unreadable = ""
         while True:
             await asyncio.sleep(_POLL_SECONDS)
             if self.is_pushing:
@@ -239,4 +240,8 @@ class Bus:
             try:
                 await self._backlog.refresh()
             except DatabaseUnavailableError as error:
-                log.warning("outbox not readable", error=str(error))
+                if str(error) != unreadable:
+                    unreadable = str(error)
+                    log.warning("outbox not readable", error=unreadable)
+            else:
+                unreadable = ""

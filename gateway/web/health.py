@@ -79,7 +79,7 @@ class Readiness:
                 await self._pool.fetchval("SELECT 1")
             answer = "ok"
         except UNAVAILABLE as error:
-            answer = f"unavailable: {error or type(error).__name__}"
+            answer = f"unavailable: {str(error) or type(error).__name__}"
         self._database = (time.monotonic(), answer)
 
 
