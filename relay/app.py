@@ -20,7 +20,7 @@ from relay.session.leader import lead
 from relay.session.wakeup import Listener, SleepLock, may_notify
 from relay.session.watchdog import Session, Watchdog
 from shared.backoff import Backoff
-from shared.errors import SchemaError, first_error
+from shared.errors import DatabaseUnavailableError, SchemaError, first_error
 from shared.outbox import log_state
 from shared.postgres import UNAVAILABLE, connect
 from shared.tasks import end
