@@ -53,6 +53,7 @@ class Stack:
         common = {
             "AYB_LOG_FORMAT": "console",
             "AYB_AUTH_LOGIN_ENABLED": "true",
+            "AYB_REALTIME_DRAIN_DELAY_SECONDS": "0",
             "AYB_REALTIME_DRAIN_SECONDS": "1",
             "AYB_SERVER_HOST": "localhost",
             "NO_COLOR": "1",

@@ -35,7 +35,7 @@ from gateway.web.open_files import allow_streams
 from gateway.web.openapi import describe_stream
 from gateway.web.server import Server, server_config
 from gateway.web.stream import StreamEndpoint
-from shared.pool import open_pool
+from shared.postgres import open_pool
 from shared.tasks import end
 
 if TYPE_CHECKING:
@@ -53,10 +53,9 @@ REALTIME_PATH = "/api/realtime"
 async def serve(settings: GatewaySettings) -> None:
     """Run a gateway until it is asked to stop; a part that fails takes it down, loudly."""
     allow_streams(settings.realtime_max_connections)
-    metrics = GatewayMetrics()
     async with (
         open_pool(
-            settings.read_database,
+            settings.pool_url.get_secret_value(),
             application_name="ayb-gateway",
             most=settings.realtime_pool_connections,
             settings={
@@ -66,11 +65,10 @@ async def serve(settings: GatewaySettings) -> None:
                 "max_parallel_workers_per_gather": "0",
             },
             command_seconds=settings.realtime_statement_seconds + 5,
-            on_refused=metrics.connects_refused.inc,
         ) as pool,
         asyncio.TaskGroup() as group,
     ):
-        gateway = Gateway(settings, pool, group, metrics)
+        gateway = Gateway(settings, pool, group)
         side = [
             group.create_task(gateway.bus.run(), name="bus"),
             group.create_task(gateway.hub.run(), name="hub"),
@@ -101,16 +99,12 @@ class Gateway:
     """All parts of one gateway, put together."""
 
     def __init__(
-        self,
-        settings: GatewaySettings,
-        pool: asyncpg.Pool,
-        group: asyncio.TaskGroup,
-        metrics: GatewayMetrics,
+        self, settings: GatewaySettings, pool: asyncpg.Pool, group: asyncio.TaskGroup
     ) -> None:
         def spawn(work: Coroutine[Any, Any, None], name: str) -> object:
             return group.create_task(work, name=name)
 
-        self.metrics = metrics
+        self.metrics = GatewayMetrics()
         self.verifier = TokenVerifier(settings.token_options) if settings.auth_enabled else None
         visibility = (
             Visibility(
@@ -156,7 +150,10 @@ class Gateway:
         self.heartbeat = Heartbeat(
             hub=self.hub, replayer=self.replayer, seconds=settings.realtime_heartbeat_seconds
         )
-        self._drain = Drain(seconds=settings.realtime_drain_seconds)
+        self._drain = Drain(
+            seconds=settings.realtime_drain_seconds,
+            delay_seconds=settings.realtime_drain_delay_seconds,
+        )
         limits = StreamLimits(
             most=settings.realtime_max_connections,
             most_per_user=settings.realtime_max_connections_per_user,
@@ -227,9 +224,11 @@ class Gateway:
         describe_stream(web, REALTIME_PATH)
         self.app = _dispatch(stream, web)
 
-    async def stop(self) -> None:
-        """Drain: end the streams in turn."""
-        await self._drain.run(lambda: [*self.hub.connections(), *self.replayer.connections()])
+    async def stop(self, stop_accepting: Callable[[], None]) -> None:
+        """Leave the load balancer, stop accepting, and end the streams in turn."""
+        await self._drain.run(
+            lambda: [*self.hub.connections(), *self.replayer.connections()], stop_accepting
+        )
 
 
 def _dispatch(stream: StreamEndpoint, web: ASGIApp) -> ASGIApp:

@@ -13,7 +13,6 @@ from gateway.auth.jwks import parse_key_set
 from gateway.auth.jwks_source import KeyFile, KeySetError
 from gateway.auth.verifier import TokenOptions
 from shared.outbox import MAX_RECORD_BYTES
-from shared.postgres import DatabaseAddress
 from shared.settings import CommaList, CommonSettings, PostgresUrl, RedisUrl
 
 if TYPE_CHECKING:
@@ -89,6 +88,7 @@ class GatewaySettings(CommonSettings):
     realtime_max_record_bytes: int = Field(default=MAX_RECORD_BYTES, ge=64)
     realtime_max_pending_bytes: int = Field(default=_MIB, ge=1_024)
     realtime_ring_bytes: int = Field(default=64 * _MIB, ge=0)
+    realtime_drain_delay_seconds: float = Field(default=3, ge=0)
     realtime_drain_seconds: float = Field(default=20, ge=0)
     realtime_verify: float = Field(default=0, ge=0, le=1)
     """The share of answers that are compared with a real SELECT under RLS."""
@@ -97,14 +97,11 @@ class GatewaySettings(CommonSettings):
     realtime_statement_seconds: float = Field(default=5, gt=0)
 
     @property
-    def read_database(self) -> DatabaseAddress:
-        """The database and login that the gateway asks with."""
-        if self.read_database_url is not None:
-            return DatabaseAddress(
-                self.read_database_url.get_secret_value(), self.read_database_password_file
-            )
-        assert self.database_url is not None  # noqa: S101 (checked below)
-        return DatabaseAddress(self.database_url.get_secret_value(), self.database_password_file)
+    def pool_url(self) -> SecretStr:
+        """Where the gateway asks."""
+        url = self.read_database_url or self.database_url
+        assert url is not None  # noqa: S101 (checked below)
+        return url
 
     @property
     def algorithms(self) -> AbstractSet[Algorithm]:

@@ -1,10 +1,19 @@
-"""Stopping without hurting anybody: not ready, no new streams, and the open ones ended in turn."""
+"""Stopping without losing a client.
+
+    state      readiness   new streams   open streams
+    serving    ready       accepted      served
+    leaving    not ready   accepted      served           for the drain delay
+    draining   not ready   refused       closed in turn   for the drain time
+
+A gateway leaves its load balancer before it refuses anything: balancers look at readiness only now
+and then, and send it clients until they do.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -18,36 +27,49 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_STEP_SECONDS = 0.05
-_READINESS_SHARE = 0.1
+_STEP_SECONDS: Final = 0.05
+_CLOSING_SHARE: Final = 0.9
+"""The share of the drain time in which streams are closed; the rest is for their last bytes."""
 
 
 class Drain:
     """Whether this gateway stops, and how its streams end.
 
-    The streams are closed evenly over the drain time, each told to come back after a random delay,
-    so that the remaining gateways take them over bit by bit. A first part of the time is left for
-    the load balancer to notice that this gateway is not ready any more.
+    They are closed evenly over the drain time, each with a random reconnection time, so that the
+    remaining gateways take them over bit by bit.
     """
 
-    def __init__(self, *, seconds: float) -> None:
+    def __init__(self, *, seconds: float, delay_seconds: float = 0.0) -> None:
         self._seconds = seconds
-        self._draining = False
+        self._delay_seconds = delay_seconds
+        self._is_stopping = False
+        self._is_refusing = False
 
     @property
-    def is_draining(self) -> bool:
-        """Whether the gateway has begun to stop."""
-        return self._draining
+    def is_stopping(self) -> bool:
+        """Whether the gateway has been asked to stop, and is no longer ready."""
+        return self._is_stopping
 
-    async def run(self, connections: Callable[[], Sequence[Connection]]) -> None:
-        """Close all streams within the drain time."""
-        self._draining = True
-        open_at_first = len(connections())
-        log.info("draining", streams=open_at_first, seconds=self._seconds)
-        if not open_at_first:
-            return
-        await asyncio.sleep(self._seconds * _READINESS_SHARE)
-        steps = max(1, round(self._seconds * (1 - 2 * _READINESS_SHARE) / _STEP_SECONDS))
+    @property
+    def is_refusing(self) -> bool:
+        """Whether new streams are refused."""
+        return self._is_refusing
+
+    async def run(
+        self,
+        connections: Callable[[], Sequence[Connection]],
+        stop_accepting: Callable[[], None],
+    ) -> None:
+        """Leave the load balancer, stop accepting, and close all streams in the drain time."""
+        self._is_stopping = True
+        log.info(
+            "leaving the load balancer", streams=len(connections()), seconds=self._delay_seconds
+        )
+        await asyncio.sleep(self._delay_seconds)
+        self._is_refusing = True
+        stop_accepting()
+        log.info("draining", streams=len(connections()), seconds=self._seconds)
+        steps = max(1, round(self._seconds * _CLOSING_SHARE / _STEP_SECONDS))
         for step in range(steps, 0, -1):
             remaining = list(connections())
             if not remaining:

@@ -88,6 +88,14 @@ def closing_frame(retry_milliseconds: int) -> bytes:
     )
 
 
+def busy_frame(status: int, message: str, retry_milliseconds: int) -> bytes:
+    """Refuse for a passing reason: when to come back, the reason, and a line for people."""
+    return b"retry: %d\n%b: this stream ends here; an EventSource comes back by itself\n\n" % (
+        retry_milliseconds,
+        _control("busy", {"code": status, "message": message}),
+    )
+
+
 def _control(name: str, data: dict[str, object], position: Position | None = None) -> bytes:
     identity = b"" if position is None else b"id: %b\n" % str(position).encode()
     return b"event: %b\n%bdata: %b\n\n" % (name.encode(), identity, _json.encode(data))

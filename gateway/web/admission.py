@@ -87,7 +87,7 @@ class Admission:
         return request
 
     def _check_service(self) -> None:
-        if self._drain.is_draining:
+        if self._drain.is_refusing:
             raise ShuttingDownError
 
     async def _authenticate(

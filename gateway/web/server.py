@@ -99,7 +99,9 @@ class StreamProtocol(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """A server that drains on the first SIGTERM or SIGINT, and stops at once on the second."""
 
-    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, drain: Callable[[Callable[[], None]], Awaitable[None]]
+    ) -> None:
         super().__init__(config)
         self._drain = drain
         self._asked = asyncio.Event()
@@ -119,9 +121,14 @@ class Server(uvicorn.Server):
             await self.serve()
             stopping.cancel()
 
+    def stop_accepting(self) -> None:
+        """Close the listening sockets; connections that are open stay."""
+        for server in self.servers:
+            server.close()
+
     async def _stop_when_asked(self) -> None:
         await self._asked.wait()
-        await self._drain()
+        await self._drain(self.stop_accepting)
         self.should_exit = True
 
 

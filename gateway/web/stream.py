@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from gateway.errors import GatewayError
 from gateway.streams import sse
 from gateway.streams.connection import CloseReason, Connection
-from gateway.web.error_responses import error_response
+from gateway.web.refusal import EVENT_STREAM, STREAM_HEADERS, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -70,7 +70,7 @@ class StreamEndpoint:
             self._limits.enter(request.user_id, address)
         except GatewayError as error:
             self._metrics.refused.labels(str(error.status)).inc()
-            response = error_response(error)
+            response = refusal(error, headers)
             response.headers.update(self._cors.headers(headers.get("origin")))
             await response(scope, receive, send)
             return
@@ -87,13 +87,12 @@ class StreamEndpoint:
                 "type": "http.response.start",
                 "status": 200,
                 "headers": [
-                    (b"content-type", b"text/event-stream"),
-                    (b"cache-control", b"no-cache"),
-                    (b"x-accel-buffering", b"no"),
-                    *(
-                        (name.lower().encode(), value.encode())
-                        for name, value in self._cors.headers(headers.get("origin")).items()
-                    ),
+                    (name.lower().encode(), value.encode())
+                    for name, value in {
+                        "Content-Type": EVENT_STREAM,
+                        **STREAM_HEADERS,
+                        **self._cors.headers(headers.get("origin")),
+                    }.items()
                 ],
             }
         )

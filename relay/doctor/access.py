@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from asyncpg import Connection
 
     from relay.settings import RelaySettings
-    from shared.postgres import DatabaseAddress
 
 _SQL: Final = queries("relay.doctor")
 
@@ -31,9 +30,9 @@ _LAG_SECONDS: Final = 5.0
 
 
 @contextlib.asynccontextmanager
-async def connected(address: DatabaseAddress) -> AsyncIterator[Connection]:
+async def connected(dsn: str) -> AsyncIterator[Connection]:
     """Connect for as long as the context is open."""
-    connection = await connect(address, application_name="ayb-relay doctor")
+    connection = await connect(dsn, application_name="ayb-relay doctor")
     try:
         yield connection
     finally:
@@ -106,12 +105,12 @@ async def _rights(
 
 
 async def read_database(
-    settings: RelaySettings, address: DatabaseAddress, primary: Connection
+    settings: RelaySettings, dsn: str, primary: Connection
 ) -> AsyncIterator[Finding]:
     """Look at the gateways' login, and at how far their database is behind."""
     position = await primary.fetchval(_SQL["insert_position"])
     try:
-        async with connected(address) as connection:
+        async with connected(dsn) as connection:
             async for finding in _gateway_login(settings, connection):
                 yield finding
             began = time.time()

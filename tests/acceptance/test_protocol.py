@@ -131,6 +131,12 @@ async def test_limits_come_last(stack: Stack) -> None:
     assert 2 <= int(limited.headers["retry-after"]) <= 10
     fourth = await opened[3].open()
     assert (await fourth.connected()).status == 200
+    async with stack.stream("posts", token=users[0]) as busy:
+        assert busy.status == 200
+        event = await busy.next()
+        assert (event.type, event.json()) == ("busy", limited.json())
+        await busy.ended()
+        assert busy.parser.retry_milliseconds in range(2_000, 11_000)
     full = await ask(stack, url, Authorization=f"Bearer {users[2]}")
     assert full.json() == {"code": 429, "message": "connection limit exceeded"}
     for query, headers, status in (
@@ -144,7 +150,7 @@ async def test_limits_come_last(stack: Stack) -> None:
     async with asyncio.timeout(10):
         while True:
             async with stack.stream("posts", token=users[2]) as another:
-                if another.status == 200:
+                if (await another.next()).type == "connected":
                     break
     for client in opened[1:]:
         await client.close()

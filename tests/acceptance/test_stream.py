@@ -389,7 +389,7 @@ async def test_a_slow_reader_gets_everything_at_its_own_pace(start_stack: Any) -
     token = stack.token(ALICE)
     async with stack.stream("posts", token=token) as slow:
         await slow.connected()
-        slow.pause_reading()
+        slow._writer.transport.pause_reading()
         rows = 200  # 60 MB, more than any socket's buffers take
         for first in range(1, rows, 10):
             await stack.sql(
@@ -403,7 +403,7 @@ async def test_a_slow_reader_gets_everything_at_its_own_pace(start_stack: Any) -
                     break
                 await asyncio.sleep(0.1)
         assert slow.messages == []
-        slow.resume_reading()
+        slow._writer.transport.resume_reading()
         seen = [m.json()["record"]["id"] for m in await slow.take(rows, seconds=60)]
         assert seen == list(range(1, rows + 1))
 
@@ -411,7 +411,11 @@ async def test_a_slow_reader_gets_everything_at_its_own_pace(start_stack: Any) -
 async def test_a_thousand_streams_are_drained(start_stack: Any) -> None:
     """SIGTERM ends a thousand streams in the drain time, spread, with status 0 (CASE 26)."""
     stack: Stack = await start_stack(
-        gateway={"AYB_REALTIME_DRAIN_SECONDS": "4", "AYB_REALTIME_MAX_CONNECTIONS_PER_USER": "2000"}
+        gateway={
+            "AYB_REALTIME_DRAIN_DELAY_SECONDS": "1",
+            "AYB_REALTIME_DRAIN_SECONDS": "4",
+            "AYB_REALTIME_MAX_CONNECTIONS_PER_USER": "2000",
+        }
     )
     await stack.create(POSTS, "posts")
     token = stack.token(ALICE)
@@ -422,10 +426,6 @@ async def test_a_thousand_streams_are_drained(start_stack: Any) -> None:
     began = time.monotonic()
     stopping = asyncio.create_task(stack.stop("gateway"))
     await asyncio.sleep(0.3)
-    refused = await get(clients[0].url, Authorization=f"Bearer {token}")
-    assert refused.status_code == 503
-    assert refused.json()["message"] == "server is shutting down"
-    assert int(refused.headers["retry-after"]) > 0
     assert (await get(f"{stack.gateway_url}/readyz")).status_code == 503
 
     async def until_end(client: SseClient) -> float:

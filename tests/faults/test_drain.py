@@ -6,13 +6,10 @@ import asyncio
 import contextlib
 import resource
 import time
-from pathlib import Path
 
 import httpx
 import pytest
 
-from devstack.process import Child
-from devstack.servers import free_port
 from tests.faults.conftest import OpenArena
 from tests.support import fault_world
 from tests.support.arena import Arena
@@ -40,6 +37,7 @@ async def test_sigterm_with_a_thousand_streams(many_files, open_arena: OpenArena
     arena = await open_arena(
         readers=False,
         gateway={
+            "AYB_REALTIME_DRAIN_DELAY_SECONDS": "2",
             "AYB_REALTIME_DRAIN_SECONDS": str(DRAIN_SECONDS),
             "AYB_REALTIME_MAX_CONNECTIONS_PER_USER": str(2 * STREAMS),
         },
@@ -64,7 +62,7 @@ async def test_sigterm_with_a_thousand_streams(many_files, open_arena: OpenArena
             for client in clients:
                 group.create_task(end(client))
             stopping = group.create_task(stack.stop("gateway"))
-            await refuses(stack, token)
+            await leaves(stack, token)
         assert stopping.result() == 0
         assert time.monotonic() - began < DRAIN_SECONDS + GRACE_SECONDS
     assert max(ends) - min(ends) > DRAIN_SECONDS / 2, "all streams ended at once"
@@ -73,16 +71,27 @@ async def test_sigterm_with_a_thousand_streams(many_files, open_arena: OpenArena
     assert len(set(retries)) > STREAMS / 10, "the reconnects are not spread"
 
 
-async def refuses(stack: Stack, token: str) -> None:
-    """Wait until new streams are refused, and insist on how."""
+async def leaves(stack: Stack, token: str) -> None:
+    """Insist that a gateway leaves its balancer first, still serving, and then stops accepting."""
+    await readiness(stack, 503)
+    async with stack.stream("posts", token=token) as newcomer:
+        await newcomer.connected()
+    await readiness(stack, None)
+
+
+async def readiness(stack: Stack, expected: int | None) -> None:
+    """Wait until `/readyz` answers like this; None is a refused connection."""
     async with asyncio.timeout(GRACE_SECONDS):
-        while True:
-            client = stack.stream("posts", token=token)
-            async with client:
-                if client.status != 200:
-                    break
-    assert client.status == 503
-    assert int(client.headers["retry-after"]) > 0
+        while await _readiness(stack) != expected:  # noqa: ASYNC110 (another process)
+            await asyncio.sleep(0.02)
+
+
+async def _readiness(stack: Stack) -> int | None:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        try:
+            return (await http.get(f"{stack.gateway_url}/readyz")).status_code
+        except httpx.ConnectError:
+            return None
 
 
 async def test_sigterm_while_postgres_is_frozen(arena: Arena):
@@ -90,57 +99,6 @@ async def test_sigterm_while_postgres_is_frozen(arena: Arena):
     with frozen(arena.stack.postgres):
         await asyncio.sleep(1)  # so that questions are under way
         assert await arena.stack.stop("gateway") == 0
-
-
-NGINX = """
-daemon off;
-{user}
-pid {folder}/nginx.pid;
-error_log {folder}/nginx.log;
-events {{ worker_connections 4096; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    gzip on;
-    gzip_types *;
-    gzip_min_length 0;
-    upstream gateways {{ {upstreams} }}
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{ proxy_pass http://gateways; }}
-    }}
-}}
-"""
-
-
-@pytest.fixture
-def start_nginx(require, tmp_path: Path):
-    """Start an nginx with its defaults, and gzip, before some gateways; gives its URL.
-
-    `max_fails=0`: by default nginx avoids a server that was down once for ten seconds, which are
-    more than the other one's turn takes here.
-    """
-    program = require.program("nginx", package="nginx")
-    children: list[Child] = []
-
-    def start(*urls: str) -> str:
-        folder, port = tmp_path / "nginx", free_port()
-        folder.mkdir()
-        upstreams = " ".join(f"server {url.removeprefix('http://')} max_fails=0;" for url in urls)
-        user = f"user {folder.owner()};" if folder.owner() == "root" else ""
-        config = folder / "nginx.conf"
-        config.write_text(NGINX.format(folder=folder, port=port, user=user, upstreams=upstreams))
-        command = [program, "-p", folder, "-c", config, "-e", folder / "nginx.log"]
-        children.append(Child("nginx", command, log=folder / "output.log"))
-        return f"http://127.0.0.1:{port}"
-
-    yield start
-    for child in children:
-        child.stop()
 
 
 async def answers(url: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
@@ -20,8 +19,7 @@ def test_a_lost_connection_is_told_as_such(valkey_server):
             pubsub = client.pubsub()
             await pubsub.subscribe("here")
             # As the kernel does with a connection that its peer has reset.
-            connection: Any = pubsub.connection
-            connection._writer.transport.abort()
+            pubsub.connection._writer.transport.abort()
             await asyncio.sleep(0.01)
             await pubsub.unsubscribe("here")
         finally:

@@ -93,10 +93,13 @@ class Reader:
                 if client.status not in {502, 503, 504}:
                     self.complaints.append(f"status {client.status}")
                 return False
-            streaming = True
-            self.connections += 1
             while True:
-                self._take(await client.next(3600))
+                event = await client.next(3600)
+                if event.type == "busy":
+                    self.refused.append(event.json()["code"])
+                    return False
+                streaming = True
+                self._take(event)
                 client.raw.clear()
                 client.events.clear()
         except StreamEndedError:
@@ -104,7 +107,7 @@ class Reader:
         finally:
             self._client = None
             self._last_event_id = client.last_event_id
-            if client.parser.retry_milliseconds is not None and client.status == 200:
+            if client.parser.retry_milliseconds is not None and streaming:
                 self.closings.append(client.parser.retry_milliseconds)
             if hasattr(client, "_writer"):
                 await client.close()
@@ -112,6 +115,7 @@ class Reader:
     def _take(self, event: Event) -> None:
         match event.type:
             case "connected":
+                self.connections += 1
                 self.connected.set()
             case "resync":
                 self.resyncs.append(event.data)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from typing import Any
 
 import psutil
 
@@ -95,7 +94,7 @@ async def test_killed_in_the_midst(database, relays, ear):
     async with relays.process(**environment):
         await ear.until(lambda: any(_ids(h) == total for h in ear.heard))
         await ear.ticked()
-    told: dict[tuple[int, int], Any] = {}
+    told = {}
     for one in ear.heard:
         place = (one.batch, one.change.index)
         assert told.setdefault(place, one.new) == one.new

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import random
-from typing import Any
 
 import asyncpg
 import pytest
@@ -141,7 +140,7 @@ async def become(client, role: str, values) -> None:
     )
 
 
-async def evaluate(client, world: World, values, row: int) -> Any:
+async def evaluate(client, world: World, values, row: int) -> bool | str:
     """Evaluate the policies' expression for a row by itself.
 
     Postgres may raise for a row just by planning, in its estimates for another arm of an OR; so it
