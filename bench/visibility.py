@@ -25,7 +25,7 @@ from devstack.servers import PostgresServer, free_port
 from gateway.visibility.cohorts import Audience
 from gateway.visibility.engine import EVERYBODY, Answer, Image, Visibility
 from relay.schema.migrate import migrate
-from shared.postgres import open_pool
+from shared.pool import open_pool
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

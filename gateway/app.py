@@ -35,7 +35,7 @@ from gateway.web.open_files import allow_streams
 from gateway.web.openapi import describe_stream
 from gateway.web.server import Server, server_config
 from gateway.web.stream import StreamEndpoint
-from shared.postgres import open_pool
+from shared.pool import open_pool
 from shared.tasks import end
 
 if TYPE_CHECKING:
@@ -53,9 +53,10 @@ REALTIME_PATH = "/api/realtime"
 async def serve(settings: GatewaySettings) -> None:
     """Run a gateway until it is asked to stop; a part that fails takes it down, loudly."""
     allow_streams(settings.realtime_max_connections)
+    metrics = GatewayMetrics()
     async with (
         open_pool(
-            settings.pool_url.get_secret_value(),
+            settings.read_database,
             application_name="ayb-gateway",
             most=settings.realtime_pool_connections,
             settings={
@@ -65,10 +66,11 @@ async def serve(settings: GatewaySettings) -> None:
                 "max_parallel_workers_per_gather": "0",
             },
             command_seconds=settings.realtime_statement_seconds + 5,
+            on_refused=metrics.connects_refused.inc,
         ) as pool,
         asyncio.TaskGroup() as group,
     ):
-        gateway = Gateway(settings, pool, group)
+        gateway = Gateway(settings, pool, group, metrics)
         side = [
             group.create_task(gateway.bus.run(), name="bus"),
             group.create_task(gateway.hub.run(), name="hub"),
@@ -99,12 +101,16 @@ class Gateway:
     """All parts of one gateway, put together."""
 
     def __init__(
-        self, settings: GatewaySettings, pool: asyncpg.Pool, group: asyncio.TaskGroup
+        self,
+        settings: GatewaySettings,
+        pool: asyncpg.Pool,
+        group: asyncio.TaskGroup,
+        metrics: GatewayMetrics,
     ) -> None:
         def spawn(work: Coroutine[Any, Any, None], name: str) -> object:
             return group.create_task(work, name=name)
 
-        self.metrics = GatewayMetrics()
+        self.metrics = metrics
         self.verifier = TokenVerifier(settings.token_options) if settings.auth_enabled else None
         visibility = (
             Visibility(

@@ -56,6 +56,11 @@ class GatewayMetrics:
             registry=r,
         )
         self.visibility = VisibilityMetrics(r)
+        self.connects_refused = Counter(
+            "ayb_database_connects_refused_total",
+            "Attempts to open a connection to the read database that failed",
+            registry=r,
+        )
         self.outbox_reads = Counter(
             "ayb_outbox_reads_total",
             "Portions read from the outbox instead of the ring",

@@ -13,6 +13,7 @@ from gateway.auth.jwks import parse_key_set
 from gateway.auth.jwks_source import KeyFile, KeySetError
 from gateway.auth.verifier import TokenOptions
 from shared.outbox import MAX_RECORD_BYTES
+from shared.postgres import DatabaseAddress
 from shared.settings import CommaList, CommonSettings, PostgresUrl, RedisUrl
 
 if TYPE_CHECKING:
@@ -97,11 +98,14 @@ class GatewaySettings(CommonSettings):
     realtime_statement_seconds: float = Field(default=5, gt=0)
 
     @property
-    def pool_url(self) -> SecretStr:
-        """Where the gateway asks."""
-        url = self.read_database_url or self.database_url
-        assert url is not None  # noqa: S101 (checked below)
-        return url
+    def read_database(self) -> DatabaseAddress:
+        """The database and login that the gateway asks with."""
+        if self.read_database_url is not None:
+            return DatabaseAddress(
+                self.read_database_url.get_secret_value(), self.read_database_password_file
+            )
+        assert self.database_url is not None  # noqa: S101 (checked below)
+        return DatabaseAddress(self.database_url.get_secret_value(), self.database_password_file)
 
     @property
     def algorithms(self) -> AbstractSet[Algorithm]:

@@ -34,19 +34,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-AWAY: Final = (*UNAVAILABLE, DatabaseUnavailableError)
-"""Errors after which the relay connects again."""
-
 _COMMAND_SECONDS: Final = 300.0
 """After so long without an answer the server counts as gone, though its socket is open."""
 
 SESSION: Final = {
-    # What the database or the role may have set for others, and must not hold for us.
-    "statement_timeout": "0",
-    "lock_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-    "default_transaction_isolation": "read committed",
-    "default_transaction_read_only": "off",
     "search_path": "pg_catalog",
     "timezone": "UTC",
     # A relay whose machine vanished must not keep the leader lock for hours.
@@ -71,9 +62,10 @@ class Relay:
         self._settings = settings
         self._health = health
         self._metrics = metrics
-        self._dsn = settings.database_url.get_secret_value()
+        self._address = settings.database
         self._patterns = [parse_pattern(text) for text in settings.realtime_tables]
         self._lost: Session | None = None
+        self._trouble: str | None = None
         self._keep_seconds = min(
             settings.relay_scan_seconds, settings.realtime_retention_seconds / 20
         )
@@ -103,29 +95,42 @@ class Relay:
         while True:
             try:
                 await self._connect_and_lead(backoff)
-            except* AWAY as group:
-                error = str(first_error(group))
-                log.warning("database unavailable", error=error)
-                self._health.not_ready(f"database unavailable: {error}")
+            except* UNAVAILABLE as group:
+                self._note_trouble(first_error(group))
+            self._metrics.database_up.set(0)
             self._metrics.leading.set(0)
             self._metrics.sleeping.set(0)
             self._metrics.restarts.inc()
             await asyncio.sleep(backoff.next_seconds())
 
+    def _note_trouble(self, error: BaseException) -> None:
+        """Show why there is no connection; log it once, and again when the reason changes."""
+        reason = str(error) or type(error).__name__
+        if not reason.startswith("database unavailable"):
+            reason = f"database unavailable: {reason}"
+        self._health.not_ready(reason)
+        if reason != self._trouble:
+            self._trouble = reason
+            log.warning("database unavailable", error=reason.removeprefix("database unavailable: "))
+
     async def _connect_and_lead(self, backoff: Backoff) -> None:
         reader = await connect(
-            self._dsn,
+            self._address,
             application_name="ayb-relay",
             settings=SESSION,
             command_seconds=_COMMAND_SECONDS,
         )
         try:
             self._health.ready()
+            self._metrics.database_up.set(1)
+            if self._trouble is not None:
+                self._trouble = None
+                log.info("database connected")
             if self._lost is not None:
                 await self._lost.end(reader)
             self._lost = session = await Session.of(reader)
             await lead(reader)
-            await self._lead(reader, Watchdog(self._dsn, session), backoff)
+            await self._lead(reader, Watchdog(self._address, session), backoff)
         finally:
             reader.terminate()
 
@@ -154,12 +159,12 @@ class Relay:
             metrics=metrics,
         )
         side = await connect(
-            self._dsn,
+            self._address,
             application_name="ayb-relay side",
             settings=SESSION,
             command_seconds=_COMMAND_SECONDS,
         )
-        listener = await Listener.open(self._dsn, metrics)
+        listener = await Listener.open(self._address, metrics)
         try:
             await listener.test(reader)
             capture = Capture(

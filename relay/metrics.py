@@ -46,6 +46,11 @@ class RelayMetrics:
         self.restarts = Counter(
             "ayb_relay_reconnects", "Times the database connection was lost", registry=registry
         )
+        self.database_up = Gauge(
+            "ayb_relay_database_up",
+            "1 while the relay is connected to Postgres, leading or standing by",
+            registry=registry,
+        )
         self.redis_up = Gauge(
             "ayb_relay_redis_up", "1 while a Redis takes messages", ["target"], registry=registry
         )

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from shared.outbox import MAX_RECORD_BYTES
+from shared.postgres import DatabaseAddress
 from shared.settings import CommaList, CommonSettings, PostgresUrl, RedisUrls
 
 _MIB = 1024 * 1024
@@ -60,3 +61,17 @@ class RelaySettings(CommonSettings):
 
     relay_queue_bytes: int = Field(default=64 * _MIB, ge=_MIB)
     """What may wait for one Redis; past it, gateways of that region read the outbox instead."""
+
+    @property
+    def database(self) -> DatabaseAddress:
+        """The primary, and the relay's login."""
+        return DatabaseAddress(self.database_url.get_secret_value(), self.database_password_file)
+
+    @property
+    def read_database(self) -> DatabaseAddress | None:
+        """The gateways' database and login, where the doctor is to look at them."""
+        if self.read_database_url is None:
+            return None
+        return DatabaseAddress(
+            self.read_database_url.get_secret_value(), self.read_database_password_file
+        )

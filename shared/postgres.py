@@ -1,22 +1,36 @@
-"""Connections to Postgres, and which of its errors mean that it is not there."""
+"""Connections to Postgres: where it is, what each session pins, and errors that mean it is away.
+
+A session pins whatever its role, its database or a pooler may have set for others and what would
+break it: timeouts, transaction modes, Row-Level Security. The settings are applied by statements
+after the connect instead of by start-up parameters, which poolers refuse or silently drop.
+
+A server that answers but refuses the login (a changed password, NOLOGIN, a renamed database, too
+many connections) counts as unavailable like one that is down: an operator corrects it while we run,
+and the next attempt succeeds. A password kept in a file is read again at each connect.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from shared.errors import DatabaseUnavailableError
+from shared.errors import DatabaseUnavailableError, OperatorError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 CONNECT_SECONDS: Final = 10.0
+_POOLER_TEST_SECONDS: Final = 5.0
+_POOLER_TEST_ROUNDS: Final = 5
 
 UNAVAILABLE: Final = (
+    DatabaseUnavailableError,
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
@@ -34,8 +48,51 @@ UNAVAILABLE: Final = (
     asyncpg.LockNotAvailableError,
 )
 """Errors after which the same question may be asked again: the server is away, starting, full,
-or has become a standby, or somebody's locks were in the way. An internal error of asyncpg is what
-it makes of a server's last word."""
+refuses the login, or has become a standby, or somebody's locks were in the way. An internal error
+of asyncpg is what it makes of a server's last word."""
+
+PINNED: Final = {
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "transaction_timeout": "0",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+    "row_security": "on",
+    "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
+    "role": "none",
+}
+"""What every session of ours sets, unless its user sets it otherwise."""
+
+_SINCE: Final = {"transaction_timeout": 17}
+"""Settings that older servers do not know, with the major version that brought each."""
+
+
+class TransactionPoolingError(OperatorError):
+    """The database URL leads through a proxy that pools transactions."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the database URL leads through a proxy that pools transactions (such as PgBouncer in "
+            "transaction mode): use its session mode, or the address of Postgres itself"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseAddress:
+    """Where a database is, and where the login's password is kept if it is not in the URL."""
+
+    url: str
+    password_file: Path | None = None
+
+    def read_password(self) -> str | None:
+        """Read the password as it is now; None where the URL has it. Raises `OSError`."""
+        if self.password_file is None:
+            return None
+        return self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
 
 
 @contextlib.contextmanager
@@ -43,8 +100,10 @@ def unavailable_as_ours() -> Iterator[None]:
     """Turn the errors of `UNAVAILABLE` into `DatabaseUnavailableError`, keeping the cause."""
     try:
         yield
+    except DatabaseUnavailableError:
+        raise
     except UNAVAILABLE as error:
-        raise DatabaseUnavailableError(f"database unavailable: {error}") from error
+        raise DatabaseUnavailableError(f"database unavailable: {_said(error)}") from error
 
 
 def keep_alive(connection: asyncpg.Connection) -> None:
@@ -63,8 +122,8 @@ def keep_alive(connection: asyncpg.Connection) -> None:
 def keep_socket_alive(sock: socket.socket, *, unacknowledged_seconds: float = 15.0) -> None:
     """Set keepalive and the user timeout on a TCP socket, where the platform has them.
 
-    The kernel ends a connection whose peer acknowledges nothing for so long, or answers but has no
-    room for what is to be sent.
+    The kernel ends a connection whose peer acknowledges nothing for that long, or answers but has
+    no room for what is to be sent.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (
@@ -79,56 +138,115 @@ def keep_socket_alive(sock: socket.socket, *, unacknowledged_seconds: float = 15
 
 
 async def connect(
-    dsn: str,
+    address: DatabaseAddress | str,
     *,
     application_name: str,
-    settings: dict[str, str] | None = None,
+    settings: Mapping[str, str] | None = None,
     command_seconds: float | None = None,
 ) -> asyncpg.Connection:
-    """Open one connection; raise `DatabaseUnavailableError` where there is no server.
+    """Open one connection with its settings pinned; `address` may be a URL with the password in it.
 
     `command_seconds` is the most that one statement may take before the server counts as gone.
+    Raises `DatabaseUnavailableError` where there is no server or it refuses the login,
+    `SettingsError` where the URL cannot be read, `TransactionPoolingError`.
     """
-    with unavailable_as_ours():
+    if isinstance(address, str):
+        address = DatabaseAddress(address)
+    connection = await _open(address, application_name, command_seconds)
+    try:
+        with unavailable_as_ours():
+            if await _is_pooled_by_transaction(connection, address, application_name):
+                raise TransactionPoolingError  # noqa: TRY301 (the connection is ended below)
+            await connection.execute(pin_statement(connection, settings or {}))
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+def pin_statement(connection: asyncpg.Connection, settings: Mapping[str, str]) -> str:
+    """Write the statement that pins a session's settings; `settings` go before `PINNED`."""
+    version = connection.get_server_version().major
+    return "SELECT " + ", ".join(
+        f"pg_catalog.set_config({_quote(name)}, {_quote(value)}, false)"
+        for name, value in {**PINNED, **settings}.items()
+        if version >= _SINCE.get(name, 0)
+    )
+
+
+async def _open(
+    address: DatabaseAddress, application_name: str, command_seconds: float | None
+) -> asyncpg.Connection:
+    try:
         connection = await asyncpg.connect(
-            dsn,
+            address.url,
+            password=address.read_password if address.password_file is not None else None,
             timeout=CONNECT_SECONDS,
             command_timeout=command_seconds,
-            server_settings={"application_name": application_name, **(settings or {})},
+            server_settings={"application_name": application_name},
         )
+    except asyncpg.exceptions.ClientConfigurationError as error:
+        raise SettingsError(f"the database URL cannot be used: {error}") from None
+    except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+        # Whatever the server says before there is a session, it may say otherwise tomorrow.
+        raise DatabaseUnavailableError(f"database unavailable: {_said(error)}") from error
     keep_alive(connection)
     return connection
 
 
-@contextlib.asynccontextmanager
-async def open_pool(
-    dsn: str,
-    *,
-    application_name: str,
-    most: int,
-    settings: dict[str, str] | None = None,
-    command_seconds: float | None = None,
-) -> AsyncIterator[asyncpg.Pool]:
-    """Open a pool that fills when first used, so that a database that is down stops no start."""
+async def _is_pooled_by_transaction(
+    connection: asyncpg.Connection, address: DatabaseAddress, application_name: str
+) -> bool:
+    """Whether two transactions of one connection can meet different server processes.
 
-    async def init(connection: asyncpg.Connection) -> None:
-        keep_alive(connection)
-
-    pool = asyncpg.create_pool(
-        dsn,
-        min_size=0,
-        max_size=most,
-        timeout=CONNECT_SECONDS,
-        command_timeout=command_seconds,
-        init=init,
-        server_settings={"application_name": application_name, **(settings or {})},
-    )
-    await pool
+    A pooler gives each client a process number of its own making, so where the number is that of
+    the server process there is no pooler. Behind one, a second connection opens a transaction: if
+    it gets the process that served the first, or the first is moved to another, processes are
+    shared. If the second gets no process at all, the first keeps its own, as in session mode.
+    """
     try:
-        yield pool
-    finally:
-        try:
-            async with asyncio.timeout(2):
-                await pool.close()
-        except TimeoutError:
-            pool.terminate()
+        pid = await _server_process(connection)
+        if pid == connection.get_server_pid():
+            return False
+        async with asyncio.timeout(_POOLER_TEST_SECONDS):
+            other = await _open(address, f"{application_name} pooler test", None)
+            try:
+                return await _share_processes(connection, other)
+            finally:
+                other.terminate()
+    except _NOT_OUR_SESSION:
+        return True
+    except (DatabaseUnavailableError, TimeoutError):
+        return False
+
+
+_NOT_OUR_SESSION: Final = (
+    asyncpg.DuplicatePreparedStatementError,
+    asyncpg.InvalidSQLStatementNameError,
+    asyncpg.ProtocolViolationError,
+)
+"""What a statement meets in a process that served another client before."""
+
+
+async def _share_processes(first: asyncpg.Connection, second: asyncpg.Connection) -> bool:
+    pid = await _server_process(first)
+    for _ in range(_POOLER_TEST_ROUNDS):
+        await second.execute("BEGIN")
+        if await _server_process(second) == pid or await _server_process(first) != pid:
+            return True
+        await second.execute("ROLLBACK")
+    return False
+
+
+async def _server_process(connection: asyncpg.Connection) -> int:
+    pid: int = await connection.fetchval("SELECT pg_catalog.pg_backend_pid()")
+    return pid
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _said(error: BaseException) -> str:
+    """What an error says, in one line; some, such as timeouts, say nothing."""
+    return (str(error) or type(error).__name__).partition("\n")[0]

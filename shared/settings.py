@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from redis.asyncio.connection import parse_url
 
 from shared.errors import SettingsError
+from shared.logging import redact
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
 def _split(value: object) -> object:
@@ -23,8 +29,14 @@ def _postgres_url(value: SecretStr) -> SecretStr:
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+    url = value.get_secret_value()
+    if not url.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("must begin with redis://, rediss:// or unix://")
+    try:
+        parse_url(url)
+        urlsplit(url).port  # noqa: B018 (raises where it is no number)
+    except ValueError as error:
+        raise ValueError(f"is no Redis URL: {redact(str(error))}") from None
     return value
 
 
@@ -43,6 +55,12 @@ class CommonSettings(BaseSettings):
 
     log_level: str = Field(default="info", pattern=r"(?i)^(debug|info|warning|error)$")
     log_format: str = Field(default="json", pattern="^(json|console)$")
+    database_password_file: FilePath | None = None
+    """Holds the password of `AYB_DATABASE_URL`'s login; read again at each connect."""
+
+    read_database_password_file: FilePath | None = None
+    """The same for `AYB_READ_DATABASE_URL`."""
+
     realtime_bus_key: SecretStr | None = Field(default=None, min_length=32)
     """Key of the signatures on bus messages; the same on relay and gateways."""
 
@@ -59,16 +77,18 @@ S = TypeVar("S", bound=BaseSettings)
 def load_settings(kind: type[S]) -> S:
     """Read and check the settings.
 
-    Raises `SettingsError` with one line that names the first wrong setting and how many more there
-    are; never with the value, which may be a secret.
+    Raises `SettingsError` with one line that names each wrong setting; never with a value, which
+    may be a secret.
     """
     try:
         return kind()
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False)
-        first = faults[0]
-        where = "_".join(str(part) for part in first["loc"] if isinstance(part, str))
-        name = f"AYB_{where}".upper() if where else "settings"
-        what = "is required" if first["type"] == "missing" else first["msg"]
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise SettingsError(f"{name}: {what.removeprefix('Value error, ')}{more}") from None
+        raise SettingsError("; ".join(map(_described, faults))) from None
+
+
+def _described(fault: ErrorDetails) -> str:
+    where = "_".join(str(part) for part in fault["loc"] if isinstance(part, str))
+    name = f"AYB_{where}".upper() if where else "settings"
+    what = "is required" if fault["type"] == "missing" else fault["msg"]
+    return f"{name}: {what.removeprefix('Value error, ')}"

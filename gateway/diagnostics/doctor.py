@@ -15,7 +15,8 @@ from gateway.visibility.cohorts import Audience
 from gateway.visibility.engine import Visibility
 from gateway.visibility.plan import Form
 from shared.errors import AybError, first_error
-from shared.postgres import open_pool, unavailable_as_ours
+from shared.pool import open_pool
+from shared.postgres import unavailable_as_ours
 from shared.settings import load_settings
 from shared.sql import queries
 
@@ -79,7 +80,7 @@ async def _run(settings: GatewaySettings) -> list[str]:
     if settings.auth_anon_role is not None:
         roles.append(settings.auth_anon_role)
     async with open_pool(
-        settings.pool_url.get_secret_value(),
+        settings.read_database,
         application_name="ayb-gateway doctor",
         most=2,
         settings={"default_transaction_read_only": "on", "statement_timeout": "60000"},

@@ -22,8 +22,9 @@ from gateway.visibility.cohorts import KNOWN_SETTINGS, Audience
 from gateway.visibility.engine import EVERYBODY, Image, Visibility
 from gateway.visibility.policy_errors import explain_failure
 from shared.errors import AybError, OperatorError, first_error
+from shared.pool import open_pool
 from shared.position import Position
-from shared.postgres import open_pool, unavailable_as_ours
+from shared.postgres import unavailable_as_ours
 from shared.settings import load_settings
 from shared.sql import queries
 
@@ -260,7 +261,7 @@ async def _run(settings: GatewaySettings, asked: Any, token: str) -> Explanation
         keys = group.create_task(verifier.run(), name="key set")
         claims = await verifier.verify(token)
         async with open_pool(
-            settings.pool_url.get_secret_value(),
+            settings.read_database,
             application_name="ayb-explain",
             most=2,
             settings={"default_transaction_read_only": "on", "statement_timeout": "60000"},

@@ -103,8 +103,6 @@ class Bus:
     async def _stay_connected(self) -> None:
         backoff = Backoff(most_seconds=2.0)
         while True:
-            self._history = await self._backlog.history_other_than(None)
-            self._channels = Channels.of(self._history, self._channel_prefix)
             try:
                 await self._listen(backoff)
             except* UNAVAILABLE as group:
@@ -118,6 +116,10 @@ class Bus:
     async def _listen(self, backoff: Backoff) -> None:
         client = redis_client(self._url, answer_seconds=None)
         try:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                await client.ping()  # a wrong URL is reported while the database is away too
+            self._history = await self._backlog.history_other_than(None)
+            self._channels = Channels.of(self._history, self._channel_prefix)
             pubsub = client.pubsub(ignore_subscribe_messages=True)
             async with asyncio.timeout(SILENCE_SECONDS):
                 await pubsub.subscribe(self._channels.tick)
@@ -225,6 +227,7 @@ class Bus:
     async def _poll_while_silent(self) -> None:
         """Read the outbox while no ticks arrive (relay or Redis down): late, never lost."""
         was_pushing = True
+        unreadable = ""
         while True:
             await asyncio.sleep(_POLL_SECONDS)
             if self.is_pushing:
@@ -237,4 +240,8 @@ class Bus:
             try:
                 await self._backlog.refresh()
             except DatabaseUnavailableError as error:
-                log.warning("outbox not readable", error=str(error))
+                if str(error) != unreadable:
+                    unreadable = str(error)
+                    log.warning("outbox not readable", error=unreadable)
+            else:
+                unreadable = ""

@@ -139,6 +139,7 @@ class Hub:
 
     async def _start(self) -> None:
         backoff = Backoff(most_seconds=2.0)
+        logged = ""
         while True:
             try:
                 await self._backlog.refresh()
@@ -147,7 +148,9 @@ class Hub:
                 reason = "no relay has ever run on this database"
             except DatabaseUnavailableError as error:
                 reason = str(error)
-            log.warning("waiting for the outbox", reason=reason)
+            if reason != logged:
+                logged = reason
+                log.warning("waiting for the outbox", reason=reason)
             await asyncio.sleep(backoff.next_seconds())
         self._advance(self._backlog.newest)
         log.info("following", position=str(self.position))

@@ -58,6 +58,8 @@ class Readiness:
             else "no ticks from relay or redis: polling the outbox",
             "drain": "draining" if self._drain.is_stopping else "ok",
         }
+        if self._pool.refusal is not None:
+            parts["new connections"] = self._pool.refusal
         ready = all(parts[name] == "ok" for name in ("database", "stream", "events", "drain"))
         return ready, parts
 
@@ -77,7 +79,7 @@ class Readiness:
                 await self._pool.fetchval("SELECT 1")
             answer = "ok"
         except UNAVAILABLE as error:
-            answer = f"unavailable: {type(error).__name__}"
+            answer = f"unavailable: {str(error) or type(error).__name__}"
         self._database = (time.monotonic(), answer)
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection
 
     from relay.settings import RelaySettings
+    from shared.postgres import DatabaseAddress
 
 _SQL: Final = queries("relay.doctor")
 
@@ -30,9 +31,9 @@ _LAG_SECONDS: Final = 5.0
 
 
 @contextlib.asynccontextmanager
-async def connected(dsn: str) -> AsyncIterator[Connection]:
+async def connected(address: DatabaseAddress) -> AsyncIterator[Connection]:
     """Connect for as long as the context is open."""
-    connection = await connect(dsn, application_name="ayb-relay doctor")
+    connection = await connect(address, application_name="ayb-relay doctor")
     try:
         yield connection
     finally:
@@ -105,12 +106,12 @@ async def _rights(
 
 
 async def read_database(
-    settings: RelaySettings, dsn: str, primary: Connection
+    settings: RelaySettings, address: DatabaseAddress, primary: Connection
 ) -> AsyncIterator[Finding]:
     """Look at the gateways' login, and at how far their database is behind."""
     position = await primary.fetchval(_SQL["insert_position"])
     try:
-        async with connected(dsn) as connection:
+        async with connected(address) as connection:
             async for finding in _gateway_login(settings, connection):
                 yield finding
             began = time.time()

@@ -51,14 +51,12 @@ async def examine(settings: RelaySettings, tell: Callable[[Finding], None]) -> b
 
 
 async def _findings(settings: RelaySettings) -> AsyncIterator[Finding]:
-    primary = settings.database_url.get_secret_value()
     try:
-        async with connected(primary) as connection:
+        async with connected(settings.database) as connection:
             async for finding in _database(settings, connection):
                 yield finding
-            if settings.read_database_url is not None:
-                read = settings.read_database_url.get_secret_value()
-                async for finding in read_database(settings, read, connection):
+            if settings.read_database is not None:
+                async for finding in read_database(settings, settings.read_database, connection):
                     yield finding
     except (*POSTGRES_UNAVAILABLE, AybError, asyncpg.PostgresError) as error:
         yield fail(f"database: {error}", "check AYB_DATABASE_URL, and that the server runs")
@@ -111,7 +109,7 @@ async def _server(connection: Connection) -> AsyncIterator[Finding]:
 async def _listen(settings: RelaySettings, connection: Connection) -> Finding:
     began = time.perf_counter()
     try:
-        listener = await Listener.open(settings.database_url.get_secret_value(), RelayMetrics())
+        listener = await Listener.open(settings.database, RelayMetrics())
         try:
             await listener.test(connection)
         finally:

@@ -32,8 +32,7 @@ async def install(settings: RelaySettings) -> str:
     Raises `InstallError` where some could not be captured, `DatabaseUnavailableError`, and
     `SchemaError` where this login may not migrate.
     """
-    dsn = settings.database_url.get_secret_value()
-    connection = await connect(dsn, application_name="ayb-relay install")
+    connection = await connect(settings.database, application_name="ayb-relay install")
     try:
         with unavailable_as_ours():
             owner = await connection.fetchval(_SQL["schema_owner"])

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection
 
     from relay.metrics import RelayMetrics
+    from shared.postgres import DatabaseAddress
 
 log = structlog.get_logger(__name__)
 
@@ -68,9 +69,9 @@ class Listener:
         self._test: tuple[str, asyncio.Event] | None = None
 
     @classmethod
-    async def open(cls, dsn: str, metrics: RelayMetrics) -> Listener:
+    async def open(cls, address: DatabaseAddress | str, metrics: RelayMetrics) -> Listener:
         """Connect and listen; raises `DatabaseUnavailableError`."""
-        connection = await connect(dsn, application_name="ayb-relay listen")
+        connection = await connect(address, application_name="ayb-relay listen")
         listener = cls(connection, metrics)
         connection.add_termination_listener(listener._on_closed)
         with unavailable_as_ours():

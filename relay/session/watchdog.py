@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from asyncpg import Connection
 
+    from shared.postgres import DatabaseAddress
+
 log = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS: Final = 10.0
@@ -62,8 +64,8 @@ class Session:
 class Watchdog:
     """Watches one session's readings."""
 
-    def __init__(self, dsn: str, session: Session) -> None:
-        self._dsn = dsn
+    def __init__(self, address: DatabaseAddress | str, session: Session) -> None:
+        self._address = address
         self._session = session
         self._asked = 0
         self._asking = False
@@ -102,7 +104,7 @@ class Watchdog:
 
     async def _is_idle(self) -> bool:
         other = await connect(
-            self._dsn, application_name="ayb-relay watch", command_seconds=PATIENCE_SECONDS
+            self._address, application_name="ayb-relay watch", command_seconds=PATIENCE_SECONDS
         )
         try:
             with unavailable_as_ours():

@@ -243,7 +243,7 @@ async def test_root_in_a_closed_folder(environment, tmp_path):
     environment["AYB_DEV_DIR"] = str(tmp_path / "data")
     async with devstack(environment) as run:
         output = await run.until("Ctrl-C stops it all.")
-        folder = Path(re.search(r"data in (.*)/postgres$", output, re.MULTILINE)[1])
+        (folder,) = map(Path, re.findall(r"data in (.*)/postgres$", output, re.MULTILINE))
         run.interrupt()
         assert (await run.end())[0] == 0
     assert folder.parent == Path("/var/tmp")

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -51,6 +52,10 @@ async def stack(start_stack: Any) -> Stack:
 async def get(url: str, **headers: str) -> httpx.Response:
     async with httpx.AsyncClient(trust_env=False) as http:
         return await http.get(url, headers=headers)
+
+
+def has_logged(stack: Stack, name: str, text: str) -> bool:
+    return text in stack.log(name)
 
 
 async def until(holds: Callable[[], Any], seconds: float = 20.0) -> None:
@@ -337,8 +342,8 @@ async def test_only_listed_roles(start_stack: Any) -> None:
         for role in ("mighty", "strange", "nobody"):
             token = stack.token(ALICE, role=f"{role}_{n}")
             assert (await get(url, Authorization=f"Bearer {token}")).status_code == 401, role
-        for role in ("postgres", "ayb_relay", "ayb_gateway", "", 5, None):
-            token = stack.token(ALICE, role=role)
+        for wrong in ("postgres", "ayb_relay", "ayb_gateway", "", 5, None):
+            token = stack.token(ALICE, role=wrong)
             assert (await get(url, Authorization=f"Bearer {token}")).status_code == 401, role
         async with stack.stream("open", token=stack.token(ALICE, role=f"listed_{n}")) as client:
             await client.connected()
@@ -411,7 +416,7 @@ async def test_no_secret_is_told(start_stack: Any, database: Any, own_valkey: An
         await client.connected()
     answers.append((await get(f"{stack.url('relay')}/metrics")).text)
     for text in ("waiting for the outbox", "redis unavailable"):
-        await until(lambda text=text: text in stack.log("lost"))
+        await until(partial(has_logged, stack, "lost", text))
     await stack.stop("lost")
     processes = [
         " ".join(process.cmdline()) for name in ("relay", "gateway")
@@ -451,9 +456,9 @@ async def test_oversized_requests(stack: Stack) -> None:
         [start, *[b"X-A: " + b"a" * 1_000 + b"\r\n"] * 50_000],
         [b"GET /" + b"a" * 1_000_000, *[b"a" * 1_000_000] * 50],
     ):
-        answer, ended = await speak(stack, *parts)
+        raw, ended = await speak(stack, *parts)
         assert ended
-        assert not answer or answer.startswith(b"HTTP/1.1 431 ")
+        assert not raw or raw.startswith(b"HTTP/1.1 431 ")
     assert psutil.Process(stack.child("gateway").pid).memory_info().rss - before < 20 * 2**20
 
 

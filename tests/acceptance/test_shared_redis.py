@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import redis.asyncio as redis
 
-from tests.conftest import Database, make_template, new_postgres
 from tests.support.bus import channels_of, history_of
+from tests.support.databases import Database, make_template
+from tests.support.servers import new_postgres
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

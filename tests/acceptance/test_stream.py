@@ -389,7 +389,7 @@ async def test_a_slow_reader_gets_everything_at_its_own_pace(start_stack: Any) -
     token = stack.token(ALICE)
     async with stack.stream("posts", token=token) as slow:
         await slow.connected()
-        slow._writer.transport.pause_reading()
+        slow.pause_reading()
         rows = 200  # 60 MB, more than any socket's buffers take
         for first in range(1, rows, 10):
             await stack.sql(
@@ -403,7 +403,7 @@ async def test_a_slow_reader_gets_everything_at_its_own_pace(start_stack: Any) -
                     break
                 await asyncio.sleep(0.1)
         assert slow.messages == []
-        slow._writer.transport.resume_reading()
+        slow.resume_reading()
         seen = [m.json()["record"]["id"] for m in await slow.take(rows, seconds=60)]
         assert seen == list(range(1, rows + 1))
 

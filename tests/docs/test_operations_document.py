@@ -19,4 +19,4 @@ def test_every_series_exists() -> None:
     series = set(re.findall(r"^# HELP (\S+)", pages.decode(), re.MULTILINE))
     named = set(re.findall(r"\bayb_[a-z_]+", DOCUMENT.read_text(encoding="utf-8")))
     assert len(named) > 10
-    assert named - {"ayb_realtime", "ayb_relay"} <= series
+    assert named - {"ayb_realtime", "ayb_relay", "ayb_gateway"} <= series

@@ -4,7 +4,7 @@ from gateway.diagnostics.doctor import examine
 from relay.capture.patterns import parse_pattern
 from relay.capture.triggers import Capture
 from relay.metrics import RelayMetrics
-from shared.postgres import open_pool
+from shared.pool import open_pool
 
 TABLES = """
     CREATE TABLE fast (id int PRIMARY KEY, author_id uuid);

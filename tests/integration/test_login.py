@@ -20,7 +20,7 @@ from gateway.auth.users import Users
 from gateway.auth.verifier import TokenVerifier
 from gateway.web.error_responses import install_error_handlers
 from gateway.web.login import login_router
-from shared.postgres import open_pool
+from shared.pool import open_pool
 from tests.support.tokens import SECRET, USER_ID, claims, gateway_settings, hs256
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,8 @@ def test_a_lost_connection_is_told_as_such(valkey_server):
             pubsub = client.pubsub()
             await pubsub.subscribe("here")
             # As the kernel does with a connection that its peer has reset.
-            pubsub.connection._writer.transport.abort()
+            connection: Any = pubsub.connection
+            connection._writer.transport.abort()
             await asyncio.sleep(0.01)
             await pubsub.unsubscribe("here")
         finally:

@@ -13,6 +13,8 @@ import asyncpg
 import psutil
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from devstack.binaries import postgres_programs, valkey_program
 from devstack.ports import free_port
@@ -97,7 +99,7 @@ def test_paused_valkey_does_not_answer(folder):
     """A frozen server keeps its connections and answers nothing until it goes on."""
     with (
         ValkeyServer(folder / "paused", port=free_port()) as server,
-        redis.Redis(port=server.port, socket_timeout=0.2, retry=None) as client,
+        redis.Redis(port=server.port, socket_timeout=0.2, retry=Retry(NoBackoff(), 0)) as client,
     ):
         assert client.ping()
         server.pause()

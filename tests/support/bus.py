@@ -8,7 +8,7 @@ from shared.channels import Channels
 from shared.outbox import log_state
 
 if TYPE_CHECKING:
-    from tests.conftest import Database
+    from tests.support.databases import Database
 
 
 async def history_of(database: Database) -> str:

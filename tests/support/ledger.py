@@ -187,20 +187,20 @@ class Writer:
 
     async def _look_up(self, number: int) -> bool:
         """Ask whether a transaction has been committed, as soon as there is a server again."""
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
         while True:
+            self._hang_up()
             try:
                 connection = await self._connected()
                 return bool(
                     await connection.fetchval("SELECT true FROM written WHERE tx = $1", number)
                 )
             except GONE:
-                if self._connection is not None:
-                    self._connection.terminate()
-                    self._connection = None
                 await asyncio.sleep(0.05)
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
 
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None:

@@ -219,6 +219,14 @@ class SseClient:
         async with asyncio.timeout(seconds):
             await self.body()
 
+    def pause_reading(self) -> None:
+        """Take nothing more from the socket, whose buffers then fill up."""
+        self._transport().pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take from the socket again."""
+        self._transport().resume_reading()
+
     def cut(self) -> None:
         """Tear the socket down without a word to the server."""
         self._writer.transport.abort()
@@ -228,6 +236,11 @@ class SseClient:
         self._writer.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
+
+    def _transport(self) -> asyncio.Transport:
+        transport = self._writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        return transport
 
     def _take(self, part: object) -> None:
         if not isinstance(part, h11.Data):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+from typing import Any
 
 import psutil
 
@@ -94,7 +95,7 @@ async def test_killed_in_the_midst(database, relays, ear):
     async with relays.process(**environment):
         await ear.until(lambda: any(_ids(h) == total for h in ear.heard))
         await ear.ticked()
-    told = {}
+    told: dict[tuple[int, int], Any] = {}
     for one in ear.heard:
         place = (one.batch, one.change.index)
         assert told.setdefault(place, one.new) == one.new

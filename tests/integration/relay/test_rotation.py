@@ -53,7 +53,7 @@ class Rig:
         ids = []
         while (batch := await self.outbox.next_batch()) is not None:
             for table in batch.tables:
-                ids += [json.loads(c.new_image or c.old_image)["id"] for c in table.changes]
+                ids += [json.loads(c.new_image or c.old_image or b"")["id"] for c in table.changes]
         return ids
 
     async def age(self, seconds):

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.visibility.cohorts import Audience
 from gateway.visibility.engine import EVERYBODY, Answer, Image, Visibility
-from shared.postgres import open_pool
+from shared.pool import open_pool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -92,7 +92,8 @@ class Engine:
     recorder: Recorder
 
     async def relid(self, table: str) -> int:
-        return await self.admin.fetchval("SELECT $1::text::regclass::oid", table)
+        relid: int = await self.admin.fetchval("SELECT $1::text::regclass::oid", table)
+        return relid
 
     async def images(self, table: str, where: str = "true") -> list[Image]:
         rows = await self.admin.fetch(

@@ -180,7 +180,9 @@ async def test_owner_and_force(engine):
 async def test_one_bad_claim_among_fifty(engine):
     """Whose claim does not cast is told so and sees nothing; the other 49 get everything."""
     await engine.admin.execute(POSTS + AUTHOR)
-    members = {n: settings(user=str(uuid.UUID(int=n))) for n in range(49)}
+    members: dict[object, tuple[str, ...]] = {
+        n: settings(user=str(uuid.UUID(int=n))) for n in range(49)
+    }
     members["bad"] = settings(user="not a uuid")
     images = [post(n, str(uuid.UUID(int=n))) for n in range(49)]
     seen = await engine.ask("posts", members, images)

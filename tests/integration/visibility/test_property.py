@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from typing import Any
 
 import asyncpg
 import pytest
@@ -140,7 +141,7 @@ async def become(client, role: str, values) -> None:
     )
 
 
-async def evaluate(client, world: World, values, row: int) -> bool | str:
+async def evaluate(client, world: World, values, row: int) -> Any:
     """Evaluate the policies' expression for a row by itself.
 
     Postgres may raise for a row just by planning, in its estimates for another arm of an OR; so it

@@ -12,7 +12,7 @@ from devstack.servers import PostgresServer
 from gateway.visibility.cohorts import Audience
 from gateway.visibility.engine import Image, Visibility
 from shared.errors import DatabaseUnavailableError
-from shared.postgres import open_pool
+from shared.pool import open_pool
 from tests.integration.visibility.conftest import ROLE, Seen, settings
 from tests.integration.visibility.test_cases import A
 from tests.support.replica import copy_server

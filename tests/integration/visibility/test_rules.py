@@ -302,7 +302,7 @@ SLEEPY = (
 async def test_slow_cohort_is_set_aside(engine, database):
     """Whose policy never ends is denied, told, and then not asked for a while; others see all."""
     await engine.admin.execute(SLEEPY)
-    members = {n: settings(user=str(n)) for n in range(5)}
+    members: dict[object, tuple[str, ...]] = {n: settings(user=str(n)) for n in range(5)}
     members["sleepy"] = settings(user="sleepy")
     members.update({n: settings(user=str(n)) for n in range(5, 10)})
     async with gateway_pool(database, statement_timeout="400") as pool:
@@ -405,7 +405,9 @@ async def test_many_cohorts_and_images(engine, is_joining, monkeypatch):
         "USING (published OR author_id = current_setting('ayb.user_id')::uuid)"
     )
     users = [str(UUID(int=n)) for n in range(20)]
-    members = {n: settings(user=user) for n, user in enumerate(users)}
+    members: dict[object, tuple[str, ...]] = {
+        n: settings(user=user) for n, user in enumerate(users)
+    }
     members["bad"] = settings(user="bad")
     images = [post(n, users[n % 20], published=n % 5 == 0) for n in range(60)]
     images[33] = {"id": 33, "author_id": "no uuid", "title": "", "published": True}

@@ -31,7 +31,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_defaults_are_those_of_the_protocol() -> None:
     """With nothing but the two servers and a secret, the protocol's defaults hold."""
     settings = load_settings(GatewaySettings)
-    assert settings.pool_url.get_secret_value() == "postgres://primary/app"
+    assert settings.read_database.url == "postgres://primary/app"
     assert settings.algorithms == {"HS256"}
     assert settings.auth_enabled
     assert not settings.auth_login_enabled
@@ -51,9 +51,9 @@ def test_the_read_pool_goes_to_the_replica_where_there_is_one(
 ) -> None:
     """READ_DATABASE_URL wins over DATABASE_URL, and is enough by itself."""
     monkeypatch.setenv("AYB_READ_DATABASE_URL", "postgresql://replica/app")
-    assert load_settings(GatewaySettings).pool_url.get_secret_value() == "postgresql://replica/app"
+    assert load_settings(GatewaySettings).read_database.url == "postgresql://replica/app"
     monkeypatch.delenv("AYB_DATABASE_URL")
-    assert load_settings(GatewaySettings).pool_url.get_secret_value() == "postgresql://replica/app"
+    assert load_settings(GatewaySettings).read_database.url == "postgresql://replica/app"
 
 
 def test_a_key_set_is_enough_without_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,15 @@ POSTS = Captured(1, "public.posts", ("id",), ("at",))
 OTHER = Captured(2, "public.other", (), ())
 
 
-def row(index, relid, op="I", new=b"{}", old=None, *, truncated=False):
+def row(
+    index: int,
+    relid: int,
+    op: str = "I",
+    new: bytes | None = b"{}",
+    old: bytes | None = None,
+    *,
+    truncated: bool = False,
+) -> dict[str, object]:
     return {
         "index": index,
         "seq": index + 100,
@@ -21,7 +29,7 @@ def row(index, relid, op="I", new=b"{}", old=None, *, truncated=False):
     }
 
 
-def test_by_table_in_order():
+def test_by_table_in_order() -> None:
     """Changes stand by table, tables in the order of their first change, with their numbers."""
     tables = assemble([row(0, 2), row(1, 1), row(2, 2)], [POSTS, OTHER])
     assert [(t.table, [c.index for c in t.changes]) for t in tables] == [
@@ -30,13 +38,13 @@ def test_by_table_in_order():
     ]
 
 
-def test_unknown_tables_keep_their_numbers():
+def test_unknown_tables_keep_their_numbers() -> None:
     """Rows of a table that is gone are left out, and the others keep their numbers."""
     (table,) = assemble([row(0, 9), row(1, 1), row(2, 9), row(3, 1)], [POSTS, OTHER])
     assert [c.index for c in table.changes] == [1, 3]
 
 
-def test_images():
+def test_images() -> None:
     """Images are rendered; a missing one, or one that cannot be read, is told as lost."""
     stamped = b'{"at":"2026-01-01T00:00:00+00:00"}'
     deep = b'{"j":%b%b}' % (b"[" * 500, b"]" * 500)

@@ -39,12 +39,12 @@ from shared.render import DEEPEST, UnreadableImageError, render
         ("{}", ["gone"], "{}"),
     ],
 )
-def test_render(image, stamps, rendered):
+def test_render(image: str, stamps: list[str], rendered: str) -> None:
     """Stamps at the top level end in Z, line breaks become blanks, all other bytes stay."""
     assert render(image.encode(), stamps) == rendered.encode()
 
 
-def test_too_deep():
+def test_too_deep() -> None:
     """What decoders on the way would refuse is refused here; brackets in text do not count."""
     ok = b'{"j":%b%b}' % (b"[" * (DEEPEST - 1), b"]" * (DEEPEST - 1))
     assert render(ok, []) == ok
@@ -56,7 +56,7 @@ def test_too_deep():
         render(b'{"j":%b%b}' % (b"[" * DEEPEST, b"]" * DEEPEST), [])
 
 
-def test_no_object():
+def test_no_object() -> None:
     """An image that is no JSON object is told apart."""
     with pytest.raises(UnreadableImageError):
         render(b'["2026-01-01T00:00:00+00:00"]', ["at"])
@@ -70,7 +70,7 @@ _json = st.recursive(
 
 
 @given(st.dictionaries(st.text(min_size=1), _json), st.text(min_size=1), st.integers(0, 3))
-def test_nothing_else_changes(row, stamp, indent):
+def test_nothing_else_changes(row: dict[str, object], stamp: str, indent: int) -> None:
     """For any row: one line, the same keys in the same order, the same values but for the stamp."""
     row[stamp] = "2026-01-01T00:00:00+00:00"
     image = json.dumps(row, indent=indent or None, ensure_ascii=False).encode("utf-8", "replace")

@@ -10,7 +10,7 @@ from shared.signature import sign, verify
 KEY = b"k" * 32
 
 
-def test_round_trip():
+def test_round_trip() -> None:
     """What was signed is verified and comes back as it was, zero bytes and all."""
     for payload in (b"", b"[1]", b"\0\xff"):
         assert verify(KEY, "ayb:realtime:tick", sign(KEY, "ayb:realtime:tick", payload)) == payload
@@ -28,13 +28,13 @@ def test_round_trip():
         (KEY, "a", b"\xff" * 64 + b"[1]"),
     ],
 )
-def test_refused(key, channel, message):
+def test_refused(key: bytes, channel: str, message: bytes) -> None:
     """Another key, another channel, a changed or an unsigned message is refused."""
     with pytest.raises(BusMessageError):
         verify(key, channel, message)
 
 
-def test_known_value():
+def test_known_value() -> None:
     """HMAC-SHA256 over channel, zero byte and payload, in hex: as OpenSSL computes it."""
     signed = sign(b"key", "channel", b"payload")
     assert signed == b"".join(

@@ -64,7 +64,8 @@ def test_what_is_no_key_for_us_is_left_out(member: Any) -> None:
 
 def test_a_private_key_in_a_set_counts_as_its_public_half() -> None:
     """Whoever publishes a private key by mistake does not make the gateway hold it."""
-    assert parse_key_set(key_set(RSA.jwk(d="AQAB", p="AQ", q="AQ"))).keys[0].key.is_public()
+    key: Any = parse_key_set(key_set(RSA.jwk(d="AQAB", p="AQ", q="AQ"))).keys[0].key
+    assert key.is_public()
 
 
 @pytest.mark.parametrize(

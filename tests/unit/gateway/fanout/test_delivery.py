@@ -18,7 +18,12 @@ async def test_a_run_is_told_at_its_beginning() -> None:
         for order, client in clients.items():
             client.connection.order = order
         groups = [[client.connection for client in clients.values()]]
-        delivery = Delivery(visibility=None, backlog=None, deletes="all", metrics=GatewayMetrics())
+        delivery = Delivery(
+            visibility=None,
+            backlog=None,  # type: ignore[arg-type]
+            deletes="all",
+            metrics=GatewayMetrics(),
+        )
         run, five = Dispatch(3, b"run ", groups, until=7), Dispatch(5, b"five ", groups)
         assert await delivery.write([run, five]) == 5
     assert {order: client.socket.sent for order, client in clients.items()} == {

@@ -32,7 +32,7 @@ def test_any_values_are_read_back(pairs: list[tuple[str, str]]) -> None:
     query = parse_query(urlencode(pairs).encode())
     for name in NAMES:
         values = [value for key, value in pairs if key == name]
-        expected = ",".join(values) if name == "tables" else (values or [None])[0]
+        expected = ",".join(values) if name == "tables" else next(iter(values), None)
         assert query.get(name) == (expected if values else None)
 
 
