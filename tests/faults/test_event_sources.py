@@ -31,7 +31,7 @@ from tests.support.proxy import Proxy
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from tests.conftest import Requirements
+    from tests.support.requirements import Requirements
     from tests.support.stack import Stack
 
     OpenSources = Callable[[str], contextlib.AbstractAsyncContextManager[list[EventSources]]]
@@ -100,7 +100,7 @@ def open_sources(require: Requirements, stack: Stack, tmp_path: Path) -> OpenSou
             browser = await exits.enter_async_context(open_browser(chromium, driver, tmp_path))
             await browser.go(page)
             await browser.run("window.streams(...arguments)", url, BROWSER_STREAMS)
-            sources = [
+            sources: list[EventSources] = [
                 BrowserSources(browser),
                 await exits.enter_async_context(node_sources(node, url, NODE_STREAMS)),
             ]
@@ -166,6 +166,7 @@ async def test_no_gateway_is_left_behind_nginx(
 def nginx_example() -> str:
     """The configuration that the documentation gives."""
     text = OPERATIONS.read_text(encoding="utf-8")
+    example: str
     (example,) = re.findall(r"^```nginx\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return example
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.conftest import Requirements
+    from tests.support.requirements import Requirements
 
     StartNginx = Callable[..., str]
 
@@ -70,7 +70,15 @@ def start_nginx(require: Requirements, tmp_path: Path) -> Iterator[StartNginx]:
                 server=server,
             )
         )
-        command = [program, "-p", folder, "-c", config, "-e", folder / "nginx.log"]
+        command: list[str | Path] = [
+            program,
+            "-p",
+            folder,
+            "-c",
+            config,
+            "-e",
+            folder / "nginx.log",
+        ]
         children.append(Child("nginx", command, log=folder / "output.log"))
         return f"http://127.0.0.1:{port}"
 

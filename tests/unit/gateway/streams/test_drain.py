@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from gateway.streams import drain as drain_module
 from gateway.streams.connection import CloseReason
 from gateway.streams.drain import Drain
 
@@ -35,7 +34,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         slept.append(seconds)
         await real(0)
 
-    monkeypatch.setattr(drain_module.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     return slept
 
 
