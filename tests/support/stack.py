@@ -99,6 +99,10 @@ class Stack:
         """The process of a part that runs or has run."""
         return self._children[name]
 
+    def environment(self, name: str) -> dict[str, str]:
+        """Return the environment that a part is started with."""
+        return dict(self._environments[name])
+
     def log(self, name: str) -> str:
         """Everything that a part has logged, through all its starts."""
         return self._log_file(name).read_text(encoding="utf-8", errors="replace")
