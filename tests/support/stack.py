@@ -186,9 +186,8 @@ class Stack:
 
     async def close(self) -> None:
         """End every process that is left; the servers are those of the fixtures."""
-        for child in reversed(self._children.values()):
-            if child.is_running:
-                await asyncio.to_thread(child.stop)
+        running = [child for child in self._children.values() if child.is_running]
+        await asyncio.gather(*(asyncio.to_thread(child.stop) for child in running))
 
     # -- data --------------------------------------------------------------------------------
 
