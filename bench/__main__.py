@@ -1,4 +1,4 @@
-"""`python -m bench [NAME] [--quick] [--json FILE]`: measure one figure, or all of them."""
+"""`python -m bench [NAME] [--quick] [--json FILE]`: run one benchmark, or all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAMES = ("latency", "writers", "visibility")
 
 
 def main() -> int:
-    """Run benchmarks; ends with an error where what arrived was wrong."""
+    """Run benchmarks; one fails if what arrived was wrong."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("name", nargs="?", choices=NAMES, help="by default all")
     parser.add_argument("--quick", action="store_true", help="at most 40 s each")

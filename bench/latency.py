@@ -1,9 +1,9 @@
 """Commit to client: how long after its commit a change is read by each of 100 clients.
 
-The writer notes the clock right after its COMMIT has returned; every client notes it when the frame
-has been read. Both are one process, so it is one clock, and its share of the machine is part of the
-figure. Beside it, in the same run, a plain LISTEN on the same server hears of each commit by a
-NOTIFY with the row's id, which is the least that Postgres itself needs.
+The writer reads the clock right after its COMMIT has returned, and every client when it has read
+the frame. Both run in one process, so they share one clock, and the process's own share of the
+machine is part of the figure. In the same run a plain LISTEN on the same server receives a NOTIFY
+with each row's id: the least time that Postgres itself needs.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ async def _measure(report: Report, *, quick: bool) -> None:
             )
             for number in range(CLIENTS)
         ]
-        heard: dict[int, float] = {}
+        notified: dict[int, float] = {}
         listener = await asyncpg.connect(stack.postgres.dsn())
         await listener.add_listener(
-            "bench", lambda *message: heard.setdefault(int(message[3]), time.perf_counter())
+            "bench", lambda *message: notified.setdefault(int(message[3]), time.perf_counter())
         )
         writer = await asyncpg.connect(stack.postgres.dsn())
         await _write(writer, 1, _WARM_UP, 10)  # first questions are planned, caches filled
@@ -78,7 +78,7 @@ async def _measure(report: Report, *, quick: bool) -> None:
             committed = await _write(writer, first, changes, rate)
             await _until_read(streams, changes)
             read = [change for stream in streams for change in stream.changes()]
-            _report(report, committed, _numbered(read, first, changes), heard, rate)
+            _report(report, committed, _numbered(read, first, changes), notified, rate)
             first += changes
         for stream in streams:
             stream.close()
@@ -89,7 +89,7 @@ async def _measure(report: Report, *, quick: bool) -> None:
 async def _write(
     writer: asyncpg.Connection, first: int, changes: int, rate: int
 ) -> dict[int, float]:
-    """Write at a steady rate; gives the time after each commit by the row's id."""
+    """Write at a steady rate; return the time after each commit, by the row's id."""
     committed = {}
     insert = await writer.prepare(_INSERT)
     began = time.perf_counter()
@@ -109,7 +109,7 @@ async def _until_read(streams: list[StreamReader], changes: int) -> None:
 
 
 def _numbered(read: list[tuple[float, bytes]], first: int, changes: int) -> list[tuple[int, float]]:
-    """Give each reading its row id; fails where a client missed a change or got one twice."""
+    """Pair each reading with its row's id; fail if a client missed a change or got one twice."""
     numbered = [(json.loads(line)["record"]["id"], at) for at, line in read]
     if Counter(number for number, _ in numbered) != dict.fromkeys(
         range(first, first + changes), CLIENTS
@@ -122,11 +122,11 @@ def _report(
     report: Report,
     committed: dict[int, float],
     read: list[tuple[int, float]],
-    heard: dict[int, float],
+    notified: dict[int, float],
     rate: int,
 ) -> None:
     ours = _figures([at - committed[number] for number, at in read])
-    listened = _figures([heard[number] - at for number, at in committed.items()])
+    listened = _figures([notified[number] - at for number, at in committed.items()])
     report.add(Row(f"{rate:,} changes/s, {CLIENTS} clients", ours, {"LISTEN (id only)": listened}))
     if rate == 1:
         report.expect(

@@ -1,4 +1,4 @@
-"""What every benchmark prints and writes: figures, and what was expected of them."""
+"""The report of a benchmark: figures, and the expectations that they met or missed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measured case: ours, what ran beside it in the same run, and the ratio to the first."""
+    """One measured case: our figures, those of peers in the same run, and the ratio of the two."""
 
     case: str
     ours: dict[str, float]
@@ -47,7 +47,7 @@ class Report:
             print(f"    ratio {row.ratio:.3g}", flush=True)
 
     def expect(self, what: str, *, want: str, got: str, holds: bool) -> None:
-        """Add an expectation and print how it went."""
+        """Add an expectation and print whether it was met."""
         self.expected.append(Expected(what, want, got, holds))
         print(f"  {'holds' if holds else 'MISSED'}: {what}: want {want}, got {got}", flush=True)
 
@@ -77,7 +77,7 @@ def machine() -> str:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """Give the value below which a share of the sorted values lies (nearest rank)."""
+    """Return the value that a share of the values does not exceed (nearest rank)."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 

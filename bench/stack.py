@@ -29,7 +29,7 @@ _START_SECONDS: Final = 30.0
 
 @dataclass
 class BenchStack:
-    """Starts everything on free ports, and ends it."""
+    """Starts everything on free ports, and stops it."""
 
     schema: str
     """SQL that makes the tables, run as superuser after the roles."""
@@ -103,7 +103,7 @@ class BenchStack:
         self._folder.cleanup()
 
     def token(self, user_id: str) -> str:
-        """Make a token that lives for an hour."""
+        """Make a token that is valid for an hour."""
         return str(jwt.encode({"sub": user_id, "exp": int(time.time()) + 3600}, SECRET))
 
     async def _until_ready(self) -> None:
@@ -123,9 +123,9 @@ class BenchStack:
 
 
 class StreamReader(asyncio.Protocol):
-    """Reads one stream, and only notes when which bytes came: parsing waits until `changes`.
+    """Reads one stream. It records which bytes came when; `changes` parses them later.
 
-    A hundred of these share a core with what they measure, so each costs next to nothing.
+    A hundred of these share a core with what they measure, so each must cost next to nothing.
     """
 
     def __init__(self, path: str) -> None:
@@ -140,19 +140,19 @@ class StreamReader(asyncio.Protocol):
         self._transport.write(f"GET {self._path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
 
     def data_received(self, data: bytes) -> None:
-        """Note what came, and when."""
+        """Record the bytes and their time."""
         self._pieces.append((time.perf_counter(), data))
         self.frames += data.count(b'data: {"action"')
         if not self.connected.done() and b"event: connected" in data:
             self.connected.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever waits for the stream that it will not come."""
+        """Fail `connected` if the stream never opened."""
         if not self.connected.done():
             self.connected.set_exception(ConnectionError(f"no stream: {self._pieces} {exc}"))
 
     def changes(self) -> list[tuple[float, bytes]]:
-        """Give the data of all changes so far with the times at which they were complete."""
+        """Return the data of all changes so far, with the times at which they were complete."""
         found = []
         rest = b""
         for at, piece in self._pieces:
@@ -161,12 +161,12 @@ class StreamReader(asyncio.Protocol):
         return found
 
     def forget(self) -> None:
-        """Begin anew with an empty memory."""
+        """Drop everything read so far."""
         self._pieces.clear()
         self.frames = 0
 
     def close(self) -> None:
-        """End the stream."""
+        """Close the stream."""
         self._transport.abort()
 
 

@@ -1,9 +1,9 @@
 """What it costs to ask Postgres who may see a batch of events.
 
-Cohorts of one user each, and events of a table, under five usual policies: the joined form, the
-looped form, and beside them one transaction for each user, which asks for the same rows under RLS.
-The latter, and the loop where it would take minutes, are measured on a part of the users and scaled
-to all of them (the case says so). All three must name the same rows for the same users, else the
+Cohorts of one user each, and events of one table, under common policies: the joined form, the
+looped form, and one transaction per user that asks for the same rows under RLS. The transactions,
+and the looped form where it would take minutes, are measured for some of the users and scaled to
+all of them (the case says so). All three must find the same rows for the same users, or the
 benchmark fails. Times are the best of a few repetitions, in milliseconds.
 """
 
@@ -35,12 +35,12 @@ _ROLES: Final = (Path(__file__).parents[1] / "docs/sql/roles.sql").read_text(enc
 _ROLE: Final = "ayb_authenticated"
 _TENANTS: Final = 50
 _MOST_ALONE: Final = 200
-"""Users for whom one transaction each is really made."""
+"""For how many users a transaction is actually run."""
 _MOST_LOOPED: Final = 1_000
-"""Cohorts that are really looped over where there are more than 100 events."""
+"""For how many cohorts the looped form is actually run, if there are more than 100 events."""
 
 _MOST_SECONDS: Final = 2.0
-"""What takes longer is not repeated."""
+"""A case that takes longer than this is not repeated."""
 
 _SCHEMA: Final = """
 CREATE SCHEMA auth;
@@ -73,7 +73,7 @@ _POLICIES: Final = {
 
 
 def run(*, quick: bool) -> Report:
-    """Measure; fails if the ways to ask do not agree."""
+    """Measure; fail if the three ways to ask disagree."""
     report = Report("visibility")
     with TemporaryDirectory(prefix="ayb-bench-") as name:
         folder = Path(name)
@@ -91,7 +91,7 @@ class _Bench:
     relid: int = 0
 
     async def prepare(self, policy: str, events: int) -> list[Image]:
-        """Make the table anew with so many rows and this policy."""
+        """Recreate the table with this many rows and this policy."""
         await self.admin.execute(
             f"""
             DROP TABLE IF EXISTS posts;
@@ -167,7 +167,7 @@ async def _case(
     _check(case, joined, looped, range(looped_users))
     for user in range(alone_users):
         if _seen_by(joined, user) != alone[user]:
-            raise SystemExit(f"{case}: user {user} is not shown what a SELECT shows")
+            raise SystemExit(f"{case}: user {user} does not see what a SELECT shows")
     figures = {
         "ms": joined_ms,
         "looped ms": looped_ms * users / looped_users,
@@ -220,7 +220,7 @@ async def _best(times: int, ask: Callable[[], Awaitable[T]]) -> tuple[T, float]:
 
 
 async def _one_by_one(pool: asyncpg.Pool, users: int) -> list[set[int]]:
-    """Ask as systems do that know no better: who is the user, and what does a SELECT show."""
+    """Run one transaction per user, as simpler systems do: set the user, then SELECT."""
     seen = []
     async with pool.acquire() as connection:
         for number in range(users):
@@ -246,7 +246,7 @@ def _check(case: str, one: Answer[int], other: Answer[int], users: Sequence[int]
     wanted = set(users)
     for n, (who, else_who) in enumerate(zip(one.visible, other.visible, strict=True)):
         if _members(one, who) & wanted != _members(other, else_who) & wanted:
-            raise SystemExit(f"{case}: the forms do not agree on event {n}")
+            raise SystemExit(f"{case}: the forms disagree on event {n}")
 
 
 def _members(answer: Answer[int], who: object) -> set[int]:
@@ -270,7 +270,7 @@ def _expect(report: Report, figures: dict[str, dict[str, float]]) -> None:
     if case in figures:
         ratio = figures[case]["looped ms"] / figures[case]["ms"]
         report.expect(
-            f"{case}: joined against the loop",
+            f"{case}: joined against looped",
             want="over 100 times faster",
             got=f"{ratio:.0f} times",
             holds=ratio > 100,

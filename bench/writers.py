@@ -1,8 +1,8 @@
 """What capture costs writers: transactions per second of 32 writers, with and without.
 
-Each transaction inserts one row. Beside ours runs what most systems do: a trigger that sends the
-row with NOTIFY in each transaction, with somebody listening. Rounds take turns, so that a machine
-that drifts hurts all cases alike; the figure of a case is its median.
+Each transaction inserts one row. Our capture is compared with the common way, a trigger that sends
+the row with NOTIFY in each transaction, with a listener connected. Cases alternate, so that a drift
+of the machine affects all of them alike; the figure of a case is its median.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ async def _until_captured(admin: asyncpg.Connection) -> None:
 
 
 async def _check(admin: asyncpg.Connection) -> None:
-    """Fail where what was written is not what was captured and recorded in batches."""
+    """Fail unless every row that was written was captured and recorded in a batch."""
     written = await admin.fetchval("SELECT count(*) FROM public.captured")
     recorded = 0
     async with asyncio.timeout(60):
