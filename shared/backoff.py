@@ -22,7 +22,7 @@ class Backoff:
         self._failures = 0
 
     def next_seconds(self) -> float:
-        """Count a failure and say how long to wait."""
+        """Count a failure and return how long to wait, in seconds."""
         bound = min(self._most_seconds, self._first_seconds * 2.0 ** min(self._failures, 30))
         self._failures += 1
         return bound * (0.5 + random.random() / 2)  # noqa: S311 (spreading, not secrecy)

@@ -1,9 +1,9 @@
 """Changes, batches and ticks, and how they travel from relay to gateway.
 
 A batch holds the changes that became visible between two snapshots of Postgres. It is numbered
-without holes within the life of the database; `Batch.epoch` tells numbers apart that a crash of
-Postgres took back. Row images are JSON text that passes through byte for byte: nothing here
-decodes a value.
+without holes within the life of the database. `Batch.epoch` distinguishes a number from one that a
+crash of Postgres took back. Row images are JSON text that passes through byte for byte: nothing
+here decodes a value.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Lsn = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Seq = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Oid = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 History = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
-"""What the numbers may be: so much a position can hold (`shared.position`), and so much Postgres
-takes in a question. A number beyond comes from no relay."""
+"""The ranges of the numbers: what a position can hold (`shared.position`) and what Postgres accepts
+as a parameter. No relay sends a number outside them."""
 
 NO_IMAGE: Final = msgspec.Raw(b"null")
-"""Stands where a change has no such image."""
+"""Takes the place of an image that a change does not have."""
 
 
 class Op(enum.StrEnum):
@@ -47,7 +47,7 @@ class Change(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     `index` is its place in the batch, over all tables. `new` and `old` are row images, one line of
     JSON each, keys in column order. `truncated` means that an image was larger than the limit: the
-    images here hold the key columns only, and the whole ones lie in the outbox under `seq`.
+    images here hold the key columns only, and the whole ones are in the outbox under `seq`.
     `lost` means that Postgres could not write the image as JSON: there is none.
     """
 

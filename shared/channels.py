@@ -1,7 +1,7 @@
 """The names of the Redis channels.
 
 Redis has one space of channels for all its numbered databases, so deployments that share a server
-are told apart by a prefix. By default it is made from the identity of the log's history (see
+are kept apart by a prefix. By default it is made from the identity of the log's history (see
 `shared.outbox.LogState`), which the relay and its gateways both read from the outbox.
 """
 
@@ -30,5 +30,5 @@ class Channels:
         return f"{self.prefix}:tick"
 
     def table(self, table: str) -> str:
-        """Return the channel of a table that is given as `schema.table`."""
+        """Return the channel of a table, named as `schema.table`."""
         return f"{self.prefix}:table:{table}"

@@ -1,7 +1,7 @@
-"""The errors of the whole project, one tree.
+"""The errors of the whole project, in one tree.
 
-The docstring of a class is the message it carries when raised without one. What an operator can
-mend is an `OperatorError`: the entry points print it as one line and exit with status 1.
+The docstring of a class is its message when it is raised without one. An error that an operator can
+correct is an `OperatorError`: the entry points print it as one line and exit with status 1.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PositionError(AybError):
 
 
 def first_error(error: BaseException) -> BaseException:
-    """Find the first error that is no group in a group of errors."""
+    """Return the first error within a group of errors, or the error itself."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

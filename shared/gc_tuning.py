@@ -9,11 +9,11 @@ _THRESHOLDS: Final = (20_000, 10, 10)
 
 
 def collect_rarely() -> None:
-    """Let the cyclic collector run by tens of thousands of objects instead of hundreds.
+    """Run the cyclic collector after tens of thousands of new objects instead of hundreds.
 
-    It looks at what lives, and ten thousand streams are much: by its defaults (700, 10, 10)
-    it took 40 % of a gateway's time while they connected. What is there now (modules, settings) it
-    need never look at again.
+    It visits every live object, and ten thousand streams have many: with the defaults (700, 10, 10)
+    it took 40 % of a gateway's time while they connected. What exists now (modules, settings) is
+    never visited again.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Structured logs, one event a line, without secrets."""
+"""Structured logs: one event per line, without secrets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SECRETS = (
 
 
 def redact(text: str) -> str:
-    """Take tokens and passwords of URLs out of a text."""
+    """Remove tokens, and passwords in URLs, from a text."""
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text
@@ -30,7 +30,7 @@ def redact(text: str) -> str:
 def _redact_event(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    event.pop("color_message", None)  # uvicorn's, the event once more with escape codes
+    event.pop("color_message", None)  # uvicorn's: the event again, with escape codes
     for key, value in event.items():
         if isinstance(value, str):
             event[key] = redact(value)

@@ -1,9 +1,9 @@
 """From rows of the outbox to changes and batches.
 
-The relay reads what is new and the gateways read again what was recorded; both come through
-`assemble`, so that a batch is the same, byte for byte and number for number, whoever reads it.
-Changes are numbered over the whole batch, in the order of `seq`, before anything is left out of it:
-other tables, or tables that have been dropped since.
+The relay reads new changes, the gateways read recorded ones. Both use `assemble`, so that a batch
+is the same for every reader, byte for byte and number for number. Changes are numbered over the
+whole batch, in the order of `seq`, before anything is left out of it (other tables, or tables that
+have been dropped since).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MISSING: Final = (
 
 
 class Captured(msgspec.Struct, frozen=True, array_like=True):
-    """A table whose changes are in a batch, as it is now.
+    """A table whose changes are in a batch, described as it is now.
 
     `table` is `schema.table`, `key` the primary key in its order, `stamps` the columns of type
     `timestamptz`.
@@ -61,13 +61,13 @@ class _Head(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class LogState:
-    """Where the log of batches stands.
+    """The state of the log of batches.
 
-    `epoch` is 0 before the relay's first start, and `first_batches` empty. `horizon` is the oldest
-    batch whose changes are certainly all there. `first_batches` gives each epoch's first number.
-    `history` identifies the log: 16 hexadecimal digits of a digest over Postgres' system identifier
-    and the database. It is None where the newest epoch was begun in another database, of which this
-    one is a copy: its relay has not run yet.
+    Before the relay's first start `epoch` is 0 and `first_batches` is empty. `horizon` is the
+    oldest batch whose changes are certainly all there. `first_batches` holds each epoch's first
+    number. `history` identifies the log: 16 hexadecimal digits of a digest over Postgres' system
+    identifier and the database. It is None where the newest epoch was begun in another database, of
+    which this one is a copy: its relay has not run yet.
     """
 
     epoch: int
@@ -87,9 +87,9 @@ def decode_tables(text: str) -> tuple[Captured, ...]:
 
 
 def assemble(rows: Iterable[Row], tables: Iterable[Captured]) -> tuple[TableChanges, ...]:
-    """Put the rows of one batch together by table; rows of other tables are left out.
+    """Group the rows of one batch by table; rows of other tables are left out.
 
-    Tables stand in the order of their first changes.
+    Tables are in the order of their first changes.
     """
     captured = {table.relid: table for table in tables}
     found: dict[int, list[Change]] = {}
@@ -122,7 +122,7 @@ def _change(row: Row, table: Captured) -> Change:
 
 
 async def log_state(connection: Connection) -> LogState:
-    """Read where the log stands; raises `SchemaError` where there is none."""
+    """Read the state of the log; raises `SchemaError` if there is none."""
     try:
         row = await connection.fetchrow(_SQL["log_state"])
     except _MISSING as error:
@@ -143,11 +143,11 @@ async def read_batches(
     most_bytes: int = 8 * 1024 * 1024,
     max_record_bytes: int = MAX_RECORD_BYTES,
 ) -> list[Batch]:
-    """Read recorded batches again, those numbered from `after + 1` to `upto`, in order.
+    """Read the recorded batches numbered from `after + 1` to `upto`, in order.
 
-    They come with the changes of the given tables only (`schema.table` names, or oids). The list
-    is as long as the limits allow, but a batch is never cut. It is empty, or begins later, where
-    batches are not visible yet (a replica that lags) or have been rotated away.
+    They contain the changes of the given tables only (`schema.table` names, or OIDs). The list is
+    as long as the limits allow, but a batch is never cut. It is empty, or begins later, if batches
+    are not visible yet (on a replica that lags) or have been rotated away.
     """
     rows = await connection.fetch(
         _SQL["read_batches"],
@@ -160,8 +160,8 @@ async def read_batches(
         most_bytes,
         max_record_bytes,
     )
-    # A partition may have been emptied under the eyes of this statement: TRUNCATE shows in older
-    # snapshots too. The horizon is raised in the same transaction.
+    # A partition may have been emptied while this statement ran, because TRUNCATE takes effect in
+    # older snapshots too. The horizon was raised in the same transaction.
     horizon = await connection.fetchval(_SQL["horizon"]) if rows else 0
     return [
         _batch(batch, head, changes) for batch, head, changes in _grouped(rows) if batch >= horizon
@@ -187,10 +187,10 @@ def _batch(number: int, head: _Head, rows: Sequence[Row]) -> Batch:
 async def whole_images(
     connection: Connection, seqs: Collection[int]
 ) -> dict[tuple[int, int], tuple[bytes | None, bytes | None]]:
-    """Fetch the (new, old) images of changes that were truncated, as they lie in the outbox.
+    """Fetch the whole (new, old) images of truncated changes from the outbox, by table and seq.
 
-    They are found by table and seq: a false message may name another table's change. What has been
-    rotated away meanwhile is missing from the answer.
+    The table is part of the key because a forged message may name another table's change. Images
+    that have been rotated away are missing from the result.
     """
     rows = await connection.fetch(_SQL["whole_images"], list(seqs))
     return {(row["relid"], row["seq"]): (row["new"], row["old"]) for row in rows}

@@ -1,5 +1,5 @@
 -- name: log_state
--- Where the log of batches stands, for who reads it. Also on a replica.
+-- The state of the log of batches, for its readers. Also on a replica.
 SELECT
     coalesce((SELECT max(epoch) FROM ayb_realtime.epochs), 0) AS epoch,
     coalesce((SELECT max(id) FROM ayb_realtime.batches), 0) AS last_batch,
@@ -14,10 +14,10 @@ SELECT
     ) AS history
 
 -- name: read_batches
--- Recorded batches after $1 and up to $2 with what they hold of the tables named in $3 or of oid
--- in $4. As many as fit: $5 batches, $6 changes, $7 bytes, but one at least. Images above $8 bytes
--- are reduced to the key. The first row of each batch tells about it in head and has no seq. A
--- batch is given up where its content may have been rotated away (horizon).
+-- Recorded batches after $1 and up to $2, with their changes of the tables named in $3 or with an OID
+-- in $4. As many as fit into $5 batches, $6 changes and $7 bytes, but at least one. Images above $8
+-- bytes are reduced to the key. The first row of each batch describes it in head and has no seq. A
+-- batch is left out if its content may have been rotated away (horizon).
 WITH numbered AS MATERIALIZED (
     SELECT b.*
     FROM ayb_realtime.batches b
@@ -86,9 +86,8 @@ ORDER BY batch, seq NULLS FIRST
 SELECT first_batch FROM ayb_realtime.horizon
 
 -- name: whole_images
--- The images of single changes as they lie in the outbox, and of which table they are. The index
--- there begins with xid, so the way to a change leads over its batch, mostly the first that reaches
--- up to it.
+-- The whole images of single changes, and their tables. The index of the outbox begins with xid, so
+-- a change is found through its batch, usually the first that reaches up to it.
 SELECT
     found.seq, found.relid,
     convert_to(found.new::text, 'UTF8') AS new, convert_to(found.old::text, 'UTF8') AS old

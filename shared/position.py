@@ -10,14 +10,14 @@ from shared.errors import PositionError
 _FORM = re.compile(r"(?:([1-9][0-9]{0,8})\.)?(0|[1-9][0-9]{0,17})(?:-(0|[1-9][0-9]{0,8}))?")
 
 WHOLE = (1 << 31) - 1
-"""The index of a position that stands after the last change of its batch."""
+"""The index of a position after the last change of its batch."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
-    """A client that shows this position has everything up to and including it.
+    """A client that sends this position has everything up to and including it.
 
-    Positions of one epoch are ordered; `index` is `WHOLE` where the whole batch has been passed.
+    Positions of one epoch are ordered. `index` is `WHOLE` after the whole batch.
     """
 
     epoch: int
@@ -30,14 +30,14 @@ class Position:
         return self.batch << 31 | self.index
 
     def __str__(self) -> str:
-        """Write the SSE id: the first epoch and a whole batch stay unwritten."""
+        """Write the SSE id; the first epoch, and the index of a whole batch, are left out."""
         epoch = "" if self.epoch == 1 else f"{self.epoch}."
         index = "" if self.index == WHOLE else f"-{self.index}"
         return f"{epoch}{self.batch}{index}"
 
 
 def parse_position(text: str) -> Position:
-    """Read an SSE id as a client shows it again; raise `PositionError` for anything else."""
+    """Read an SSE id that a client sent back; raise `PositionError` if it is none."""
     match = _FORM.fullmatch(text)
     if match is None:
         raise PositionError

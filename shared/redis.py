@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 UNAVAILABLE: Final = (RedisError, OSError, TimeoutError)
-"""Errors after which one connects again."""
+"""Errors after which the connection is opened again."""
 
 _KEEPALIVE: Final = (
     (getattr(socket, "TCP_KEEPIDLE", None), 5),
@@ -23,7 +23,7 @@ _KEEPALIVE: Final = (
 
 
 def redis_client(url: str, *, answer_seconds: float | None = 5.0) -> redis.Redis:
-    """Make a client that neither retries nor reconnects by itself: its user decides.
+    """Make a client that neither retries nor reconnects by itself: its caller decides.
 
     Every wait for an answer is bounded, so that a frozen server is noticed.
     """
@@ -56,9 +56,10 @@ class _ClosedIsUnavailable:
 
 
 def heed_cancellation() -> None:
-    """Be cancelled, if this task was told so while redis-py was at work.
+    """Raise `CancelledError` if this task was cancelled during a call to redis-py.
 
-    Its timeouts can turn a cancellation into an error of theirs, or lose it; seen at a connect.
+    Its timeouts can turn a cancellation into an error of their own, or lose it; this was seen while
+    it connected.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():

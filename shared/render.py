@@ -1,9 +1,9 @@
 """Row images as clients see them.
 
-The capture trigger writes a row as `row_to_json` prints it under pinned settings. Two things are
-left to do, and both leave every other byte as it is: `timestamptz` values end in `+00:00` where
-RFC 3339 in UTC is told with `Z`, and values of type `json` may hold raw line breaks, which would
-end a line of a Server-Sent Event.
+The capture trigger writes a row as `row_to_json` prints it under pinned settings. Two things remain
+to be done, and every other byte stays as it is: `timestamptz` values end in `+00:00`, which becomes
+`Z`, and values of type `json` may contain raw line breaks, which would end a line of a Server-Sent
+Event.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 DEEPEST: Final = 200
-"""How deeply arrays and objects may lie in each other; JSON decoders give up at about 1,000."""
+"""How deeply arrays and objects may be nested; JSON decoders give up at about 1,000."""
 
 _UTC: Final = b'+00:00"'
 _LINE_BREAKS: Final = bytes.maketrans(b"\r\n", b"  ")
@@ -26,17 +26,18 @@ _encoder = msgspec.json.Encoder()
 
 
 class UnreadableImageError(ValueError):
-    """An image that no decoder on the way to the client would take."""
+    """An image that a decoder on the way to the client would refuse."""
 
 
 def render(image: bytes, stamps: Collection[str]) -> bytes:
     """Render a row image; `stamps` are its columns of type `timestamptz`.
 
     Only values at the top level are touched, and only as a whole: text that merely looks like a
-    time stays. Raises `UnreadableImageError` for what is no JSON object or nested too deeply.
+    time is left alone. Raises `UnreadableImageError` for an image that is not a JSON object or is
+    nested too deeply.
     """
     if b"\n" in image or b"\r" in image:
-        # Inside of a JSON string a line break is always written as an escape.
+        # Inside a JSON string a line break is always escaped.
         image = image.translate(_LINE_BREAKS)
     if image.count(b"[") + image.count(b"{") > DEEPEST and _depth(image) > DEEPEST:
         raise UnreadableImageError(f"nested more than {DEEPEST} deep")

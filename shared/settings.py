@@ -33,15 +33,15 @@ def _redis_url(value: SecretStr) -> SecretStr:
     if not url.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("must begin with redis://, rediss:// or unix://")
     try:
-        urlsplit(url).port  # noqa: B018 (raises where it is no number)
-    except ValueError:  # whose text quotes what may be part of a password
+        urlsplit(url).port  # noqa: B018 (raises if it is not a number)
+    except ValueError:  # its text quotes what may be part of a password
         raise ValueError(
             "has a port that is no number; special characters of a password must be percent-encoded"
         ) from None
     try:
         parse_url(url)
     except ValueError as error:
-        raise ValueError(f"is no Redis URL: {redact(str(error))}") from None
+        raise ValueError(f"is not a Redis URL: {redact(str(error))}") from None
     return value
 
 

@@ -1,8 +1,8 @@
-"""Signatures on bus messages, so that who can write to Redis cannot speak for the relay.
+"""Signatures on bus messages, so that writing to Redis is not enough to speak for the relay.
 
-A message is preceded by 64 hex digits: HMAC-SHA256 (RFC 2104) with the shared key over the channel,
-a zero byte, and the payload. The channel is part of it, so that a message of one table cannot be
-played on the channel of another.
+A message is preceded by 64 hexadecimal digits: HMAC-SHA256 (RFC 2104) with the shared key over the
+channel, a zero byte, and the payload. The channel is included so that a message of one table cannot
+be replayed on the channel of another.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def sign(key: bytes, channel: str, payload: bytes) -> bytes:
 
 
 def verify(key: bytes, channel: str, message: bytes) -> bytes:
-    """Take the payload out of a signed message; raise `BusMessageError` where it is not ours."""
+    """Return the payload of a signed message; raise `BusMessageError` if the signature is wrong."""
     signature, payload = message[:_DIGITS], message[_DIGITS:]
     if not hmac.compare_digest(signature, _signature(key, channel, payload)):
         raise BusMessageError("wrong signature")
@@ -30,6 +30,6 @@ def verify(key: bytes, channel: str, message: bytes) -> bytes:
 
 
 def _signature(key: bytes, channel: str, payload: bytes) -> bytes:
-    # A channel holds no zero byte: names in Postgres cannot.
+    # Names in Postgres contain no zero byte, so channels do not either.
     signed = channel.encode() + b"\0" + payload
     return hmac.digest(key, signed, hashlib.sha256).hex().encode()

@@ -15,11 +15,11 @@ _AGAIN_SECONDS: Final = 0.5
 
 
 async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks, again and again until each has ended.
+    """Cancel tasks repeatedly until each has ended.
 
-    One cancellation can get lost: redis-py turns it into an error of its own while it connects,
-    and a task group (Python 3.11) whose tasks fail while it is cancelled raises only their errors,
-    which a loop that outlives errors takes for a reason to go on.
+    One cancellation can get lost: redis-py turns it into an error of its own while it connects, and
+    a task group (Python 3.11) whose tasks fail while it is cancelled raises only their errors,
+    after which a loop that survives errors continues.
     """
     pending = {task for task in tasks if not task.done()}
     while pending:

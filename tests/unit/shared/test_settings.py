@@ -92,8 +92,8 @@ def test_a_list_may_be_given_by_code() -> None:
         (
             {"AYB_REDIS_URL": "redis://h?socket_timeout=s3cret"},
             (
-                "AYB_REDIS_URL: is no Redis URL: Invalid value for 'socket_timeout' in connection "
-                "URL."
+                "AYB_REDIS_URL: is not a Redis URL: Invalid value for 'socket_timeout' in "
+                "connection URL."
             ),
         ),
         (
