@@ -2,7 +2,7 @@
 
 Everything here is done before a signature is trusted, or to what a signer may have written
 carelessly: a text that two parsers could read differently (a repeated key, `NaN`, a lone
-surrogate) is no token.
+surrogate, more nesting than some parsers take) is no token.
 """
 
 from __future__ import annotations
@@ -12,11 +12,17 @@ import binascii
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from shared.errors import AybError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 MOST_CHARACTERS: Final = 16 * 1024
+MOST_LEVELS: Final = 100
+"""How deeply objects and arrays may be nested. Parsers give up at depths of their own, Python's by
+its version: Postgres, which gets the claims too, has another."""
 
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)", re.ASCII)
 
@@ -74,6 +80,8 @@ def parse_object(text: bytes) -> dict[str, Any]:
         raise TokenRefusedError("not a JSON object that has one meaning") from None
     if not isinstance(value, dict):
         raise TokenRefusedError("not a JSON object")
+    if _is_deeper(value, MOST_LEVELS):
+        raise TokenRefusedError("nested too deeply")
     return value
 
 
@@ -82,6 +90,20 @@ def _decode(part: str) -> bytes:
         return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
     except binascii.Error:
         raise TokenRefusedError("not base64url") from None
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    """Whether objects and arrays are nested in more than so many levels."""
+    level = [value]
+    for _ in range(levels):
+        level = [inner for outer in level for inner in _nested(outer)]
+    return any(isinstance(value, dict | list) for value in level)
+
+
+def _nested(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

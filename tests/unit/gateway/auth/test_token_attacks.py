@@ -201,6 +201,7 @@ async def test_a_token_of_twenty_kilobytes(verifier: TokenVerifier) -> None:
         b'{"exp":4102444800,"a":{"b":1,"b":2}}',
         b'{"exp":4102444800,"a":NaN}',
         b'{"exp":4102444800,"a":' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"exp":4102444800,"a":' + b"[" * 100 + b"]" * 100 + b"}",
         b'\xef\xbb\xbf{"exp":4102444800}',
         b'{"exp":4102444800}x',
         '{"exp":4102444800}'.encode("utf-16"),
@@ -214,6 +215,14 @@ async def test_a_token_of_twenty_kilobytes(verifier: TokenVerifier) -> None:
 async def test_a_payload_with_two_meanings(verifier: TokenVerifier, payload: bytes) -> None:
     """What two parsers could read differently is refused, even with a good signature."""
     await refused(verifier, hs256(payload))
+
+
+async def test_claims_may_be_nested(verifier: TokenVerifier) -> None:
+    """A hundred levels are taken, the object itself being the first."""
+    deep: Any = []
+    for _ in range(98):
+        deep = {"a": deep}
+    assert (await verifier.verify(hs256(claims(deep=deep)))).user_id
 
 
 @pytest.mark.parametrize(
