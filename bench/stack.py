@@ -18,12 +18,12 @@ from jose import jwt
 
 from devstack.process import Child
 from devstack.servers import PostgresServer, ValkeyServer, free_port
+from relay.schema.roles import roles_script
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 SECRET: Final = "a secret of a benchmark, which is long enough"  # noqa: S105
-_ROLES: Final = Path(__file__).parents[1] / "docs/sql/roles.sql"
 _START_SECONDS: Final = 30.0
 
 
@@ -59,7 +59,7 @@ class BenchStack:
         self.valkey.start()
         admin = await asyncpg.connect(self.postgres.dsn())
         try:
-            await admin.execute(_ROLES.read_text(encoding="utf-8"))
+            await admin.execute(roles_script())
             await admin.execute(self.schema)
         finally:
             await admin.close()

@@ -25,13 +25,13 @@ from devstack.servers import PostgresServer, free_port
 from gateway.visibility.cohorts import Audience
 from gateway.visibility.engine import EVERYBODY, Answer, Image, Visibility
 from relay.schema.migrate import migrate
+from relay.schema.roles import roles_script
 from shared.pool import open_pool
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
 T = TypeVar("T")
-_ROLES: Final = (Path(__file__).parents[1] / "docs/sql/roles.sql").read_text(encoding="utf-8")
 _ROLE: Final = "ayb_authenticated"
 _TENANTS: Final = 50
 _MOST_ALONE: Final = 200
@@ -115,7 +115,7 @@ class _Bench:
 async def _measure(report: Report, folder: Path, *, quick: bool) -> None:
     with PostgresServer(folder / "pg", port=free_port()) as server:
         admin = await asyncpg.connect(server.dsn())
-        await admin.execute(_ROLES)
+        await admin.execute(roles_script())
         relay = await asyncpg.connect(server.dsn(user="ayb_relay"))
         await migrate(relay)
         await relay.close()

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from relay.schema.roles import roles_script
 from shared.sql import queries
 
 if TYPE_CHECKING:
     from asyncpg import Connection
 
 _SQL: Final = queries("devstack")
-_ROLES: Final = Path(__file__).parents[1] / "docs/sql/roles.sql"
 
 TABLES: Final = ("posts", "comments")
 USERS: Final = ("user@example.com", "other@example.com")
@@ -21,7 +20,7 @@ PASSWORD: Final = "password"  # noqa: S105 (everybody's, by design)
 
 async def install_demo(connection: Connection) -> bool:
     """Make the roles, and the demo where none of its tables exists; say whether it was made."""
-    await connection.execute(_ROLES.read_text(encoding="utf-8"))
+    await connection.execute(roles_script())
     if await connection.fetchval(_SQL["has_demo"]):
         return False
     async with connection.transaction():

@@ -1,41 +1,18 @@
-"""`python -m gateway`: run a gateway by its settings, `doctor`, or `explain`."""
+"""`python -m gateway [COMMAND]`, see `gateway.commands`."""
 
 from __future__ import annotations
 
-import asyncio
 import sys
-
-from gateway.app import serve
-from gateway.diagnostics.doctor import doctor_main
-from gateway.diagnostics.explain import explain_main
-from gateway.settings import GatewaySettings
-from gateway.web.event_loop import loop_factory
-from shared.errors import OperatorError, first_error
-from shared.gc_tuning import collect_rarely
-from shared.logging import configure_logging
-from shared.settings import load_settings
 
 
 def main() -> int:
-    """Run until stopped, or answer; returns the exit status."""
-    if sys.argv[1:2] == ["explain"]:
-        return explain_main(sys.argv[2:])
-    if sys.argv[1:] == ["doctor"]:
-        return doctor_main()
-    if sys.argv[1:]:
-        print("usage: python -m gateway [doctor | explain --help]", file=sys.stderr)
-        return 2
-    status = 0
+    """Execute the command line; Ctrl-C ends it quietly, also while the modules are loading."""
     try:
-        settings = load_settings(GatewaySettings)
-        configure_logging(level=settings.log_level, form=settings.log_format)
-        collect_rarely()
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(serve(settings))
-    except* OperatorError as group:
-        print(f"gateway: {first_error(group)}", file=sys.stderr)
-        status = 1
-    return status
+        from gateway.commands import execute  # noqa: PLC0415 (takes half a second)
+
+        return execute(sys.argv[1:])
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

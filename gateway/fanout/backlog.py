@@ -175,7 +175,7 @@ class Backlog:
             raise DatabaseUnavailableError(str(error)) from error
         except asyncpg.InsufficientPrivilegeError as error:
             raise DatabaseUnavailableError(
-                f"{error}: grant the gateway's login what docs/sql/roles.sql says"
+                f"{error}: run `python -m relay roles | psql`, which grants it"
             ) from error
         self.apply_state(state)
 

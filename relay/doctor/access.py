@@ -144,7 +144,7 @@ async def _gateway_login(settings: RelaySettings, connection: Connection) -> Asy
     if not rights["may_read"]:
         yield fail(
             f"the gateway's login {name} cannot read the outbox",
-            "run docs/sql/roles.sql, which grants it",
+            "run `python -m relay roles | psql`, which grants it",
         )
     elif rights["may_write"]:
         yield warn(

@@ -1,6 +1,11 @@
-"""docs/sql/roles.sql: what each login may do, and no more."""
+"""relay/schema/roles.sql: what each login may do, and no more."""
 
 from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import sys
 
 import asyncpg
 import pytest
@@ -10,6 +15,8 @@ from relay.capture.patterns import parse_pattern
 from relay.capture.triggers import Capture
 from relay.schema.migrate import migrate
 from tests.support.databases import ROLES_SQL, open_connection
+from tests.support.servers import new_postgres
+from tests.support.stack import PROJECT
 
 OUTBOX = "INSERT INTO ayb_realtime.changes (relid, op) VALUES (1, 'I')"
 
@@ -100,3 +107,148 @@ async def test_relay_may_not_read_tables(database):
         for refused in ("INSERT INTO posts VALUES (1)", "CREATE SCHEMA another"):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await relay.execute(refused)
+
+
+@pytest.fixture
+def own_server(server_dir):
+    """A server whose roles are the test's own."""
+    with new_postgres(server_dir / f"roles-{secrets.token_hex(4)}") as server:
+        yield server
+
+
+async def _relay(server, *arguments, user="postgres", database="postgres"):
+    """Run a command of the relay; return its exit status and what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "relay", *arguments, cwd=PROJECT,
+        env={**os.environ, "AYB_DATABASE_URL": server.dsn(database, user=user),
+             "AYB_REDIS_URL": "redis://127.0.0.1:1", "AYB_LOG_LEVEL": "error"},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    output, _ = await process.communicate()
+    assert b"Traceback" not in output
+    return process.returncode, output.decode()
+
+
+async def _psql(server, sql, *, user="postgres", database="postgres"):
+    """Run SQL as an operator does; return what psql printed."""
+    process = await asyncio.create_subprocess_exec(
+        server.program("psql"), "--quiet", "--no-psqlrc", server.dsn(database, user=user),
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    output, _ = await process.communicate(sql.encode())
+    assert process.returncode == 0
+    return output.decode()
+
+
+async def test_tables_of_others_are_named(own_server):
+    """An owner grants what is the owner's; tables of others, as PostGIS makes, are in a warning."""
+    status, script = await _relay(own_server, "roles", "--schema", "public", "--schema", "my-app")
+    assert status == 0
+    async with open_connection(own_server.dsn()) as superuser:
+        await superuser.execute("""
+            CREATE ROLE app_owner LOGIN CREATEROLE;
+            GRANT CREATE ON DATABASE postgres TO app_owner;
+            GRANT CREATE ON SCHEMA public TO app_owner;
+            CREATE TABLE aaa_spatial_ref_sys (id int);
+        """)
+    async with open_connection(own_server.dsn(user="app_owner")) as owner:
+        await owner.execute("""
+            CREATE TABLE posts (id bigint PRIMARY KEY);
+            CREATE SCHEMA "my-app"; CREATE TABLE "my-app"."Orders" (id bigint PRIMARY KEY);
+        """)
+        said = await _psql(own_server, script, user="app_owner")
+        assert "ERROR" not in said
+        (warning,) = [line for line in said.splitlines() if "WARNING" in line]
+        assert warning.endswith(": public.aaa_spatial_ref_sys")
+        await owner.execute('CREATE TABLE "my-app".later (id bigint PRIMARY KEY)')
+    async with open_connection(own_server.dsn(user="ayb_relay")) as relay:
+        for table in ("public.posts", '"my-app"."Orders"', '"my-app".later'):
+            assert await relay.fetchval("SELECT has_table_privilege($1, 'TRIGGER')", table)
+    assert (await _relay(own_server, "install", user="ayb_relay"))[0] == 1  # the table of another
+    assert "WARNING" not in await _psql(own_server, script)
+
+
+async def test_installed_before_the_roles(own_server):
+    """Roles that come after the schema get it, with the rights that they would have had."""
+    async with open_connection(own_server.dsn()) as superuser:
+        await superuser.execute("CREATE TABLE posts (id bigint PRIMARY KEY)")
+    assert (await _relay(own_server, "install"))[0] == 0
+    _, script = await _relay(own_server, "roles")
+    assert "ERROR" not in await _psql(own_server, script)
+    assert (await _relay(own_server, "install", user="ayb_relay"))[0] == 0
+    async with open_connection(own_server.dsn(user="ayb_gateway")) as gateway:
+        await gateway.fetch("TABLE ayb_realtime.changes")
+        for function, allowed in (("stop_when_full", False), ("json_kind", True)):
+            assert allowed is await gateway.fetchval(
+                "SELECT has_function_privilege(oid, 'EXECUTE') FROM pg_proc "
+                "WHERE pronamespace = 'ayb_realtime'::regnamespace AND proname = $1",
+                function,
+            )
+
+
+async def _traces(server):
+    """What a database holds of roles, schemas, triggers, functions and default rights."""
+    async with open_connection(server.dsn()) as superuser:
+        return await superuser.fetch("""
+            SELECT 'role', rolname::text FROM pg_roles
+            UNION ALL SELECT 'schema', nspname FROM pg_namespace WHERE nspname !~ '^pg_'
+            UNION ALL SELECT 'trigger', tgname FROM pg_trigger
+            UNION ALL SELECT 'rights', defaclacl::text FROM pg_default_acl
+            UNION ALL SELECT 'grants', relacl::text FROM pg_class WHERE relname = 'posts'
+            ORDER BY 1, 2
+        """)
+
+
+@pytest.mark.parametrize("by", ["command", "psql"])
+async def test_uninstall_leaves_nothing(own_server, by):
+    """After it the database is as it was before `roles` and `install`."""
+    async with open_connection(own_server.dsn()) as superuser:
+        await superuser.execute("CREATE TABLE posts (id bigint PRIMARY KEY)")
+    before = await _traces(own_server)
+    _, script = await _relay(own_server, "roles")
+    await _psql(own_server, script)
+    assert (await _relay(own_server, "install", user="ayb_relay"))[0] == 0
+    assert await _traces(own_server) != before
+    async with open_connection(own_server.dsn(user="ayb_gateway")):
+        status, said = await _relay(own_server, "uninstall")
+        assert (status, "still connected" in said) == (1, True)
+    if by == "command":
+        status, said = await _relay(own_server, "uninstall")
+        assert (status, "warning" in said) == (0, False)
+    else:
+        _, script = await _relay(own_server, "uninstall", "--print")
+        assert await _psql(own_server, script) == ""
+    after = await _traces(own_server)
+    assert [row for row in after if row[0] != "grants"] == [
+        row for row in before if row[0] != "grants"
+    ]
+    assert not [row for row in after if "ayb_" in (row[1] or "")]
+
+
+async def test_uninstall_keeps_what_is_yours(own_server):
+    """The users' role stays where policies or grants name it, and is named."""
+    _, script = await _relay(own_server, "roles")
+    await _psql(own_server, script)
+    async with open_connection(own_server.dsn()) as superuser:
+        await superuser.execute("""
+            CREATE TABLE posts (id bigint); GRANT SELECT ON posts TO ayb_authenticated;
+            CREATE POLICY p ON posts TO ayb_authenticated USING (true);
+        """)
+        status, said = await _relay(own_server, "uninstall")
+        assert status == 0
+        assert "role ayb_authenticated stays" in said
+        assert await superuser.fetchval("SELECT count(*) FROM pg_policy") == 1
+
+
+@pytest.mark.parametrize("command", ["run", "install", "doctor"])
+async def test_a_login_without_rights(own_server, command):
+    """One line that says what to do."""
+    async with open_connection(own_server.dsn()) as superuser:
+        await superuser.execute("CREATE ROLE nobody_special LOGIN; CREATE TABLE posts (id int)")
+        assert (await _relay(own_server, "install"))[0] == 0
+    status, said = await _relay(own_server, command, user="nobody_special")
+    assert status == 1
+    assert "relay roles" in said
+    if command != "doctor":
+        assert len(said.splitlines()) == 1

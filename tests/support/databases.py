@@ -13,7 +13,7 @@ import asyncpg
 from devstack.servers import PostgresServer
 from relay.schema.migrate import migrate
 
-ROLES_SQL = Path(__file__).parents[2] / "docs/sql/roles.sql"
+ROLES_SQL = Path(__file__).parents[2] / "relay/schema/roles.sql"
 TEMPLATE = "ayb_template"
 
 

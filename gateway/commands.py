@@ -1,0 +1,38 @@
+"""The gateway's commands: run one by its settings, `doctor`, or `explain`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from gateway.app import serve
+from gateway.diagnostics.doctor import doctor_main
+from gateway.diagnostics.explain import explain_main
+from gateway.settings import GatewaySettings
+from gateway.web.event_loop import loop_factory
+from shared.errors import OperatorError, first_error
+from shared.gc_tuning import collect_rarely
+from shared.logging import configure_logging
+from shared.settings import load_settings
+
+
+def execute(arguments: list[str]) -> int:
+    """Execute a command line; return the exit status, 1 where an operator has to do something."""
+    if arguments[:1] == ["explain"]:
+        return explain_main(arguments[1:])
+    if arguments == ["doctor"]:
+        return doctor_main()
+    if arguments:
+        print("usage: python -m gateway [doctor | explain --help]", file=sys.stderr)
+        return 2
+    status = 0
+    try:
+        settings = load_settings(GatewaySettings)
+        configure_logging(level=settings.log_level, form=settings.log_format)
+        collect_rarely()
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(serve(settings))
+    except* OperatorError as group:
+        print(f"gateway: {first_error(group)}", file=sys.stderr)
+        status = 1
+    return status
