@@ -1,4 +1,4 @@
-"""Arenas for the failure suite. `AYB_FAULT_SEED` replays a run; else each has a seed of its own."""
+"""Arenas for the fault tests. `AYB_FAULT_SEED` replays a run; otherwise each has its own seed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def seed() -> int:
 
 @pytest.fixture
 async def open_arena(start_stack, seed: int) -> AsyncIterator[OpenArena]:
-    """Open an arena on a stack with settings of the test's own."""
+    """Open an arena on a stack with the test's own settings."""
     arenas: list[Arena] = []
 
     async def open_(*, relay=None, gateway=None, readers: bool = True, **more) -> Arena:

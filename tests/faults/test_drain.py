@@ -1,4 +1,4 @@
-"""Stopping without hurting anybody: CASE 26 and 28."""
+"""Stopping without harm to anyone: CASE 26 and 28."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def many_files():
 
 
 async def test_sigterm_with_a_thousand_streams(many_files, open_arena: OpenArena):
-    """SIGTERM ends a full gateway within its drain time, its clients told to come back spread."""
+    """SIGTERM ends a full gateway within its drain time; its clients reconnect at spread times."""
     arena = await open_arena(
         readers=False,
         gateway={
@@ -72,7 +72,7 @@ async def test_sigterm_with_a_thousand_streams(many_files, open_arena: OpenArena
 
 
 async def leaves(stack: Stack, token: str) -> None:
-    """Insist that a gateway leaves its balancer first, still serving, and then stops accepting."""
+    """Check that a gateway first leaves its balancer while serving, and then stops accepting."""
     await readiness(stack, 503)
     async with stack.stream("posts", token=token) as newcomer:
         await newcomer.connected()
@@ -95,7 +95,7 @@ async def _readiness(stack: Stack) -> int | None:
 
 
 async def test_sigterm_while_postgres_is_frozen(arena: Arena):
-    """A gateway ends within its time though the database answers nothing."""
+    """A gateway stops in time although the database does not answer."""
     with frozen(arena.stack.postgres):
         await asyncio.sleep(1)  # so that questions are under way
         assert await arena.stack.stop("gateway") == 0
@@ -113,7 +113,7 @@ async def answers(url: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 async def test_nginx_holds_nothing_back(open_arena: OpenArena, start_nginx, encoding: str):
-    """Behind nginx with its defaults a single small event comes at once, compressed or not."""
+    """Behind nginx with its defaults a single small event arrives at once, compressed or not."""
     arena = await open_arena(readers=False, gateway={"AYB_REALTIME_HEARTBEAT_SECONDS": "3600"})
     stack = arena.stack
     url = start_nginx(stack.gateway_url)

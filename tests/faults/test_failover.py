@@ -1,4 +1,4 @@
-"""Postgres fails over: its standby becomes the primary, and the batches go on there."""
+"""Postgres fails over: its standby becomes the primary, and the batches continue there."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from tests.support.servers import new_postgres
 
 
 async def test_standby_takes_over(open_arena: OpenArena, server_dir: Path):
-    """After the primary has crashed and its synchronous standby was promoted every change is told,
-    or `resync` where the standby had not got the last batch numbers."""
+    """After the primary has crashed and its synchronous standby was promoted, every change is
+    delivered, or `resync` where the standby did not have the last batch numbers.
+    """
     folder = server_dir / f"failover-{secrets.token_hex(4)}"
     folder.mkdir(mode=0o755)
     with new_postgres(folder / "first") as first:

@@ -1,4 +1,6 @@
-"""A gateway or a client's way to it fails: every change once, in order, to who may see it."""
+"""A gateway fails, or a client's connection to it: each client still gets every change it may see,
+once and in order.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from tests.support.waits import gateway_says
 
 
 async def test_killed(arena: Arena):
-    """Clients of a gateway that was killed resume at the next one."""
+    """Clients of a gateway that was killed resume at another one."""
     async with arena.load():
         for _ in range(2):
             await arena.stack.kill("gateway")
@@ -33,7 +35,7 @@ async def test_restarted(arena: Arena):
 
 
 async def test_frozen(arena: Arena):
-    """A gateway that was frozen goes on where it was."""
+    """A gateway that was frozen continues where it was."""
     async with arena.load():
         arena.stack.pause("gateway")
         await arena.written(5_000)
@@ -42,7 +44,7 @@ async def test_frozen(arena: Arena):
 
 
 async def test_clients_go_to_and_fro(open_arena: OpenArena):
-    """Positions of one gateway hold at another: clients change between two with each cut."""
+    """Positions of one gateway hold at another: clients switch between two gateways at each cut."""
     arena = await open_arena(readers=False)
     await arena.stack.add_gateway("second")
     arena.add_readers(lambda: arena.stack.url(arena.random.choice(("gateway", "second"))))
@@ -54,7 +56,7 @@ async def test_clients_go_to_and_fro(open_arena: OpenArena):
 
 
 async def test_sockets_cut_again_and_again(arena: Arena):
-    """Clients whose sockets are cut all the time under load miss nothing and get nothing twice."""
+    """Clients whose sockets are cut repeatedly under load miss nothing and get nothing twice."""
     async with arena.load(pause=0.05):
         while arena.ledger.count < 9_000:
             arena.random.choice(arena.readers).cut()
@@ -64,7 +66,7 @@ async def test_sockets_cut_again_and_again(arena: Arena):
 
 
 async def test_read_pool_cut(open_arena: OpenArena, database, postgres_server):
-    """Connections of the read pool that are reset, or refused, delay events and lose none."""
+    """Connections of the read pool that are reset or refused delay events but lose none."""
     async with Proxy(postgres_server.port, matching=b"ayb-gateway") as proxy:
         arena = await open_arena(
             gateway={"AYB_READ_DATABASE_URL": proxy.lead(database.gateway_dsn)}
@@ -83,7 +85,7 @@ async def test_read_pool_cut(open_arena: OpenArena, database, postgres_server):
 
 
 async def test_read_pool_silent(open_arena: OpenArena, database, postgres_server):
-    """A read database that swallows questions is given up after a time, and asked again."""
+    """A query that a read database never answers is given up after a time, and asked again."""
     async with Proxy(postgres_server.port, matching=b"ayb-gateway") as proxy:
         arena = await open_arena(
             gateway={

@@ -1,4 +1,4 @@
-"""What lasts: Redis away for a minute, a transaction open for half of one."""
+"""Long faults: Redis away for a minute, a transaction open for half a minute."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ OPEN_SECONDS = 30.0
 
 
 async def test_redis_away_for_a_minute(arena: Arena):
-    """Through a whole minute without Redis everything is told, while it lasts; then push returns
-    without a repetition (CASE 24)."""
+    """While Redis is away for a minute everything is delivered; when it is back, events are pushed
+    again and none is repeated (CASE 24).
+    """
     async with arena.load(pause=1.0):
         await arena.stack.stop("valkey")
         end = time.monotonic() + OUTAGE_SECONDS
@@ -30,8 +31,9 @@ async def test_redis_away_for_a_minute(arena: Arena):
 
 
 async def test_transaction_open_for_half_a_minute(arena: Arena):
-    """One that writes first and commits last holds nobody up, and is told when it commits, though
-    the relay was killed meanwhile (CASE 11)."""
+    """A transaction that writes first and commits last delays no other, and is delivered when it
+    commits, although the relay was killed meanwhile (CASE 11).
+    """
     ledger, stack = arena.ledger, arena.stack
     late = ledger.begin()
     rows = [

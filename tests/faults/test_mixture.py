@@ -1,4 +1,4 @@
-"""Faults at random, two at a time: what no single one shows."""
+"""Random faults, two at a time, to show what no single fault shows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROUNDS = 5
 
 @pytest.mark.parametrize("may_crash", [False, True])
 async def test_two_at_a_time(open_arena: OpenArena, may_crash: bool):
-    """Whatever fails together, every change is told once (or `resync`, if Postgres crashed)."""
+    """Whatever fails together, every change arrives once (or `resync`, if Postgres crashed)."""
     arena = await open_arena(readers=False)
     await arena.stack.add_gateway("second")
     arena.add_readers(lambda: arena.stack.url(arena.random.choice(("gateway", "second"))))
@@ -31,7 +31,7 @@ async def test_two_at_a_time(open_arena: OpenArena, may_crash: bool):
 
 
 async def fail(arena: Arena, part: str, *, may_crash: bool) -> None:
-    """Let one part fail in one of its ways, and come back."""
+    """Let one part fail in one of its ways, and recover."""
     stack, ways = arena.stack, ["restart", "freeze", "kill"]
     if part == "postgres":
         ways = ["crash"] if may_crash else ["restart"]

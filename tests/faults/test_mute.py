@@ -1,4 +1,4 @@
-"""A path that acknowledges what it throws away: no end of a connection tells of it."""
+"""A network path that acknowledges data and then drops it, so that neither end notices."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.stack import Stack
 
 @contextlib.asynccontextmanager
 async def relay_through(arena: Arena, matching: bytes) -> AsyncIterator[Proxy]:
-    """Lead the relay through a proxy whose faults concern one of its connections."""
+    """Connect the relay through a proxy whose faults affect one of its connections."""
     stack = arena.stack
     async with Proxy(stack.postgres.port, matching=matching) as proxy:
         await stack.stop("relay")
@@ -28,7 +28,7 @@ async def relay_through(arena: Arena, matching: bytes) -> AsyncIterator[Proxy]:
 
 
 async def test_reading_swallowed(open_arena: OpenArena):
-    """A relay whose questions are swallowed notices, ends its old session, and goes on."""
+    """A relay whose queries are dropped notices, ends its old session, and continues."""
     arena = await open_arena()
     async with relay_through(arena, b"ayb-relay\0") as proxy:
         async with arena.load(pause=0.3):
@@ -40,7 +40,7 @@ async def test_reading_swallowed(open_arena: OpenArena):
 
 
 async def test_busy_session_is_left_alone(arena: Arena):
-    """A session that is long at its work is looked up, and left at it."""
+    """A session that is busy for long is checked, and left alone."""
     async with (
         arena.load(pause=0.5),
         arena.stack.database.connect() as session,
@@ -59,14 +59,16 @@ async def test_busy_session_is_left_alone(arena: Arena):
 
 
 async def test_notifications_swallowed(open_arena: OpenArena):
-    """A relay that is deaf in its sleep finds the changes by itself, and then sleeps no more."""
+    """A sleeping relay that no notification reaches finds the changes by polling, and sleeps no
+    more.
+    """
     arena = await open_arena()
     async with relay_through(arena, b"ayb-relay listen") as proxy:
         await counts(arena.stack, "ayb_relay_sleeping 1.0")
         proxy.discard_present()
         for _ in range(3):
             await counts(arena.stack, "ayb_relay_sleeping 1.0")
-            # A change, and every client has it.
+            # A change that every client receives.
             await arena.settle()
         await counts(arena.stack, "ayb_relay_missed_wakes_total 3.0")
         await counts(arena.stack, "ayb_relay_sleeping 0.0")
@@ -77,14 +79,14 @@ async def test_notifications_swallowed(open_arena: OpenArena):
 
 
 async def logged(stack: Stack, words: str, seconds: float = 60.0) -> None:
-    """Wait for words in the relay's log."""
+    """Wait for a text in the relay's log."""
     async with asyncio.timeout(seconds):
         while words not in stack.log("relay"):  # noqa: ASYNC110 (a file has no event)
             await asyncio.sleep(0.1)
 
 
 async def counts(stack: Stack, line: str, seconds: float = 30.0) -> None:
-    """Wait for a line on the relay's page of metrics."""
+    """Wait for a line on the relay's metrics page."""
     async with httpx.AsyncClient(trust_env=False, timeout=10) as http, asyncio.timeout(seconds):
         while line not in (await http.get(f"{stack.url('relay')}/metrics")).text.splitlines():  # noqa: ASYNC110 (another process counts)
             await asyncio.sleep(0.02)

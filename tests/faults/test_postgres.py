@@ -1,4 +1,4 @@
-"""Postgres fails, under load: every change once, in order, or `resync` where history was lost."""
+"""Postgres fails under load: every change once and in order, or `resync` where history was lost."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from tests.support.waits import gateway_says
 
 
 async def test_restarted(arena: Arena):
-    """A restart of Postgres costs time only."""
+    """A restart of Postgres costs only time."""
     async with arena.load():
         await arena.stack.restart("postgres")
     await arena.settle()
 
 
 async def test_crashed(arena: Arena):
-    """After crashes of Postgres all is told, or `resync` where batch numbers were taken back."""
+    """After crashes of Postgres everything is delivered, or `resync` where batch numbers were taken
+    back.
+    """
     async with arena.load():
         for _ in range(2):
             await asyncio.to_thread(crash, arena.stack.postgres)
@@ -33,7 +35,7 @@ async def test_crashed(arena: Arena):
 
 
 async def test_crashed_with_a_durable_disk(open_arena: OpenArena, server_dir: Path):
-    """The same where Postgres waits for the disk, as it does in production."""
+    """The same if Postgres waits for the disk, as it does in production."""
     settings = {**POSTGRES_SETTINGS, "fsync": "on", "full_page_writes": "on"}
     folder = server_dir / f"durable-{secrets.token_hex(4)}"
     with new_postgres(folder, settings) as server:
@@ -52,7 +54,7 @@ async def test_crashed_with_a_durable_disk(open_arena: OpenArena, server_dir: Pa
 
 
 async def test_frozen(arena: Arena):
-    """A Postgres that answers nothing for seconds delays events, and none is lost."""
+    """A Postgres that does not answer for seconds delays events but loses none."""
     async with arena.load():
         with frozen(arena.stack.postgres):
             await gateway_says(arena.stack, "unavailable", part="database")
@@ -60,7 +62,7 @@ async def test_frozen(arena: Arena):
 
 
 async def test_backends_ended(arena: Arena):
-    """An administrator who ends every session costs time only."""
+    """An administrator who ends every session costs only time."""
     async with arena.load():
         for _ in range(3):
             await arena.stack.sql(

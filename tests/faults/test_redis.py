@@ -1,4 +1,6 @@
-"""Redis fails, under load: later than usual, but every change once, in order, to who may see it."""
+"""Redis fails under load: events come later, but each client gets every change it may see, once and
+in order.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ async def test_restarted(arena: Arena):
 
 
 async def test_killed(arena: Arena):
-    """A Redis that is killed again and again loses nothing and repeats nothing."""
+    """A Redis that is killed repeatedly loses nothing and repeats nothing."""
     async with arena.load():
         for _ in range(3):
             await arena.stack.kill("valkey")
@@ -36,7 +38,7 @@ async def test_killed(arena: Arena):
 
 
 async def test_stopped(arena: Arena):
-    """While Redis is away events flow by polling; push returns with it."""
+    """While Redis is away events are found by polling; when it is back they are pushed again."""
     async with arena.load(pause=0.3):
         await arena.stack.stop("valkey")
         await gateway_says(arena.stack, "polling", part="bus")
@@ -51,7 +53,7 @@ async def test_stopped(arena: Arena):
 
 
 async def test_frozen(arena: Arena):
-    """A frozen Redis is as one that is away, though its connections stay open."""
+    """A frozen Redis counts as one that is away, although its connections stay open."""
     async with arena.load(pause=0.3):
         arena.stack.pause("valkey")
         await gateway_says(arena.stack, "polling", part="bus")
@@ -77,7 +79,7 @@ async def test_subscriber_cut_for_its_buffer(arena: Arena):
 
 
 async def test_out_of_one_gateways_reach(open_arena: OpenArena, own_valkey: ValkeyServer):
-    """A gateway that alone cannot reach Redis polls, and its clients get what all others get."""
+    """If a single gateway cannot reach Redis it polls, and its clients get what all others get."""
     async with Proxy(own_valkey.port) as proxy:
         arena = await open_arena()
         await arena.stack.add_gateway("far", AYB_REDIS_URL=proxy.lead(own_valkey.url))
@@ -99,7 +101,7 @@ async def test_out_of_one_gateways_reach(open_arena: OpenArena, own_valkey: Valk
 
 
 async def test_out_of_the_relays_reach(open_arena: OpenArena, own_valkey: ValkeyServer):
-    """While the relay alone cannot reach Redis, or its messages are swallowed, gateways poll."""
+    """While only the relay cannot reach Redis, or its messages are dropped, gateways poll."""
     async with Proxy(own_valkey.port) as proxy:
         arena = await open_arena(relay={"AYB_REDIS_URL": proxy.lead(own_valkey.url)})
         async with arena.load(pause=0.3):
@@ -116,8 +118,9 @@ async def test_out_of_the_relays_reach(open_arena: OpenArena, own_valkey: Valkey
 async def test_one_region_of_two(
     open_arena: OpenArena, own_valkey: ValkeyServer, server_dir: Path, tmp_path: Path
 ):
-    """One region's Redis may die or freeze: its gateways poll, the other region's are pushed to,
-    and the clients of both get everything."""
+    """If one region's Redis dies or freezes, its gateways poll while events are pushed to the other
+    region, and the clients of both get everything.
+    """
     with ValkeyServer(server_dir / f"far-{tmp_path.name}", port=free_port()) as far:
         arena = await open_arena(
             readers=False, relay={"AYB_REDIS_URL": f"{own_valkey.url},{far.url}"}

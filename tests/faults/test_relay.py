@@ -1,4 +1,4 @@
-"""The relay fails, under load: every change once, in order, to who may see it."""
+"""The relay fails under load: each client gets every change it may see, once and in order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.waits import gateway_says, leads
 
 
 async def test_killed_in_mid_batch(arena: Arena):
-    """A relay killed in the middle of its batches goes on where it was."""
+    """A relay that is killed within its batches continues where it was."""
     async with arena.load():
         for _ in range(3):
             await arena.stack.kill("relay")
@@ -20,7 +20,9 @@ async def test_killed_in_mid_batch(arena: Arena):
 
 
 async def test_killed_in_the_middle_of_a_cut_burst(open_arena: OpenArena):
-    """A transaction cut into many batches is told once, through two kills in its middle."""
+    """A transaction cut into many batches is delivered once, although the relay is killed twice on
+    the way.
+    """
     arena = await open_arena(relay={"AYB_REALTIME_BATCH_CHANGES": "10"})
     async with arena.load():
         for _ in range(2):
@@ -39,7 +41,7 @@ async def test_restarted(arena: Arena):
 
 
 async def test_frozen(arena: Arena):
-    """A relay that is frozen for seconds goes on, and gateways poll meanwhile."""
+    """A relay that is frozen for seconds continues; meanwhile the gateways poll."""
     async with arena.load(pause=0.3):
         arena.stack.pause("relay")
         await gateway_says(arena.stack, "polling", part="bus")
@@ -49,7 +51,7 @@ async def test_frozen(arena: Arena):
 
 
 async def test_standby_takes_over(arena: Arena, start_stack):
-    """A standby goes on within seconds after the leader was killed, without a repetition."""
+    """A standby takes over within seconds after the leader was killed, without a repetition."""
     second = await start_stack(relay=RELAY, start=False)
     await second.start("relay")
     async with arena.load():
@@ -59,7 +61,7 @@ async def test_standby_takes_over(arena: Arena, start_stack):
 
 
 async def test_frozen_leader_comes_back_beside_its_successor(arena: Arena, start_stack):
-    """A leader that wakes up after its session was ended does not write beside its successor."""
+    """A leader that resumes after its session was ended does not write beside its successor."""
     second = await start_stack(relay=RELAY, start=False)
     await second.start("relay")
     async with arena.load():
@@ -76,7 +78,7 @@ async def test_frozen_leader_comes_back_beside_its_successor(arena: Arena, start
 
 
 async def test_deaf(open_arena: OpenArena, start_stack):
-    """Changes are found, though the LISTEN connection swallows every notification."""
+    """Changes are found although the LISTEN connection drops every notification."""
     arena = await open_arena()
     async with Proxy(arena.stack.postgres.port, matching=b"ayb-relay listen") as proxy:
         await arena.stack.stop("relay")
@@ -93,8 +95,8 @@ async def test_deaf(open_arena: OpenArena, start_stack):
 
 
 async def test_record_fails_as_on_a_full_disk(arena: Arena):
-    """While Postgres refuses to write the log, for want of room or since somebody's locks are in
-    the way, the relay tries again, and goes on without a gap.
+    """While Postgres cannot write the log, for lack of space or because of a lock, the relay keeps
+    trying, and then continues without a gap.
     """
     async with arena.load():
         await arena.stack.sql(FULL)

@@ -1,4 +1,6 @@
-"""A read replica that lags: judged late, never by data older than the event (CASE 29)."""
+"""A read replica that lags: events are judged late, and never by data older than the event (CASE
+29).
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,7 @@ async def replicated(open_arena: OpenArena, database, postgres_server, server_di
 
 
 async def test_membership_is_that_of_the_event_or_later(lagging: Arena):
-    """A row written after a membership began is told; one written after it ended is not."""
+    """A row written after a membership began is delivered; one written after it ended is not."""
     stack, user = lagging.stack, fault_world.USERS[5]
     assert all(user not in members for members in fault_world.MEMBERS.values())
     async with stack.stream("notes,posts", token=stack.token(user)) as client:
@@ -92,7 +94,7 @@ async def test_membership_is_that_of_the_event_or_later(lagging: Arena):
 
 
 async def test_load(lagging: Arena):
-    """Under load everything comes, once and in order, as late as the replica is."""
+    """Under load everything arrives, once and in order, as late as the replica is."""
     lagging.add_readers()
     async with lagging.load(pause=0.2):
         for reader in lagging.readers:
@@ -102,8 +104,9 @@ async def test_load(lagging: Arena):
 
 
 async def test_replica_fails(replicated: tuple[Arena, PostgresServer]):
-    """A replica that restarts, crashes, freezes, or lags too long holds events up, which readiness
-    tells, and loses none."""
+    """A replica that restarts, crashes, freezes or lags too much delays events, which readiness
+    reports, and loses none.
+    """
     arena, replica = replicated
     arena.add_readers()
     async with arena.load(pause=0.3):

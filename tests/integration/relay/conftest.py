@@ -1,4 +1,4 @@
-"""A relay in this process, and an ear on the bus."""
+"""A relay in this process, and a subscriber on the bus."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WAIT_SECONDS = 60.0
 
 
 async def eventually(condition: Callable[[], Any]) -> None:
-    """Wait for what sends no signal."""
+    """Wait for a condition that sends no signal."""
     async with asyncio.timeout(WAIT_SECONDS):
         while not condition():  # noqa: ASYNC110 (a gauge or a process has no event)
             await asyncio.sleep(0.01)
@@ -42,7 +42,7 @@ def is_leading(metrics: RelayMetrics) -> bool:
 
 @dataclass(frozen=True)
 class Heard:
-    """One change as it came over the bus."""
+    """One change as it arrived over the bus."""
 
     table: str
     key: tuple[str, ...]
@@ -66,7 +66,7 @@ class Heard:
 
 
 class Ear:
-    """Hears everything on the bus, in order."""
+    """Receives everything on the bus, in order."""
 
     def __init__(self) -> None:
         self.ticks: list[Tick] = []
@@ -97,20 +97,20 @@ class Ear:
         self._news.set()
 
     async def until(self, condition: Callable[[], Any]) -> None:
-        """Wait until something has been heard."""
+        """Wait until something has been received."""
         async with asyncio.timeout(WAIT_SECONDS):
             while not condition():
                 self._news.clear()
                 await self._news.wait()
 
     async def changes(self, count: int) -> list[Heard]:
-        """Wait for so many changes, and insist that no more came with them."""
+        """Wait for this many changes, and check that no more came with them."""
         await self.until(lambda: len(self.heard) >= count)
         assert len(self.heard) == count
         return self.heard
 
     async def ticked(self, count: int = 2) -> None:
-        """Wait for ticks to come: what was under way has arrived."""
+        """Wait for ticks: everything that was on its way has then arrived."""
         want = len(self.ticks) + count
         await self.until(lambda: len(self.ticks) >= want)
 
@@ -141,7 +141,7 @@ async def open_ear(url: str) -> AsyncIterator[Ear]:
 
 @pytest.fixture
 async def ear(valkey_server: ValkeyServer) -> AsyncIterator[Ear]:
-    """Hear everything that relays of this test publish."""
+    """Receive everything that this test's relays publish."""
     async with open_ear(valkey_server.url) as ear:
         yield ear
 
@@ -177,7 +177,7 @@ class Relays:
 
     @contextlib.asynccontextmanager
     async def process(self, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        """Run one as a process of its own."""
+        """Run one in a process of its own."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -211,5 +211,5 @@ async def relays(database: Database, valkey_server: ValkeyServer) -> Relays:
 
 @pytest.fixture
 async def owner_relays(database: Database, valkey_server: ValkeyServer) -> Relays:
-    """Relays with a login that owns the tables too."""
+    """Relays with a login that also owns the tables."""
     return Relays(database.dsn, valkey_server.url)

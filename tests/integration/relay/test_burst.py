@@ -1,4 +1,4 @@
-"""Transactions larger than a batch (CASE 9), and processes killed in their midst (CASE 24)."""
+"""Transactions larger than a batch (CASE 9), and processes killed within them (CASE 24)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROWS = 200_000
 
 
 async def test_copy_of_many_rows(database, relays, ear):
-    """200,000 rows by COPY in one transaction arrive in order, in batches; memory stays bounded."""
+    """200,000 rows by COPY in one transaction arrive in order, in batches, with bounded memory."""
     await database.execute("CREATE TABLE t (id int PRIMARY KEY, v text)")
     async with relays.process() as process:
         await ear.ticked()
@@ -23,7 +23,7 @@ async def test_copy_of_many_rows(database, relays, ear):
         before = psutil.Process(process.pid).memory_info().rss
         most = 0
         count = 0
-        # What was heard is not kept, or this process would be the one that grows.
+        # Received changes are not kept, or this process would be the one that grows.
         async with database.connect() as session:
             await session.copy_records_to_table(
                 "t", records=((n, "x" * 200) for n in range(ROWS)), columns=("id", "v")
@@ -46,7 +46,7 @@ async def test_copy_of_many_rows(database, relays, ear):
 
 
 async def test_bytes_cut_a_batch(database, relays, ear):
-    """A batch holds no more bytes than allowed, but one change at least."""
+    """A batch holds no more bytes than allowed, but at least one change."""
     await database.execute("CREATE TABLE t (id int PRIMARY KEY, v text)")
     async with relays.running(realtime_batch_bytes=10_000):
         await database.execute(
@@ -61,7 +61,7 @@ async def test_bytes_cut_a_batch(database, relays, ear):
 
 
 async def test_others_go_on_after_a_burst(database, relays, ear):
-    """What commits while a burst is being read comes behind it, and nothing is missed."""
+    """Changes that commit while a burst is being read come after it, and nothing is missed."""
     await database.execute("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int)")
     async with relays.running(realtime_batch_changes=50):
         await asyncio.gather(
@@ -74,8 +74,8 @@ async def test_others_go_on_after_a_burst(database, relays, ear):
 
 
 async def test_killed_in_the_midst(database, relays, ear):
-    """A relay killed again and again in the midst of a burst: its successor goes on where the log
-    ends; numbers published twice have the same content; nothing is lost.
+    """A relay is killed repeatedly during a burst: its successor continues where the log ends,
+    numbers published twice have the same content, and nothing is lost.
     """
     await database.execute("CREATE TABLE t (id int PRIMARY KEY, v text)")
     environment = {"AYB_REALTIME_BATCH_CHANGES": "100"}

@@ -9,7 +9,7 @@ import pytest
 
 
 async def test_odd_names(database, relays, ear):
-    """Tables, columns and schemas of any name: all three actions, key columns in key order."""
+    """Tables, columns and schemas of any name: all three actions, with key columns in key order."""
     await database.execute("""
         CREATE TABLE "Weird Table" ("Id" bigint, "select" int, PRIMARY KEY ("select", "Id"));
         CREATE TABLE "a.b" (id int PRIMARY KEY);
@@ -82,7 +82,7 @@ EXPECTED = (
 
 
 async def test_values(database, relays, ear):
-    """Every type has the JSON of the protocol's table, every digit kept, on one line."""
+    """Every type has the JSON of the protocol's table: every digit, on one line."""
     await database.execute(VALUES)
     async with relays.running():
         await database.execute(INSERT_VALUES)
@@ -92,7 +92,7 @@ async def test_values(database, relays, ear):
 
 
 async def test_values_do_not_depend_on_the_session(database, relays, ear):
-    """A session with other zones, styles and a search_path of traps writes the same JSON."""
+    """A session with other zones and styles, and traps on its search_path, writes the same JSON."""
     await database.execute(VALUES)
     await database.execute("""
         CREATE SCHEMA trap;
@@ -117,7 +117,7 @@ async def test_values_do_not_depend_on_the_session(database, relays, ear):
 
 
 async def test_text_cannot_break_a_line(database, relays, ear):
-    """Line breaks, U+2028 and lookalikes of fields in text stay escaped inside of one line."""
+    """Line breaks, U+2028 and text that looks like fields stay escaped within one line."""
     nasty = "a\r\nb\n\ndata: x\nid: 5\u2028c\x01"
     await database.execute("CREATE TABLE t (id int PRIMARY KEY, v text)")
     async with relays.running():
@@ -177,7 +177,7 @@ async def test_no_primary_key(database, relays, ear):
 
 
 async def test_partitions(database, relays, ear):
-    """Writes to root or leaf, to a partition attached later, and moves: all name the root."""
+    """Writes to root or leaf, to a partition attached later, and moves: all report the root."""
     await database.execute("""
         CREATE TABLE p (id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
         CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);
@@ -212,7 +212,7 @@ async def test_partitions(database, relays, ear):
 
 
 async def test_detached_partition_is_captured_by_itself(database, relays, ear):
-    """A partition that was detached gets triggers of its own soon after."""
+    """A partition that was detached soon gets triggers of its own."""
     await database.execute("""
         CREATE TABLE p (id int) PARTITION BY LIST (id);
         CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);
@@ -237,7 +237,9 @@ async def test_equal_updates(database, relays, ear):
 
 
 async def test_ddl_while_streaming(database, relays, ear):
-    """Columns added, renamed, retyped, dropped; table renamed, dropped, made again: all follow."""
+    """Columns are added, renamed, retyped and dropped, a table is renamed, dropped and recreated:
+    capture follows.
+    """
     await database.execute("CREATE TABLE t (id int PRIMARY KEY, v int)")
     async with relays.running():
         steps = [
@@ -273,7 +275,7 @@ async def test_ddl_while_streaming(database, relays, ear):
 
 
 async def test_dropped_table_leaves_no_hole(database, relays, ear):
-    """Changes of a table that was dropped in the same breath are left out; numbers go on."""
+    """Changes of a table dropped right after them are left out; numbers continue without a hole."""
     await database.execute("CREATE TABLE t (id int); CREATE TABLE gone (id int)")
     async with relays.running() as metrics:
         async with database.connect() as session, session.transaction():
@@ -288,7 +290,7 @@ async def test_dropped_table_leaves_no_hole(database, relays, ear):
 
 
 async def test_truncate(database, relays, ear):
-    """TRUNCATE is one change of each table."""
+    """TRUNCATE is one change per table."""
     await database.execute("CREATE TABLE t (id int); CREATE TABLE u (id int)")
     async with relays.running():
         await database.execute("INSERT INTO t VALUES (1); TRUNCATE t, u")
@@ -298,7 +300,9 @@ async def test_truncate(database, relays, ear):
 
 
 async def test_rolled_back(database, relays, ear):
-    """What was rolled back, in whole, to a savepoint or by a deferred constraint, is not told."""
+    """Changes rolled back as a whole, to a savepoint or by a deferred constraint, are not
+    published.
+    """
     await database.execute("""
         CREATE TABLE t (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, v text);
     """)
@@ -319,7 +323,7 @@ async def test_rolled_back(database, relays, ear):
 
 
 async def test_virtual_generated_columns(database, owner_relays, ear):
-    """Generated columns that are not stored are in both images, also one added later."""
+    """Generated columns that are not stored are in both images, including one added later."""
     async with database.connect() as session:
         if await session.fetchval("SELECT current_setting('server_version_num')::int < 180000"):
             pytest.skip("Postgres 18 or newer")
@@ -408,7 +412,7 @@ async def test_writer_never_fails(database, owner_relays, ear):
 
 
 async def test_trigger_that_writes_again_comes_after(database, relays, ear):
-    """A row written again by another trigger of its table is told in the order of the writes."""
+    """A row that another trigger writes again is published in the order of the writes."""
     await database.execute("""
         CREATE TABLE t (id int PRIMARY KEY, v int);
         CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql
@@ -438,7 +442,7 @@ async def test_what_is_not_captured(database, owner_relays, ear):
 
 
 async def test_triggers_follow_the_setting(database, owner_relays, ear):
-    """A table that is no longer wanted loses its triggers; replicated writes count (ALWAYS)."""
+    """A table that no longer matches loses its triggers; replicated writes count (ALWAYS)."""
     await database.execute("CREATE TABLE t (id int); CREATE TABLE u (id int)")
     async with owner_relays.running():
         pass
@@ -452,7 +456,7 @@ async def test_triggers_follow_the_setting(database, owner_relays, ear):
 
 
 async def test_busy_table_is_not_blocked(database, relays, ear):
-    """A table in use does not hold up the relay, nor the relay the table: it is tried again."""
+    """A table in use does not delay the relay, nor the relay the table: it is tried again."""
     await database.execute("CREATE TABLE busy (id int); CREATE TABLE t (id int)")
     async with database.connect() as session:
         transaction = session.transaction()

@@ -1,4 +1,4 @@
-"""`install` and `doctor`: by hand, with what operators read."""
+"""`install` and `doctor`, as operators run and read them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _find(found, text):
 
 
 async def test_healthy(database, settings, relays, ear):
-    """A deployment as documented, with a relay at work: nothing fails."""
+    """A deployment as documented, with a working relay, has no failing check."""
     await database.execute(
         f"CREATE TABLE t (id int PRIMARY KEY); {ROLE_SQL}; CREATE POLICY p ON t USING (true)"
     )
@@ -86,7 +86,7 @@ async def test_healthy(database, settings, relays, ear):
     ],
 )
 async def test_faults(database, settings, sql, text, level):
-    """Each fault of a database is found, and comes with what to do about it."""
+    """Each fault of a database is found, with what to do about it."""
     await database.execute(f"CREATE TABLE t (id int); {sql}")
     finding = _find(await _findings(settings()), text)
     assert finding.level is level
@@ -94,7 +94,7 @@ async def test_faults(database, settings, sql, text, level):
 
 
 async def test_faults_of_roles(database, settings):
-    """Roles that would go round Row-Level Security, or are missing, are found."""
+    """Roles that would bypass Row-Level Security, or are missing, are found."""
     await database.execute("CREATE TABLE t (id int)")
     found = await _findings(settings(auth_role="no such role"))
     assert _find(found, "does not exist").level is Level.FAIL
@@ -105,7 +105,7 @@ async def test_faults_of_roles(database, settings):
 
 
 async def test_nothing_there(settings):
-    """Servers that are away are told one by one, without the passwords in their URLs."""
+    """Servers that are away are reported one by one, without the passwords in their URLs."""
     port = free_port()
     found = await _findings(
         settings(
@@ -118,7 +118,7 @@ async def test_nothing_there(settings):
 
 
 async def test_replica(database, settings, postgres_server, server_dir):
-    """A read replica that keeps up is well; one that lags by its settings is found."""
+    """A read replica that keeps up passes; one that lags by its settings is found."""
     await database.execute("CREATE TABLE t (id int)")
     folder = server_dir / f"replica-{free_port()}"
     copy_server(postgres_server, folder)
@@ -137,7 +137,7 @@ async def test_replica(database, settings, postgres_server, server_dir):
 
 
 async def test_install_by_hand(database, settings, valkey_server, ear):
-    """An owner installs; a relay whose login may alter nothing then does its work."""
+    """An owner installs; a relay whose login may not alter anything then works."""
     await database.execute("DROP SCHEMA ayb_realtime CASCADE")
     await database.execute(ROLES_SQL.read_text(encoding="utf-8"))
     await database.execute("""
@@ -162,7 +162,7 @@ async def test_install_by_hand(database, settings, valkey_server, ear):
 
 
 async def test_install_names_what_it_could_not(database, settings):
-    """A table in use is named, and the rest is installed."""
+    """A table in use is named, and the others are installed."""
     await database.execute("CREATE TABLE busy (id int); CREATE TABLE t (id int)")
     async with database.connect() as session, session.transaction():
         await session.execute("INSERT INTO busy VALUES (1)")
@@ -174,7 +174,7 @@ async def test_install_names_what_it_could_not(database, settings):
 
 
 async def test_table_owner_installs(database, settings):
-    """An owner of tables without any other right is told so, and nothing is half done."""
+    """An owner of tables without any other right gets one error, and nothing is left half done."""
     await database.execute("""
         DO $$BEGIN
             IF to_regrole('owner_of_t') IS NULL THEN CREATE ROLE owner_of_t LOGIN; END IF;

@@ -1,4 +1,4 @@
-"""Epochs: which batch numbers are for good."""
+"""Epochs: which batch numbers are final."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.servers import new_postgres
 
 @pytest.fixture
 async def own(server_dir, valkey_server, tmp_path_factory):
-    """A Postgres of this test's own, which may be killed, with a database and its relays."""
+    """The test's own Postgres, which may be killed, with a database and its relays."""
     folder = server_dir / f"epoch-{free_port()}"
     server = new_postgres(folder)
     with server:
@@ -32,8 +32,8 @@ async def _state(database):
 
 
 async def test_crash_of_postgres(own, ear):
-    """A crash of Postgres begins a new epoch after the last batch that survived; a running relay
-    finds its way back by itself, and no committed change is lost.
+    """A crash of Postgres begins a new epoch after the last batch that survived. A running relay
+    recovers by itself, and no committed change is lost.
     """
     server, database, relays = own
     async with relays.running() as metrics:
@@ -48,7 +48,7 @@ async def test_crash_of_postgres(own, ear):
         await ear.until(lambda: ear.heard[-1].new == '{"id":20}')
     state = await _state(database)
     assert len(state.first_batches) == 2
-    # Batches of the first epoch may have been forgotten; what was in them is told anew.
+    # Batches of the first epoch may have been forgotten; what was in them is published again.
     first = state.first_batches[state.epoch]
     assert first <= state.first_batches[1] + 20
     told = {
@@ -61,7 +61,7 @@ async def test_crash_of_postgres(own, ear):
 
 
 async def test_clean_restarts(own, ear):
-    """A clean restart of Postgres, or of the relay, takes no number back: the epoch goes on."""
+    """A clean restart of Postgres or of the relay takes no number back: the epoch continues."""
     server, database, relays = own
     async with relays.running() as metrics:
         await database.execute("INSERT INTO t VALUES (1)")
@@ -102,8 +102,8 @@ async def test_other_database(own, ear):
 
 
 async def test_histories_that_part(own):
-    """What was told in one history means nothing in another, though both begin at the same point:
-    two copies of one database (as of a backup restored twice, or an old primary that comes back).
+    """A position of one history means nothing in another, even if both begin at the same point: two
+    copies of one database (a backup restored twice, or an old primary that comes back).
     """
     server, database, relays = own
     async with relays.running():
@@ -122,7 +122,7 @@ async def test_histories_that_part(own):
 
 
 async def test_a_database_made_anew(own):
-    """Numbers begin beyond those of a database that was dropped, so its positions are gone."""
+    """Numbers begin beyond those of a database that was dropped, so its positions are expired."""
     _, database, relays = own
     async with relays.running():
         for number in range(3):
@@ -138,8 +138,8 @@ async def test_a_database_made_anew(own):
 
 
 async def test_restored_in_place(own, ear):
-    """A database whose content is put back to what it was, without being made anew, begins another
-    epoch: the numbers given out since are not given out again for something else.
+    """A database whose content is restored in place begins another epoch: numbers given out since
+    the backup are not reused for different content.
     """
     _, database, relays = own
     tables = ("epochs", "uncrashed", "generations", "horizon", "batches", "changes")

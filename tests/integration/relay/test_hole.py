@@ -1,4 +1,4 @@
-"""Capture that stops at the outbox's bound: what was not captured is always told as a hole."""
+"""Capture stops at the outbox's bound: what was not captured is always announced as a hole."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ async def _blocked(session, pid):
 
 
 async def test_stop_while_a_generation_begins(database, rig):
-    """Capture that stops while the relay is about to move writers on stays stopped until the hole
-    is noted: a change that was not captured is told.
+    """Capture that stops while the relay is moving writers on stays stopped until the hole is
+    recorded, so no uncaptured change goes unnoticed.
     """
     await database.execute("INSERT INTO t VALUES (1)")
     assert await rig.read() == [1]
@@ -55,9 +55,9 @@ async def test_stop_while_a_generation_begins(database, rig):
 
 @pytest.mark.parametrize("room", [1, 10])
 async def test_no_number_comes_twice(database, rig, room):
-    """Capture goes on beyond all numbers it has used, also where no partition was free when it
-    stopped: the changes of a transaction that goes on through the stop keep their order. It does
-    so too where the bound has become larger meanwhile.
+    """Capture continues beyond all numbers it has used, even if no partition was free when it
+    stopped, or the bound has been raised meanwhile: the changes of a transaction that spans the
+    stop keep their order.
     """
     for number in range(5):
         await database.execute("INSERT INTO t VALUES ($1)", number)
@@ -82,8 +82,8 @@ async def test_no_number_comes_twice(database, rig, room):
 
 
 async def test_stop_by_a_transaction_that_rolls_back(database, rig):
-    """Capture that a transaction has stopped goes on once that is rolled back, though nothing of it
-    is to be seen in its partition.
+    """Capture that a transaction has stopped continues once that transaction is rolled back,
+    although none of its rows are visible in the partition.
     """
     async with database.connect() as slow:
         transaction = slow.transaction()
@@ -103,8 +103,8 @@ async def test_stop_by_a_transaction_that_rolls_back(database, rig):
 
 
 async def test_numbers_never_go_back(database, rig):
-    """A relay that was frozen while it moved writers on, and comes back after another one has done
-    so, moves them nowhere: of one row the later change keeps the higher number.
+    """A relay that was frozen while it moved writers on, and resumes after another one has done so,
+    moves them nowhere: the later change of a row keeps the higher number.
     """
     for number in range(3):
         await database.execute("INSERT INTO t VALUES ($1)", number)

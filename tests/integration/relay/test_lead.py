@@ -1,4 +1,4 @@
-"""One active relay, a standby, and starts at the same time."""
+"""One active relay, a standby, and simultaneous starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from tests.integration.relay.conftest import Relays
 
 
 async def test_standby_takes_over(database, relays, ear):
-    """Of two relays one publishes; when it is killed the other goes on, numbers without a hole."""
+    """Of two relays one publishes; when it is killed the other continues, without a hole in the
+    numbers.
+    """
     await database.execute("CREATE TABLE t (id int PRIMARY KEY)")
     async with relays.process() as first:
         await ear.ticked()
@@ -34,7 +36,7 @@ async def test_standby_takes_over(database, relays, ear):
 
 
 async def test_concurrent_first_starts(postgres_server, valkey_server, database, ear):
-    """Relays that start at once on a bare database migrate it once, and one of them leads."""
+    """Relays that start together on an empty database migrate it once, and one of them leads."""
     await database.execute("DROP SCHEMA ayb_realtime CASCADE; CREATE TABLE t (id int PRIMARY KEY)")
     relays = Relays(database.dsn, valkey_server.url)
     async with relays.process(), relays.process(), relays.process():
@@ -76,7 +78,7 @@ async def test_functions_are_replaced_when_they_change(database):
 
 
 async def test_migration_without_rights(database):
-    """A login that may not migrate is told what to do; nothing is left half done."""
+    """A login that may not migrate gets a clear error, and nothing is left half done."""
     await database.execute("DROP SCHEMA ayb_realtime CASCADE")
     async with database.connect(database.gateway_dsn) as gateway:
         with pytest.raises(SchemaError, match="python -m relay install"):

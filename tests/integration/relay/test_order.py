@@ -17,7 +17,9 @@ ROWS = 12
 
 
 async def test_late_committer(database, relays, ear):
-    """A transaction that writes first and commits last holds nobody up and is told when it ends."""
+    """A transaction that writes first and commits last delays no other and is published when it
+    ends.
+    """
     await database.execute("CREATE TABLE t (id int PRIMARY KEY)")
     async with relays.running(), database.connect() as slow:
         transaction = slow.transaction()
@@ -37,7 +39,8 @@ async def test_late_committer(database, relays, ear):
 @pytest.mark.parametrize("notify", ["on", "off"])
 async def test_random_writers(database, relays, ear, notify):
     """Sixteen writers with rollbacks, savepoints, deadlocks and long transactions: each committed
-    change is told once, and the changes of one row form a chain from its first image to its last.
+    change is published once, and the changes of one row form a chain from its first image to its
+    last.
     """
     seed = random.randrange(1 << 30)
     print("seed", seed)
@@ -108,7 +111,9 @@ class _RolledBackError(Exception):
 
 
 async def _check_replay(database, ear):
-    """What a gateway reads again is what was published, byte for byte and number for number."""
+    """A gateway that reads a batch again gets what was published, byte for byte and number for
+    number.
+    """
     published = collections.defaultdict(dict)
     for message in ear.messages:
         published[message.batch][message.content.table] = message.content

@@ -1,4 +1,4 @@
-"""The outbox stays in bounds: by time, by bytes, and where something is in the way."""
+"""The outbox stays in bounds: by time, by bytes, and when something is in the way."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FULL = "SELECT last_value = 9223372036854775807 FROM ayb_realtime.change_seq"
 
 
 class Rig:
-    """A reader and a rotation that are turned by hand."""
+    """A reader and a rotation that the test steps by hand."""
 
     def __init__(self, database, reader, side):
         self.database = database
@@ -49,7 +49,7 @@ class Rig:
         await self.rotation.settle()
 
     async def read(self):
-        """Read all there is; give the ids of the rows told."""
+        """Read all there is; return the ids of the rows."""
         ids = []
         while (batch := await self.outbox.next_batch()) is not None:
             for table in batch.tables:
@@ -84,7 +84,7 @@ async def rig(database):
 
 
 async def _insert(database, first, last, width=1):
-    """Insert rows of so many bytes, which cannot be compressed."""
+    """Insert rows of this many bytes, which cannot be compressed."""
     await database.execute(
         "INSERT INTO t SELECT g, (SELECT string_agg(md5(g || ' ' || n), '') "
         "FROM generate_series(1, $3::int / 32) n) FROM generate_series($1::int, $2::int) g",
@@ -95,7 +95,7 @@ async def _insert(database, first, last, width=1):
 
 
 async def test_by_time(database, rig):
-    """Changes leave the outbox after the retention and not before; the horizon tells which."""
+    """Changes leave the outbox after the retention and not before; the horizon says which."""
     await rig.open(retention=400)
     before = (await rig.state()).last_batch
     for number in range(1, 13):
@@ -116,7 +116,7 @@ async def test_by_time(database, rig):
 
 
 async def test_idle_outbox_empties(database, rig):
-    """Without writers everything leaves in time, and the place to read on from is not forgotten."""
+    """Without writers everything leaves in time, and the place to continue reading is kept."""
     await rig.open(retention=400)
     first = (await rig.state()).horizon
     await _insert(database, 1, 10)
@@ -133,7 +133,7 @@ async def test_idle_outbox_empties(database, rig):
 
 
 async def test_by_bytes(database, rig):
-    """Over the bound the oldest changes leave before their time; the newest stay."""
+    """Over the bound the oldest changes leave early; the newest stay."""
     await rig.open(bytes_=24 << 20)
     for number in range(30):
         await _insert(database, number * 100, number * 100 + 99, 20_000)
@@ -146,7 +146,7 @@ async def test_by_bytes(database, rig):
 
 
 async def test_nothing_unread_leaves(database, rig):
-    """What is not in a batch is never given up by rotation, however old or large."""
+    """Rotation never removes a change that is not in a batch, however old or large."""
     await rig.open(retention=400, bytes_=16 << 20)
     for number in range(8):
         await _insert(database, number, number, 100)
@@ -157,7 +157,7 @@ async def test_nothing_unread_leaves(database, rig):
 
 async def test_long_transaction(database, rig):
     """A transaction open over many generations loses nothing, and blocks neither writers nor the
-    relay: other partitions are used meanwhile.
+    relay, which use other partitions meanwhile.
     """
     await rig.open(retention=400)
     told = []
@@ -176,7 +176,7 @@ async def test_long_transaction(database, rig):
         await transaction.commit()
     told += await rig.read()
     assert told == [*range(20), -1, -2]
-    # The late batch lies in an old partition: it stays for its own time.
+    # The late batch is in an old partition and stays for its own time.
     late = (await rig.state()).last_batch
     await _insert(database, 100, 100)
     await rig.read()
@@ -196,7 +196,7 @@ async def test_long_transaction(database, rig):
 
 
 async def test_slow_reader(database, rig):
-    """A reader in the midst of a partition delays its end, and is not cut off by it."""
+    """A reader in a partition delays its emptying, and is not cut off by it."""
     await rig.open(retention=400)
     await _insert(database, 1, 1)
     await rig.read()
@@ -212,8 +212,8 @@ async def test_slow_reader(database, rig):
 
 
 async def test_capture_stops_at_twice_the_bound(database, rig):
-    """Without a relay the outbox grows to twice its bound; then writers go on uncaptured. A relay
-    that comes back tells what was captured, and leaves a number out for what was not.
+    """Without a relay the outbox grows to twice its bound; then writers continue uncaptured. A
+    relay that returns publishes what was captured, and skips a number for what was not.
     """
     bound = 16 << 20
     await rig.open(bytes_=bound)
@@ -240,7 +240,7 @@ async def test_capture_stops_at_twice_the_bound(database, rig):
         assert not await rig.value(FULL)
         await database.execute("INSERT INTO t VALUES (-2)")
         assert await rig.read() == [-2]
-        # Who wrote uncaptured is still to commit: the hole is not closed yet.
+        # The writer that was not captured has not committed: the hole is still open.
         assert not rig.outbox.has_hole_due
         await rig.reopen(bytes_=bound)
         await transaction.commit()
@@ -256,7 +256,7 @@ async def test_capture_stops_at_twice_the_bound(database, rig):
 
 
 async def test_under_load(database, relays, ear):
-    """Under writers, a retention of seconds and a long transaction: every change once."""
+    """With writers, a retention of seconds and a long transaction, every change arrives once."""
     await database.execute("CREATE TABLE t (id int, v text)")
     async with (
         relays.running(realtime_retention_seconds=4) as metrics,

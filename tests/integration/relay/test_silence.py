@@ -1,4 +1,4 @@
-"""What could keep a change of a captured table out of the outbox without a word."""
+"""What could keep a change of a captured table out of the outbox without notice."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ async def _told(session):
 
 
 async def test_a_lock_on_the_numbers(database):
-    """A writer that does not wait for a number fails as at any other lock: it does not go on with a
-    change that nobody is told of.
+    """A writer that does not wait for a number fails as at any other lock; it does not continue
+    with a change that is never delivered.
     """
     await database.execute("CREATE TABLE t (id int)")
     async with database.connect() as session, database.connect() as operator:
@@ -53,7 +53,7 @@ async def test_a_lock_on_the_numbers(database):
 
 
 async def test_partition_that_is_being_detached(database):
-    """What still reaches a partition through its root while it is detached is the root's."""
+    """Writes that reach a partition through its root while it is detached are the root's."""
     await database.execute(TREE)
     async with (
         database.connect() as session,
@@ -78,8 +78,8 @@ async def test_partition_that_is_being_detached(database):
 
 
 async def test_disabled_trigger(database):
-    """A trigger of ours that was switched off is switched on again, also by a login that does not
-    own the table.
+    """A trigger of ours that was disabled is enabled again, also by a login that does not own the
+    table.
     """
     await database.execute("CREATE TABLE t (id int); GRANT TRIGGER ON t TO ayb_relay")
     async with database.connect() as owner, database.connect(database.relay_dsn) as relay:

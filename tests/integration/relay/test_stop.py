@@ -1,4 +1,4 @@
-"""A relay ends when it is told to, whatever fails at that moment."""
+"""A relay ends when it is asked to, whatever fails at that moment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class LosesItsDatabase(Relay):
-    """Whose database goes away just when it is told to end."""
+    """A relay whose database goes away at the moment it is asked to end."""
 
     async def _connect_and_lead(self, backoff: Backoff) -> None:
         async def work() -> None:
@@ -31,7 +31,7 @@ class LosesItsDatabase(Relay):
 
 
 async def test_ends_though_the_database_goes_away_at_that_moment(relays):
-    """Errors at the moment of the end do not make a relay forget that it was to end."""
+    """Errors while a relay is asked to end do not make it continue."""
     metrics = RelayMetrics()
     relay = LosesItsDatabase(relays.settings(), health=Health(metrics), metrics=metrics)
     task = asyncio.create_task(relay.run())

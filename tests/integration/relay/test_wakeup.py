@@ -1,4 +1,4 @@
-"""The sleep lock: NOTIFY only when needed, and no wake-up missed."""
+"""The sleep lock: NOTIFY only when needed, and no missed wake-up."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ LOCK = "SELECT pg_try_advisory_xact_lock_shared(4707185, 1)"
 
 
 async def test_no_wakeup_is_missed(database, relays, ear, monkeypatch):
-    """Without its timed poll, a relay that falls asleep and wakes up again and again under writers
-    of every pace still tells each change.
+    """Without its timed poll, a relay that repeatedly falls asleep and wakes, under writers of
+    every pace, still publishes each change.
     """
     monkeypatch.setattr(loop, "TICK_SECONDS", 3600.0)
     await database.execute("CREATE TABLE t (id serial PRIMARY KEY)")
@@ -50,7 +50,9 @@ async def _write(database, seed, turns):
 
 
 async def test_sleeper_waits_for_silent_writers(database):
-    """K cannot be taken while a silent writer is in flight, and a writer sees it taken after."""
+    """K cannot be taken while a silent writer is in flight; afterwards, writers see that it is
+    taken.
+    """
     metrics = RelayMetrics()
     async with database.connect() as reader, database.connect() as writer:
         lock = SleepLock(reader, metrics)
@@ -66,7 +68,9 @@ async def test_sleeper_waits_for_silent_writers(database):
 
 
 async def test_long_writer_does_not_delay_others(database, relays, ear, monkeypatch):
-    """While a silent transaction stays open the relay cannot sleep; others are told anyway."""
+    """While a silent transaction stays open the relay cannot sleep; other changes are published
+    anyway.
+    """
     monkeypatch.setattr(loop, "TICK_SECONDS", 3600.0)
     await database.execute("CREATE TABLE t (id serial PRIMARY KEY)")
     async with relays.running(), database.connect() as silent, database.connect() as other:
@@ -92,7 +96,7 @@ async def test_long_writer_does_not_delay_others(database, relays, ear, monkeypa
 
 
 async def test_prepared_transactions(database, relays, ear):
-    """Where prepared transactions are possible the relay polls, and PREPARE is never refused."""
+    """Where prepared transactions are possible the relay polls, so PREPARE is never refused."""
     await database.execute("CREATE TABLE t (id int PRIMARY KEY)")
     async with relays.running(relay_notify="auto"):
         await database.execute("INSERT INTO t VALUES (1)")
@@ -117,7 +121,7 @@ async def test_notify_in_a_prepared_transaction(database, relays, ear):
 
 
 async def test_self_test(database):
-    """The self-test passes where NOTIFY arrives, and fails loudly where it does not."""
+    """The self-test passes if NOTIFY arrives, and fails with an error if it does not."""
     metrics = RelayMetrics()
     listener = await Listener.open(database.relay_dsn, metrics)
     try:
@@ -131,7 +135,7 @@ async def test_self_test(database):
 
 
 async def test_lost_listener(database, relays, ear):
-    """A LISTEN connection that is cut is noticed; the relay connects anew and goes on."""
+    """A LISTEN connection that is cut is noticed; the relay reconnects and continues."""
     await database.execute("CREATE TABLE t (id int PRIMARY KEY)")
     async with relays.running() as metrics:
         await database.execute(
