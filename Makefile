@@ -14,10 +14,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JOBS ?= 2
 
 .DEFAULT_GOAL := dev
-.PHONY: help dev lint check test versions bench lock clean
+.PHONY: help dev lint check test integration versions bench lock clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 dev: $(RUN) ## run everything on this machine: http://localhost:8090
 	@exec $(BIN)/python -m devstack
@@ -35,13 +35,16 @@ check: lint ## lint, unit tests and their coverage: 40 s
 test: check $(JS)/node_modules/.package-lock.json ## check, and everything on real servers, Node and Chromium: 15 min
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --ignore tests/unit
 
+integration: $(DEV) ## the tests of single parts on Postgres and Valkey (AYB_TEST_POSTGRES=FOLDER: on other programs): 2 min
+	$(BIN)/pytest -n $(JOBS) --dist loadfile tests/integration
+
 # Newer versions of npm run no install scripts unless allowed: what those do is done here.
 versions: $(DEV) ## the integration tests on Postgres 14, 16 and 17 (Linux on x86-64, needs Node): 6 min
 	cd $(VERSIONS) && npm ci
 	@set -e; for package in $(VERSIONS)/node_modules/postgres-*; do \
 		(cd "$$package" && node scripts/hydrate-symlinks.js); \
 		echo "on $$("$$package/native/bin/postgres" --version)"; \
-		AYB_TEST_POSTGRES="$$PWD/$$package/native/bin" $(BIN)/pytest -n $(JOBS) --dist loadfile tests/integration; \
+		AYB_TEST_POSTGRES="$$PWD/$$package/native/bin" $(MAKE) --no-print-directory integration; \
 	done
 
 bench: $(DEV) ## the figures of docs/benchmarks.md, in short form
