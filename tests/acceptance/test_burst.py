@@ -1,4 +1,4 @@
-"""A transaction that writes very much at once: bounded memory, nothing lost, others go on."""
+"""A very large transaction: memory is bounded, nothing is lost, and other tables go on."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ID = re.compile(rb'"id":(\d+)')
 
 
 class Counter(asyncio.Protocol):
-    """Counts the frames of a stream and keeps the ids' order in view, without parsing JSON."""
+    """Counts the frames of a stream and checks the order of ids, without parsing JSON."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -69,7 +69,7 @@ class Counter(asyncio.Protocol):
 
 
 class Memory:
-    """How far each process has grown at the most."""
+    """The most that each process has grown."""
 
     def __init__(self, stack: Stack) -> None:
         pids = {name: stack.child(name).pid for name in ("relay", "gateway")}
@@ -80,14 +80,16 @@ class Memory:
         self._peak = dict(self._before)
 
     async def watch(self) -> None:
-        """Look for ever."""
+        """Watch until cancelled."""
         while True:
             for name, size in self._now().items():
                 self._peak[name] = max(self._peak[name], size)
             await asyncio.sleep(0.1)
 
     def assert_bounded(self) -> None:
-        """The relay keeps its queue, the gateway its ring, Redis what waits for a subscriber."""
+        """The relay holds at most its queue, the gateway its ring, Redis what waits for a
+        subscriber.
+        """
         grown = {name: (self._peak[name] - self._before[name]) / 2**20 for name in self._peak}
         print("grown by", ", ".join(f"{size:.0f} MiB ({name})" for name, size in grown.items()))
         assert grown["relay"] < 100
@@ -109,7 +111,7 @@ async def follow(stack: Stack, table: str, rows: int, user: str | None = None) -
 
 
 async def others_go_on(stack: Stack, calm: Counter, bursting: Sequence[Counter]) -> None:
-    """Write to another table too, and insist that its client is told before the burst is."""
+    """Write to another table too, and check that its client gets the rows before the burst ends."""
     async with stack.database.connect() as connection:
         for n in range(1, CALM + 1):
             await connection.execute("INSERT INTO calm VALUES ($1)", n)
@@ -130,7 +132,7 @@ async def others_go_on(stack: Stack, calm: Counter, bursting: Sequence[Counter])
 
 
 async def test_copy_of_very_many_rows(start_stack: Any) -> None:
-    """A COPY of 200,000 rows reaches everybody in order; memory is bounded, others go on."""
+    """A COPY of 200,000 rows reaches everyone in order; memory is bounded, other tables go on."""
     stack: Stack = await start_stack(gateway={"AYB_REALTIME_VERIFY": "0"})
     await stack.create(TABLES, "flood", "calm")
     flooded = [await follow(stack, "flood", ROWS) for _ in range(CLIENTS)]
@@ -147,8 +149,9 @@ async def test_copy_of_very_many_rows(start_stack: Any) -> None:
 
 
 async def test_half_a_million_rows_for_a_hundred_clients(start_stack: Any) -> None:
-    """A transaction of 500,000 rows reaches each of 100 clients, whole and in order; memory is
-    bounded, and others go on meanwhile."""
+    """A transaction of 500,000 rows reaches each of 100 clients, complete and in order; memory is
+    bounded, and other tables go on meanwhile.
+    """
     stack: Stack = await start_stack(
         gateway={"AYB_REALTIME_VERIFY": "0", "AYB_REALTIME_MAX_CONNECTIONS_PER_USER": "200"}
     )
@@ -168,8 +171,9 @@ async def test_half_a_million_rows_for_a_hundred_clients(start_stack: Any) -> No
 
 
 async def test_half_a_million_rows_of_a_hundred_owners(start_stack: Any) -> None:
-    """A transaction of 500,000 rows is judged for 100 clients, each gets its 5,000 in order; memory
-    is bounded, and others go on meanwhile."""
+    """A transaction of 500,000 rows is judged for 100 clients, and each gets its 5,000 in order;
+    memory is bounded, and other tables go on meanwhile.
+    """
     stack: Stack = await start_stack(gateway={"AYB_REALTIME_VERIFY": "0"})
     await stack.create(TABLES + OWNED, "calm", "owned")
     owners = [await follow(stack, "owned", EACH, f"user-{n}") for n in range(OWNERS)]

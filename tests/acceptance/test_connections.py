@@ -1,4 +1,4 @@
-"""Clients that come, go, vanish, and take nothing: what is left of them."""
+"""Clients that come, go, vanish or take nothing, and what remains of them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def address(stack: Stack) -> tuple[str, int]:
 
 
 async def unread(stack: Stack, data: bytes, *, receive_bytes: int | None = None) -> socket.socket:
-    """Open a socket of which nothing is read, and send some bytes."""
+    """Open a socket that is never read from, and send some bytes."""
     loop = asyncio.get_running_loop()
     sock = socket.socket()
     sock.setblocking(False)
@@ -90,8 +90,9 @@ def served(process: psutil.Process, stack: Stack) -> list[Any]:
 
 
 async def test_peers_that_do_nothing_are_let_go(start_stack: Any, require: Requirements) -> None:
-    """A thousand that vanish without FIN, some that never read, some that never ask or never finish
-    asking: all are let go, named in the metrics, while another is told everything (CASE 25)."""
+    """A thousand clients vanish without FIN, some never read, some never ask or never finish
+    asking: all are released and counted, while another client gets everything (CASE 25).
+    """
     require.that(may_vanish(), "closing a socket without FIN needs Linux and CAP_NET_ADMIN")
     stack: Stack = await start_stack(
         gateway={
@@ -139,7 +140,7 @@ async def test_peers_that_do_nothing_are_let_go(start_stack: Any, require: Requi
 
 @contextlib.asynccontextmanager
 async def writing(stack: Stack) -> AsyncIterator[None]:
-    """Write rows all the while."""
+    """Write rows continuously."""
 
     async def write() -> None:
         async with stack.database.connect() as connection:
@@ -156,7 +157,7 @@ async def writing(stack: Stack) -> AsyncIterator[None]:
 
 
 async def visit(stack: Stack, token: str, chance: random.Random) -> None:
-    """Come and go, at some stage of a request or a stream."""
+    """Connect and leave at some stage of a request or a stream."""
     tables = chance.choice(("quiet", "loud", "quiet,loud", "nothing"))
     asked = request(stack, tables, token)
     stage = chance.randrange(6)
@@ -189,8 +190,9 @@ async def visit(stack: Stack, token: str, chance: random.Random) -> None:
 
 
 async def test_ten_thousand_visits_leave_nothing(start_stack: Any) -> None:
-    """Ten thousand come and go at every stage, over a limit too, amid events: memory, descriptors
-    and subscriptions stay flat, and the limit is as it was (CASE 25)."""
+    """Ten thousand clients connect and leave at every stage, beyond a limit too, during events:
+    memory, descriptors and subscriptions stay flat, and the limit still holds (CASE 25).
+    """
     stack: Stack = await start_stack(
         gateway={
             "AYB_REALTIME_MAX_CONNECTIONS_PER_USER": "8",
@@ -250,7 +252,7 @@ def few_files() -> Iterator[int]:
 
 
 async def test_files_are_allowed_for_all_streams(few_files: int, start_stack: Any) -> None:
-    """The gateway raises its limit of open files by itself, and says so where it may not."""
+    """The gateway raises its limit of open files itself, and logs a warning if it may not."""
     for most in (3_000, few_files):
         if most == resource.RLIM_INFINITY:
             continue

@@ -29,7 +29,7 @@ START_SECONDS = 60
 
 @dataclass
 class Run:
-    """A devstack that was started, and what it has printed so far."""
+    """A devstack that was started, and its output so far."""
 
     process: asyncio.subprocess.Process
     output: str = ""
@@ -81,7 +81,7 @@ def environment(data_dir):
 
 @contextlib.asynccontextmanager
 async def devstack(environment: dict[str, str]) -> AsyncIterator[Run]:
-    """Start a devstack in a process group of its own; insist that it leaves nothing running."""
+    """Start a devstack in its own process group; check that it leaves nothing running."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "devstack",
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
@@ -103,14 +103,14 @@ async def shell(command: str) -> asyncio.subprocess.Process:
 
 
 async def gone(processes: list[psutil.Process]) -> None:
-    """Insist that processes have ended."""
+    """Check that processes have ended."""
     _, alive = await asyncio.to_thread(psutil.wait_procs, processes, timeout=15)
     assert alive == []
 
 
 async def test_from_start_to_streamed_event_and_again(environment, require):
-    """The printed lines, pasted, log in, stream and insert; Ctrl-C ends all; it starts again with
-    its data and with tokens that are still good.
+    """The printed lines, pasted, log in, stream and insert. Ctrl-C ends everything. It starts again
+    with its data, and with tokens that are still valid.
     """
     require.program("curl", package="curl")
     async with devstack(environment) as run:
@@ -192,7 +192,7 @@ async def test_wrong_setting(environment):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell of a parent's death")
 async def test_after_sigkill(environment):
-    """Killed by force, it takes its children with it, and starts again on the data left behind."""
+    """If it is killed, its children end too, and it starts again on the data left behind."""
     async with devstack(environment) as run:
         await run.until("Ctrl-C stops it all.")
         children = run.children()
@@ -205,7 +205,7 @@ async def test_after_sigkill(environment):
 
 @pytest.mark.parametrize("victim", ["gateway", "valkey-server"])
 async def test_a_part_that_dies(environment, victim):
-    """A part that ends takes the rest down, with one line that names it."""
+    """A part that ends takes the others down, with one line that names it."""
     async with devstack(environment) as run:
         await run.until("Ctrl-C stops it all.")
         children = run.children()
@@ -220,7 +220,7 @@ async def test_a_part_that_dies(environment, victim):
 
 
 async def test_on_servers_of_others(environment, database, own_valkey):
-    """Given URLs are used instead of embedded servers, which are left alone at the end."""
+    """Given URLs are used instead of embedded servers, and those servers are left alone."""
     environment |= {"AYB_DATABASE_URL": database.dsn, "AYB_REDIS_URL": own_valkey.url}
     async with devstack(environment) as run:
         await run.until("Ctrl-C stops it all.")
@@ -238,7 +238,7 @@ async def test_on_servers_of_others(environment, database, own_valkey):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs Postgres as somebody else")
 async def test_root_in_a_closed_folder(environment, tmp_path):
-    """In a folder that the user of Postgres cannot reach, the data lies under /var/tmp."""
+    """If the user of Postgres cannot reach the folder, the data goes to /var/tmp."""
     tmp_path.chmod(0o700)
     environment["AYB_DEV_DIR"] = str(tmp_path / "data")
     async with devstack(environment) as run:
@@ -252,7 +252,7 @@ async def test_root_in_a_closed_folder(environment, tmp_path):
 
 
 async def test_interrupted_start(environment, data_dir):
-    """Ctrl-C during the first start leaves nothing half-made: the next start works."""
+    """Ctrl-C during the first start leaves nothing half done: the next start works."""
     async with devstack(environment) as run:
         while not (data_dir / "postgres.partial").is_dir():  # noqa: ASYNC110 (another process)
             await asyncio.sleep(0.01)

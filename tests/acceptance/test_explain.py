@@ -53,7 +53,7 @@ async def test_an_administrator_sees_why_a_client_misses_an_event(start_stack: A
 
 
 async def test_the_administrators_question_needs_the_secret(start_stack: Any) -> None:
-    """Without the secret 401, with an unknown table 400, and 404 where none is configured."""
+    """401 without the secret, 400 for an unknown table, and 404 if no secret is configured."""
     stack = await start_stack(gateway={"AYB_EXPLAIN_SECRET": SECRET})
     await stack.create(NOTES, "notes")
     token = stack.token(ALICE)
@@ -70,7 +70,7 @@ async def test_the_administrators_question_needs_the_secret(start_stack: Any) ->
 
 
 async def test_the_command_says_it_in_words(start_stack: Any) -> None:
-    """`python -m gateway explain` prints each policy's verdict; a fault is one line."""
+    """`python -m gateway explain` prints each policy's verdict; a mistake is one line."""
     stack = await start_stack()
     await stack.create(NOTES, "notes")
     await stack.sql(f"INSERT INTO notes VALUES (42, '{ALICE}', 'x', 1)")

@@ -1,4 +1,4 @@
-"""Ten thousand clients come back at once: what each gets, and what the database is asked for it."""
+"""Ten thousand clients reconnect at once: what each receives, and what it costs the database."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _ID = re.compile(rb'"id":(\d+)')
 
 
 class Returning(asyncio.Protocol):
-    """A client that comes back with a position, and waits for a row that everybody sees."""
+    """A client that reconnects with a position and waits for a row that everyone sees."""
 
     def __init__(self, request: bytes, last: int, settled: Callable[[], None]) -> None:
         self._request = request
@@ -61,14 +61,14 @@ class Returning(asyncio.Protocol):
 
     @property
     def ids(self) -> list[int]:
-        """The rows it was told of, in order."""
+        """The rows it received, in order."""
         return [int(id_) for id_ in _ID.findall(bytes(self.got))]
 
 
 async def come_back(
     stack: Stack, requests: Sequence[bytes], last: int
 ) -> tuple[list[Returning], float]:
-    """Open all streams, a few hundred at a time; return when each has got the last row."""
+    """Open all streams, a few hundred at a time; return when each has received the last row."""
     loop = asyncio.get_running_loop()
     host, port = "127.0.0.1", int(stack.gateway_url.rpartition(":")[2])
     left, done, slots = len(requests), asyncio.Event(), asyncio.Semaphore(AT_ONCE)
@@ -94,7 +94,7 @@ async def come_back(
 
 
 async def transactions(admin: asyncpg.Connection, stack: Stack) -> int:
-    """Count what has been asked in the test's database; backends tell within a second of it."""
+    """Count the transactions of the test's database; backends report within a second."""
     await asyncio.sleep(1.5)
     if admin.get_server_version().major >= 15:
         await admin.execute("SELECT pg_stat_force_next_flush()")
@@ -108,8 +108,9 @@ async def transactions(admin: asyncpg.Connection, stack: Stack) -> int:
 async def test_a_herd_costs_a_handful_of_queries(
     start_stack: Any, postgres_server: Any, require: Requirements
 ) -> None:
-    """10,000 users who come back within seconds get what each missed, at a handful of queries:
-    from the ring of a gateway that went on, and from the outbox after its restart."""
+    """10,000 users who reconnect within seconds get what each missed, for a handful of queries:
+    from the ring of a running gateway, and from the outbox after its restart.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     require.that(hard == resource.RLIM_INFINITY or hard >= FILES, f"ulimit -n {FILES} is refused")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, FILES), hard))
@@ -153,7 +154,7 @@ async def test_a_herd_costs_a_handful_of_queries(
 
 
 def request(token: str, position: str) -> bytes:
-    """Ask for the stream behind a position."""
+    """Ask for the stream after a position."""
     return (
         f"GET /api/realtime?tables=posts HTTP/1.1\r\nHost: x\r\n"
         f"Last-Event-ID: {position}\r\nAuthorization: Bearer {token}\r\n\r\n"

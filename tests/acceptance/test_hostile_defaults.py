@@ -1,4 +1,4 @@
-"""Settings of a database and its roles at their worst change nothing (CASE 31)."""
+"""The worst settings of a database and its roles change nothing (CASE 31)."""
 
 from __future__ import annotations
 

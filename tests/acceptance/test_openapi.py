@@ -14,7 +14,7 @@ SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 
 
 async def test_every_answer_is_as_the_document_says(start_stack: Any, tmp_path: Path) -> None:
-    """Schemathesis finds no answer that the OpenAPI document does not describe, and no 5xx."""
+    """Schemathesis finds no response that the OpenAPI document does not describe, and no 5xx."""
     stack: Stack = await start_stack(gateway={"AYB_EXPLAIN_SECRET": "x" * 40})
     await stack.add_user("user@example.com", "password")
     url = f"{stack.gateway_url}/openapi.json"

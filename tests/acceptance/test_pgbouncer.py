@@ -38,7 +38,7 @@ TABLE = """
 def pooled(
     require: Requirements, server_dir: Path, postgres_server: PostgresServer, database: Database
 ) -> Iterator[Pooled]:
-    """Lead the test's database through a pooler of the given mode."""
+    """Connect to the test's database through a pooler in the given mode."""
     program = require.program("pgbouncer", "/usr/sbin/pgbouncer", package="pgbouncer")
     with ExitStack() as poolers:
 
@@ -53,7 +53,7 @@ def pooled(
 
 
 async def test_session_mode(pooled: Pooled, start_stack: StartStack):
-    """In session mode, with PgBouncer's defaults otherwise, everything works."""
+    """In session mode, with PgBouncer's other defaults, everything works."""
     stack = await start_stack(database=pooled("session"))
     await stack.create(TABLE, "posts")
     user = secrets.token_hex(4)
@@ -69,7 +69,7 @@ async def test_session_mode(pooled: Pooled, start_stack: StartStack):
 @pytest.mark.parametrize("size", [1, 20])
 @pytest.mark.parametrize("name", ["relay", "gateway"])
 async def test_transaction_mode(pooled: Pooled, start_stack: StartStack, name: str, size: int):
-    """Relay and gateway end at once, with one line that says what to do, and leave nothing set."""
+    """Relay and gateway end at once with one line that says what to do, and leave nothing set."""
     stack = await start_stack(database=pooled("transaction", size=size), start=False)
     stack.launch(name)
     assert await asyncio.to_thread(stack.child(name).wait, 30) == 1

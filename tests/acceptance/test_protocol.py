@@ -1,4 +1,4 @@
-"""The contract of docs/protocol.md, as far as one request and one gateway go."""
+"""The contract of docs/protocol.md, for one request and one gateway."""
 
 from __future__ import annotations
 
@@ -67,8 +67,9 @@ async def get(url: str) -> httpx.Response:
 
 
 async def test_names_as_clients_write_them(stack: Stack) -> None:
-    """A bare name is public's, or the only schema's that has it; quotes, %2C and blanks as in SQL
-    and URLs; a list may be split over several parameters."""
+    """A bare name is that of public, or of the only schema that has it; quotes, %2C and blanks are
+    as in SQL and URLs; a list may be split over several parameters.
+    """
     token = stack.token()
     for tables, heard in (
         ("posts", ["posts"]),
@@ -101,7 +102,7 @@ async def test_names_as_clients_write_them(stack: Stack) -> None:
 
 
 async def test_names_that_are_none(stack: Stack) -> None:
-    """An unknown name, an ambiguous one, a view, a system table: the first is named as written."""
+    """Unknown and ambiguous names, views, system tables: the first is reported as written."""
     token = stack.token()
     for tables, name in (
         ("twice", "twice"), ("seen", "seen"), ("capital", "capital"), ("App.posts", "App.posts"),
@@ -116,8 +117,9 @@ async def test_names_that_are_none(stack: Stack) -> None:
 
 
 async def test_limits_come_last(stack: Stack) -> None:
-    """Per user, then in total: 429 with `Retry-After`, but only after token and tables are right;
-    whoever leaves makes room."""
+    """Per user, then in total: 429 with `Retry-After`, but only once token and tables are right; a
+    client that leaves makes room.
+    """
     users = [stack.token(f"user-{n}") for n in range(3)]
     opened = [stack.stream("posts", token=users[n % 2]) for n in range(4)]
     for client in opened[:2]:
@@ -157,14 +159,14 @@ async def test_limits_come_last(stack: Stack) -> None:
 
 
 async def test_denied_tables(stack: Stack) -> None:
-    """Without SELECT on any column 403, naming the table as clients know it."""
+    """403 without SELECT on any column, with the table named as clients know it."""
     answer = await ask(stack, "?tables=posts,app.orders", Authorization=f"Bearer {stack.token()}")
     assert answer.status_code == 403
     assert answer.json() == {"code": 403, "message": "permission denied for table: app.orders"}
 
 
 async def test_origins(stack: Stack) -> None:
-    """A listed origin may read streams and refusals, and is let through preflight; others not."""
+    """A listed origin may read streams and refusals and passes preflight; no other may."""
     token = stack.token()
     for origin, is_listed in (
         ("https://app.example.com", True), ("http://localhost:3000", True),
@@ -192,7 +194,7 @@ async def test_origins(stack: Stack) -> None:
 
 
 async def test_other_methods(stack: Stack) -> None:
-    """The stream is got, and nothing else."""
+    """Only GET opens the stream."""
     for method in ("POST", "PUT", "DELETE", "PATCH"):
         answer = await ask(stack, "?tables=posts", method)
         assert answer.status_code == 405
@@ -204,8 +206,7 @@ async def test_other_methods(stack: Stack) -> None:
 
 
 async def test_positions_that_were_rotated_away(start_stack: Any) -> None:
-    """A position older than what is kept is told as `resync` `expired`; the stream is live
-    (CASE 23)."""
+    """A position older than the history gets `resync` `expired`; the stream is live (CASE 23)."""
     stack: Stack = await start_stack(relay={"AYB_REALTIME_RETENTION_SECONDS": "4"})
     await stack.create(
         "CREATE TABLE posts (id int PRIMARY KEY); GRANT SELECT ON posts TO ayb_authenticated",
@@ -240,8 +241,9 @@ async def test_positions_that_were_rotated_away(start_stack: Any) -> None:
 
 
 async def test_a_token_that_ends_in_the_middle_of_a_replay(start_stack: Any) -> None:
-    """A stream whose token ends is closed at its second, also while it is told of much, and is told
-    nothing after that (CASE 27)."""
+    """A stream whose token expires is closed in that second, even in the middle of a long replay,
+    and sends nothing afterwards (CASE 27).
+    """
     stack: Stack = await start_stack()
     await stack.create(
         "CREATE TABLE posts (id int PRIMARY KEY); GRANT SELECT ON posts TO ayb_authenticated",

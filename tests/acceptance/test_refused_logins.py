@@ -33,7 +33,7 @@ TABLE = """
 
 @dataclass
 class Guarded:
-    """A server that asks our logins for passwords, and the files that hold these."""
+    """A server that asks our logins for passwords, and the files that hold them."""
 
     server: PostgresServer
     database: Database
@@ -46,7 +46,7 @@ class Guarded:
                 await admin.execute(statement)
 
     async def set_passwords(self, *, in_files: bool) -> None:
-        """Give the logins new passwords; the files learn of them now or later."""
+        """Set new passwords for the logins, and write them to the files now or later."""
         for login in LOGINS:
             password = secrets.token_urlsafe()
             await self.admin(f"ALTER ROLE {login} PASSWORD '{password}'")
@@ -89,7 +89,7 @@ async def _start(guarded: Guarded, start_stack: StartStack) -> Stack:
 
 
 async def _says(stack: Stack, name: str, text: str, path: str = "/readyz") -> str:
-    """Wait until a part's page holds a text; return the page."""
+    """Wait until a part's page contains a text; return the page."""
     async with httpx.AsyncClient(trust_env=False) as http, asyncio.timeout(30):
         while text not in (page := (await http.get(f"{stack.url(name)}{path}")).text):
             assert stack.child(name).is_running, f"{name} has ended"
@@ -120,7 +120,7 @@ RENAMED = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname 
 async def test_refused_and_mended(
     guarded: Guarded, start_stack: StartStack, refuse: list[str], mend: list[str], reason: str
 ):
-    """Relay and gateway stay up, say why, keep their clients' streams, and go on by themselves."""
+    """Relay and gateway stay up, give the reason, keep their streams, and recover by themselves."""
     stack = await _start(guarded, start_stack)
     async with stack.stream("posts", token=stack.token()) as client:
         await client.connected()
@@ -140,7 +140,7 @@ async def test_refused_and_mended(
 
 
 async def test_password_rotated(guarded: Guarded, start_stack: StartStack):
-    """A new password: open connections serve on, and new ones succeed once the files hold it."""
+    """After a new password, open connections stay, and new ones succeed once the files have it."""
     stack = await _start(guarded, start_stack)
     async with stack.stream("posts", token=stack.token()) as client:
         await client.connected()

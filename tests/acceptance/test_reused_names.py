@@ -1,4 +1,4 @@
-"""A column takes over the name of another one, which not everybody might read."""
+"""A column takes over the name of another one that not everyone may read."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ WAYS = {
 async def test_what_was_hidden_under_the_name_stays_hidden(
     start_stack: Any, way: str, ring_bytes: int, is_noted: bool
 ) -> None:
-    """Who resumes from before is told to fetch afresh, not what the name meant then; whether the
-    relay has noted the change or not. What comes after is told."""
+    """A client that resumes from before gets `resync`, not what the name meant then, whether or not
+    the relay has recorded the change. What comes after is delivered.
+    """
     stack: Stack = await start_stack(gateway={"AYB_REALTIME_RING_BYTES": str(ring_bytes)})
     await stack.create(TABLE, "notes")
     token = stack.token()
@@ -64,7 +65,9 @@ async def test_what_was_hidden_under_the_name_stays_hidden(
 
 
 async def test_other_changes_of_columns_cost_nothing(start_stack: Any) -> None:
-    """Columns that are added, dropped, renamed or granted leave what was before as it is told."""
+    """If columns are added, dropped, renamed or granted, earlier changes are delivered as they
+    were.
+    """
     stack: Stack = await start_stack()
     await stack.create(TABLE, "notes")
     token = stack.token()
@@ -90,7 +93,7 @@ async def test_other_changes_of_columns_cost_nothing(start_stack: Any) -> None:
 
 
 async def noted(stack: Stack) -> None:
-    """Wait until the relay knows which column has the name."""
+    """Wait until the relay has recorded which column has the name."""
     async with stack.database.connect() as connection:
         while not await connection.fetchval("""
             SELECT EXISTS (

@@ -1,4 +1,4 @@
-"""The outbox is rotated while clients are away (CASE 23), and while they are there."""
+"""The outbox is rotated while clients are away (CASE 23), and while they are connected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TABLES = """
 
 
 async def rotated(stack: Stack, batch: int) -> None:
-    """Write until a batch is no longer in the outbox; ids from 1000 upwards."""
+    """Write until a batch is no longer in the outbox, with ids from 1000 upwards."""
     id_ = int((await stack.rows("SELECT coalesce(max(id), 0) AS id FROM t"))[0]["id"])
     id_ = max(id_, 999)
     async with asyncio.timeout(60):
@@ -33,8 +33,9 @@ async def rotated(stack: Stack, batch: int) -> None:
 
 
 async def test_who_was_away_too_long_fetches_afresh(start_stack: Any) -> None:
-    """A position that was rotated away gets `resync`, and what follows live: of a gateway that went
-    on, of one that knows the horizon already, and of one that has just started."""
+    """A position that was rotated away gets `resync` and then live events: from a gateway that kept
+    running, from one that already knows the horizon, and from one that has just started.
+    """
     stack: Stack = await start_stack(
         relay={"AYB_REALTIME_RETENTION_SECONDS": str(RETENTION_SECONDS)},
         gateway={"AYB_REALTIME_RING_BYTES": "0"},
@@ -63,8 +64,9 @@ async def test_who_was_away_too_long_fetches_afresh(start_stack: Any) -> None:
 
 
 async def test_who_is_there_is_told_nothing_of_it(start_stack: Any) -> None:
-    """While the outbox is rotated three times a client that stays, one that is idle, and one that
-    comes back with each heartbeat's position get everything and no `resync`."""
+    """While the outbox is rotated three times, a client that stays, one that is idle, and one that
+    reconnects with each heartbeat's position get everything and no `resync`.
+    """
     stack: Stack = await start_stack(
         relay={"AYB_REALTIME_RETENTION_SECONDS": str(RETENTION_SECONDS)},
         gateway={"AYB_REALTIME_HEARTBEAT_SECONDS": "0.2"},
@@ -97,8 +99,9 @@ async def test_who_is_there_is_told_nothing_of_it(start_stack: Any) -> None:
 
 
 async def test_relay_away_until_the_outbox_is_full(start_stack: Any) -> None:
-    """With the relay away longer than the outbox has room writers go on and the disk is not filled;
-    when it is back every client is told to fetch afresh, and is live again."""
+    """While the relay is away for longer than the outbox has room, writers continue and the disk
+    does not fill. When the relay is back every client gets `resync` and is live again.
+    """
     stack: Stack = await start_stack(
         relay={"AYB_REALTIME_OUTBOX_BYTES": str(BOUND), "AYB_REALTIME_MAX_RECORD_BYTES": "1000000"}
     )

@@ -1,4 +1,4 @@
-"""What an attacker tries over HTTP, over the bus, and with the logins he might have stolen."""
+"""What an attacker tries over HTTP, over the bus, and with stolen logins."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def has_logged(stack: Stack, name: str, text: str) -> bool:
 
 
 async def until(holds: Callable[[], Any], seconds: float = 20.0) -> None:
-    """Wait until something holds of another process."""
+    """Wait until something holds in another process."""
     async with asyncio.timeout(seconds):
         while True:
             answer = holds()
@@ -76,7 +76,7 @@ def metric(stack: Stack, line: str) -> Callable[[], Any]:
 
 
 async def speak(stack: Stack, *parts: bytes) -> tuple[bytes, bool]:
-    """Send bytes as they are; return what came back, and whether the connection was ended."""
+    """Send bytes as they are; return the response, and whether the connection was closed."""
     port = int(stack.gateway_url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     answer, ended = b"", False
@@ -101,7 +101,7 @@ async def relid(stack: Stack, table: str) -> int:
 
 
 class Forger:
-    """Writes to the channels as one would who has got hold of Redis."""
+    """Writes to the channels as an attacker with access to Redis would."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
@@ -116,7 +116,7 @@ class Forger:
         await self._client.aclose()
 
     async def publish(self, channel: str, message: object) -> None:
-        """Publish a message; a list gets the history that it lacks, behind the format."""
+        """Publish a message; a list gets the history that it lacks, after the format."""
         if isinstance(message, list):
             message = [*message[:1], self._history, *message[1:]]
         data = message if isinstance(message, bytes) else json.dumps(message).encode()
@@ -127,7 +127,7 @@ class Forger:
         return int(rows[0]["last"] or 0) + 1
 
     async def announce(self, table: str, relid: int, batch: int, *changes: object) -> None:
-        """Publish a whole batch with made-up changes of one table."""
+        """Publish a whole batch with invented changes of one table."""
         content = [f"public.{table}", relid, ["id"], list(changes)]
         await self.publish(f"table:public.{table}", [1, 1, batch, content])
         tick = [1, 1, batch, 0, time.time(), [[f"public.{table}", relid, len(changes)]]]
@@ -154,7 +154,7 @@ BAD_CONTENTS: list[object] = [
 
 
 async def test_malformed_messages_are_dropped_and_counted(stack: Stack) -> None:
-    """Whatever is no message of ours is counted and dropped; the stream goes on."""
+    """Anything that is not a message of ours is counted and dropped; the stream continues."""
     async with (
         Forger(stack) as forger,
         stack.stream("notes", token=stack.token(ALICE)) as client,
@@ -172,7 +172,7 @@ async def test_malformed_messages_are_dropped_and_counted(stack: Stack) -> None:
 
 
 def forged_changes(row: dict[str, Any]) -> list[list[object]]:
-    """Changes that are well-formed messages, but which no relay would ever send."""
+    """Changes in well-formed messages that no relay would ever send."""
     return [
         [0, 1, "I", [1, 2]],
         [0, 1, "I", "text"],
@@ -201,7 +201,7 @@ def nested(depth: int) -> object:
 
 @pytest.mark.parametrize("deletes", ["all", "visible"])
 async def test_forged_rows_do_no_harm(start_stack: Any, deletes: str) -> None:
-    """Rows that no relay would send end nothing and show nobody what his policy hides."""
+    """Rows that no relay would send stop nothing, and show no one what a policy hides."""
     stack: Stack = await start_stack(gateway={"AYB_REALTIME_DELETES": deletes})
     await stack.create(NOTES, "notes", "open")
     notes = await relid(stack, "notes")
@@ -229,7 +229,7 @@ async def test_forged_rows_do_no_harm(start_stack: Any, deletes: str) -> None:
 
 
 async def test_a_forged_message_asks_nothing_about_a_hidden_row(stack: Stack) -> None:
-    """A message that names another table's change is not judged on that change's real row."""
+    """A message that names another table's change is not judged with that change's real row."""
     await stack.create(
         """
         CREATE TABLE guesses (id bigint PRIMARY KEY, body text);
@@ -307,7 +307,7 @@ async def test_no_forged_token_opens_a_stream(start_stack: Any, tmp_path: Path) 
 
 
 async def test_the_header_wins(stack: Stack) -> None:
-    """A token in the header counts, and a bad one there is not made good by the query."""
+    """A token in the header counts; a bad one there is not replaced by a good one in the query."""
     url = f"{stack.gateway_url}/api/realtime"
     good = stack.token(ALICE)
     bad = await get(f"{url}?tables=notes&token={good}", Authorization="Bearer x")
@@ -321,7 +321,7 @@ async def test_the_header_wins(stack: Stack) -> None:
 
 
 async def test_only_listed_roles(start_stack: Any) -> None:
-    """The role claim may name a listed role, and never one that row security does not bind."""
+    """The role claim may name a listed role, and never one that bypasses Row-Level Security."""
     roles = """
         CREATE ROLE listed_{n} NOLOGIN; CREATE ROLE mighty_{n} NOLOGIN BYPASSRLS;
         CREATE ROLE strange_{n} NOLOGIN;
@@ -366,7 +366,7 @@ async def test_only_listed_roles(start_stack: Any) -> None:
 
 
 async def test_no_secret_is_told(start_stack: Any, database: Any, own_valkey: Any) -> None:
-    """Tokens, keys and passwords are in no log, metric, error or process list, come what may."""
+    """Tokens, keys and passwords never appear in a log, metric, error or process list."""
 
     def with_password(dsn: str) -> str:
         user, rest = dsn.split("@", 1)
@@ -438,7 +438,7 @@ async def test_no_secret_is_told(start_stack: Any, database: Any, own_valkey: An
 
 
 async def test_oversized_requests(stack: Stack) -> None:
-    """Too many tables, too long a list or query, a head without end: refused, never kept."""
+    """Too many tables, a list or query that is too long, an endless head: refused, never stored."""
     token = stack.token(ALICE)
     url = f"{stack.gateway_url}/api/realtime?token={token}&tables="
     for tables in (
@@ -463,7 +463,7 @@ async def test_oversized_requests(stack: Stack) -> None:
 
 
 async def test_bodies_are_bounded(start_stack: Any) -> None:
-    """No body of any length is read for one who has not shown who he is, nor after it."""
+    """A body of any length is refused without reading it all: 401 without the secret, else 413."""
     stack: Stack = await start_stack(gateway={"AYB_EXPLAIN_SECRET": EXPLAIN_SECRET})
     before = psutil.Process(stack.child("gateway").pid).memory_info().rss
     head = (
@@ -483,7 +483,7 @@ async def test_bodies_are_bounded(start_stack: Any) -> None:
 
 
 async def test_a_request_behind_a_stream_ends_it(stack: Stack) -> None:
-    """A second request on the socket of a stream ends it, and nothing of it stays behind."""
+    """A second request on the socket of a stream ends it, and leaves nothing behind."""
     request = (
         b"GET /api/realtime?tables=notes HTTP/1.1\r\nHost: x\r\n"
         b"Authorization: Bearer " + stack.token(ALICE).encode() + b"\r\n\r\n"
@@ -495,7 +495,7 @@ async def test_a_request_behind_a_stream_ends_it(stack: Stack) -> None:
 
 
 async def test_nothing_can_be_injected(stack: Stack) -> None:
-    """Line breaks in names, origins and positions make neither header nor field nor event."""
+    """Line breaks in names, origins and positions create no header, field or event."""
     name = "a\r\nid: 5\r\ndata: {}\n\nb"
     await stack.create(
         f'CREATE TABLE "{name}" ("id\n\ndata: x" int PRIMARY KEY);'
@@ -529,7 +529,7 @@ async def test_nothing_can_be_injected(stack: Stack) -> None:
 
 
 async def test_the_gateways_login_can_do_nothing_else(stack: Stack) -> None:
-    """Who has the gateway's password reads the outbox and acts as a user; all else is refused."""
+    """With the gateway's password one can read the outbox and act as a user, and nothing else."""
     database = stack.database
     await stack.add_user("user@example.com", "password")
     await stack.sql("REVOKE SELECT ON _ayb_users FROM ayb_gateway")

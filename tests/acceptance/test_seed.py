@@ -1,4 +1,4 @@
-"""The seed of it all: three kinds of clients, unchanged, each receive create, update and delete."""
+"""Three kinds of clients, unchanged, each receive create, update and delete."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ EXPECTED = [frame for _, frame in WRITES if frame is not None]
 
 @pytest.fixture
 async def blog(stack: Stack) -> Stack:
-    """A stack with posts, comments, and one who can log in."""
+    """A stack with posts, comments, and a user who can log in."""
     await stack.create(TABLES, "posts", "comments")
     await stack.add_user(EMAIL, PASSWORD)
     return stack
@@ -69,7 +69,7 @@ async def write(stack: Stack) -> None:
 
 @contextlib.asynccontextmanager
 async def program(*command: object) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a program with pipes, ended at the end."""
+    """Run a program with pipes, and end it afterwards."""
     process = await asyncio.create_subprocess_exec(
         *map(str, command), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
@@ -153,7 +153,7 @@ async def browser(require, tmp_path):
 
 @pytest.fixture
 def page():
-    """The test page's URL, on another origin than the gateway."""
+    """The test page's URL, on a different origin than the gateway."""
     with serve_pages() as url:
         yield url
 
@@ -176,7 +176,7 @@ async def test_event_source_in_chromium(blog, browser, page):
 
 
 async def test_event_source_in_chromium_comes_back(blog, browser, page):
-    """A browser whose gateway restarts comes back by itself and misses nothing."""
+    """A browser whose gateway restarts reconnects by itself and misses nothing."""
     await browser.go(page)
     url = f"{blog.gateway_url}/api/realtime?tables=posts,comments&token={blog.token()}"
     await browser.run("window.plain(arguments[0])", url)

@@ -32,7 +32,7 @@ CREATE POLICY anyone ON notes USING (true);
 
 @contextlib.asynccontextmanager
 async def fresh_server(folder: Path) -> AsyncIterator[tuple[PostgresServer, Database]]:
-    """A server made like every other one of these: the same oids, the same names."""
+    """A server made like all the others here: the same OIDs, the same names."""
     with new_postgres(folder) as server:
         await make_template(server, "app")
         yield (
@@ -47,14 +47,16 @@ async def fresh_server(folder: Path) -> AsyncIterator[tuple[PostgresServer, Data
 
 
 async def received(client: Any, count: int) -> list[tuple[int, str]]:
-    """The next rows of a stream, which must not be told to fetch afresh."""
+    """The next rows of a stream, which must not get `resync`."""
     rows = [(await client.next_message()).json()["record"] for _ in range(count)]
     assert [event for event in client.events if event.type == "resync"] == []
     return [(row["id"], row["home"]) for row in rows]
 
 
 async def test_each_client_gets_its_own_rows(start_stack: Any, server_dir: Path) -> None:
-    """With equal oids and names, and one relay stopped for a while, each gets all of its own."""
+    """With equal OIDs and names, and one relay stopped for a while, each client gets all of its
+    own.
+    """
     async with (
         fresh_server(server_dir / "home-0") as (first_server, first_database),
         fresh_server(server_dir / "home-1") as (second_server, second_database),

@@ -121,8 +121,8 @@ async def test_connected_means_live(stack: Stack) -> None:
 async def test_a_position_that_is_none_is_told_and_the_stream_is_live(
     stack: Stack, shown: str, reason: str
 ) -> None:
-    """Garbage, a number of the future, another epoch, a number of a database that was there
-    before: `resync`, then live (CASE 23).
+    """Garbage, a number in the future, another epoch, a number of an earlier database: `resync`,
+    then live (CASE 23).
     """
     async with stack.stream("posts", token=stack.token(ALICE), last_event_id=shown) as client:
         await client.connected()
@@ -136,7 +136,7 @@ async def test_a_position_that_is_none_is_told_and_the_stream_is_live(
 
 
 async def test_a_stream_continues_behind_its_last_event(stack: Stack) -> None:
-    """Header and parameter alike continue right behind the position, in order."""
+    """Given by header or parameter, a stream continues right after the position, in order."""
     token = stack.token(ALICE)
     async with stack.stream("posts", token=token) as client:
         await client.connected()
@@ -150,7 +150,7 @@ async def test_a_stream_continues_behind_its_last_event(stack: Stack) -> None:
 
 
 async def test_heartbeats_move_an_idle_clients_position(stack: Stack) -> None:
-    """A client that saw no event comes back behind what it did not need to see."""
+    """A client that saw no event continues after everything that it did not need to see."""
     async with stack.stream("posts", token=stack.token(BOB)) as client:
         await client.connected()
         first = client.last_event_id
@@ -163,7 +163,7 @@ async def test_heartbeats_move_an_idle_clients_position(stack: Stack) -> None:
 
 
 async def test_each_sees_what_its_policy_says(stack: Stack) -> None:
-    """Own and published rows; what is never visible is not there; deletes are key only."""
+    """Own and published rows arrive, invisible ones do not, and deletes carry only the key."""
     async with (
         stack.stream("posts", token=stack.token(ALICE)) as alice,
         stack.stream("posts", token=stack.token(BOB)) as bob,
@@ -192,7 +192,7 @@ async def test_each_sees_what_its_policy_says(stack: Stack) -> None:
 
 
 async def test_a_secret_of_the_past_is_never_shown(stack: Stack) -> None:
-    """A text that was private when it was there reaches nobody but its author (CASES 15, 16)."""
+    """A text that was private when it existed reaches only its author (CASES 15, 16)."""
     async with (
         stack.stream("posts", token=stack.token(ALICE)) as alice,
         stack.stream("posts", token=stack.token(BOB)) as bob,
@@ -238,7 +238,7 @@ async def test_leaving_is_told_to_who_asks(stack: Stack) -> None:
 
 
 async def test_rules_that_change_are_in_force_at_once(stack: Stack) -> None:
-    """A revoked column, a dropped policy and a revoked table hold from the next change on."""
+    """A revoked column, a dropped policy and a revoked table apply from the next change on."""
     async with stack.stream("posts", token=stack.token(BOB)) as bob:
         await bob.connected()
         await stack.sql("""
@@ -262,7 +262,7 @@ async def test_rules_that_change_are_in_force_at_once(stack: Stack) -> None:
 
 
 async def test_one_clients_bad_claim_is_its_own(stack: Stack) -> None:
-    """A `sub` that does not cast costs only that client the events, and it is told (CASE 13)."""
+    """A `sub` that does not cast costs only that client its events, with an error (CASE 13)."""
     await stack.sql("""
         DROP POLICY readable ON posts;
         CREATE POLICY own ON posts FOR SELECT TO ayb_authenticated
@@ -281,7 +281,7 @@ async def test_one_clients_bad_claim_is_its_own(stack: Stack) -> None:
 
 
 async def test_a_token_ends_its_stream(stack: Stack) -> None:
-    """When `exp` comes the client is told, and the stream ends (CASE 27)."""
+    """When `exp` comes the client gets `expired`, and the stream ends (CASE 27)."""
     token = stack.token(ALICE, exp=int(time.time()) + 2)
     async with stack.stream("posts", token=token) as client:
         await client.connected()
@@ -291,7 +291,7 @@ async def test_a_token_ends_its_stream(stack: Stack) -> None:
 
 
 async def test_truncate_and_large_records(start_stack: Any) -> None:
-    """TRUNCATE is one control frame; a large row is its key and says so (CASES 4, 9)."""
+    """TRUNCATE is one control frame; a large row is sent as its key and says so (CASES 4, 9)."""
     stack: Stack = await start_stack(
         relay={"AYB_REALTIME_MAX_RECORD_BYTES": "1000"},
         gateway={"AYB_REALTIME_MAX_RECORD_BYTES": "1000"},
@@ -348,7 +348,7 @@ async def test_without_a_token(start_stack: Any) -> None:
 
 
 async def test_limits_per_user(start_stack: Any) -> None:
-    """Streams over a user's limit get 429 with Retry-After; another user is let in."""
+    """Streams over a user's limit get 429 with Retry-After; another user is admitted."""
     stack: Stack = await start_stack(gateway={"AYB_REALTIME_MAX_CONNECTIONS_PER_USER": "2"})
     await stack.create(POSTS, "posts")
     alice = stack.token(ALICE)
@@ -364,7 +364,7 @@ async def test_limits_per_user(start_stack: Any) -> None:
 
 
 async def test_limits_per_address(start_stack: Any) -> None:
-    """Anonymous streams over an address' limit get 429; one from another address is let in."""
+    """Anonymous streams over an address's limit get 429; one from another address is admitted."""
     stack: Stack = await start_stack(
         gateway={
             "AYB_AUTH_ANON_ROLE": "ayb_authenticated",
@@ -383,7 +383,7 @@ async def test_limits_per_address(start_stack: Any) -> None:
 
 
 async def test_a_slow_reader_gets_everything_at_its_own_pace(start_stack: Any) -> None:
-    """A client that reads nothing for a while is replayed to: all events, once, in order."""
+    """A client that reads nothing for a while gets all events by replay, once and in order."""
     stack: Stack = await start_stack(gateway={"AYB_REALTIME_MAX_PENDING_BYTES": "65536"})
     await stack.create(POSTS, "posts")
     token = stack.token(ALICE)
@@ -442,7 +442,7 @@ async def test_a_thousand_streams_are_drained(start_stack: Any) -> None:
 
 
 async def test_coming_and_going_leaves_nothing_behind(stack: Stack) -> None:
-    """Thousands of comings and goings leave memory, descriptors, channels flat (CASE 25)."""
+    """Thousands of visits leave memory, descriptors and channels flat (CASE 25)."""
     token = stack.token(ALICE)
     process = psutil.Process(stack.child("gateway").pid)
 
@@ -531,8 +531,8 @@ async def test_the_bus_is_not_trusted(start_stack: Any) -> None:
 
 
 async def test_a_gateway_that_has_heard_less(stack: Stack) -> None:
-    """Who comes from a gateway that is ahead of this one is not told to fetch afresh: this one
-    looks into the outbox first.
+    """A client that comes from a gateway that is ahead of this one gets no `resync`: this one
+    checks the outbox first.
     """
     await stack.add_gateway("deaf", AYB_REDIS_URL="redis://127.0.0.1:1")
     token = stack.token(ALICE)

@@ -1,4 +1,4 @@
-"""TLS to Postgres and Redis. The embedded servers speak none; a proxy before them does."""
+"""TLS to Postgres and Redis. The embedded servers have none, so a proxy before them adds it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def certificate(folder: Path, name: str) -> Path:
 
 
 class TlsProxy:
-    """Takes TLS connections and passes them on in the clear; counts them."""
+    """Accepts TLS connections, forwards them unencrypted, and counts them."""
 
     def __init__(self, certificate: Path, target: int, *, is_postgres: bool) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -67,7 +67,7 @@ class TlsProxy:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[int]:
-        """Listen; gives the port."""
+        """Listen; yield the port."""
         server = await asyncio.start_server(
             self._serve, "127.0.0.1", 0, ssl=None if self._is_postgres else self._context
         )
@@ -101,8 +101,9 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def test_tls_to_postgres_and_redis(
     start_stack: Any, tmp_path: Path, is_trusted: bool
 ) -> None:
-    """Relay and gateway reach both by TLS, their certificates checked; one that is not trusted is
-    refused, and nothing is sent to it."""
+    """Relay and gateway reach both over TLS and check the certificates; an untrusted server is
+    refused, and nothing is sent to it.
+    """
     own = certificate(tmp_path, "own")
     trusted = own if is_trusted else certificate(tmp_path, "another")
     stack = await start_stack(start=False)

@@ -30,7 +30,7 @@ RESTRICTED = """
 
 
 async def tell(client: SseClient, count: int, seconds: float = 10.0) -> list[tuple[Any, ...]]:
-    """Take messages as action, table and the record's JSON text."""
+    """Read messages as action, table and the record's JSON text."""
     told = []
     for message in await client.take(count, seconds):
         action, table, record = message.json().values()
@@ -46,8 +46,9 @@ async def grant_all(stack: Stack, sql: str, *tables: str) -> None:
 
 
 async def test_odd_names(start_stack: Any) -> None:
-    """Tables, columns and schemas of any name: subscribed as written in SQL, with their keys
-    (CASE 1)."""
+    """Tables, columns and schemas of any name: subscribed as written in SQL, with their keys (CASE
+    1).
+    """
     stack: Stack = await start_stack(relay={"AYB_REALTIME_TABLES": 'public.*,"my-app".*'})
     await stack.sql("""
         CREATE SCHEMA "my-app"; GRANT USAGE ON SCHEMA "my-app" TO ayb_relay, ayb_authenticated;
@@ -95,8 +96,9 @@ async def test_odd_names(start_stack: Any) -> None:
 
 async def test_every_value(stack: Stack) -> None:
     """Every type has the JSON of the protocol's table, byte for byte: live, judged by a policy that
-    reads the values, from the ring and from the outbox; whatever the writer's session is set to
-    (CASES 2, 2b)."""
+    reads the values, from the ring and from the outbox, whatever the writer's session settings
+    (CASES 2, 2b).
+    """
     await stack.create(VALUES, "every")
     await stack.sql(RESTRICTED)
     await stack.sql("""
@@ -131,7 +133,7 @@ async def test_every_value(stack: Stack) -> None:
 
 
 async def test_values_of_the_readable_columns(stack: Stack) -> None:
-    """Where a column may not be read, the others stay as they are, byte for byte (CASES 2, 18)."""
+    """If a column may not be read, the others stay the same byte for byte (CASES 2, 18)."""
     await stack.create(VALUES, "every")
     members = json.loads(EXPECTED, parse_float=str, parse_int=str)
     columns = [name for name in members if name not in ("flag", "nothing")]
@@ -161,8 +163,7 @@ async def test_text_is_one_field(stack: Stack) -> None:
 
 
 async def test_sizes(stack: Stack) -> None:
-    """Rows of any size arrive whole, up to the limit; over it their key, and `truncated`
-    (CASE 4)."""
+    """Rows up to the limit arrive whole; over it, their key and `truncated` (CASE 4)."""
     await grant_all(stack, "CREATE TABLE t (id text, n int, v text, PRIMARY KEY (id))", "t")
     sizes = [*range(7_990, 8_011), 100_000, 1_000_000]
     async with stack.stream("t", token=stack.token()) as client:
@@ -189,7 +190,7 @@ async def test_sizes(stack: Stack) -> None:
 
 
 async def test_a_table_without_a_key(start_stack: Any) -> None:
-    """Creates and updates arrive and are judged; deletes arrive and tell nothing (CASE 5)."""
+    """Creates and updates arrive and are judged; deletes arrive with an empty record (CASE 5)."""
     stack: Stack = await start_stack(gateway={"AYB_REALTIME_DELETES": "visible"})
     await grant_all(
         stack,
@@ -221,7 +222,8 @@ async def test_a_table_without_a_key(start_stack: Any) -> None:
 
 async def test_partitions(stack: Stack) -> None:
     """Written through the root or a leaf, attached while streaming, moved: events name the root
-    (CASE 6)."""
+    (CASE 6).
+    """
     await grant_all(
         stack,
         """
@@ -249,7 +251,9 @@ async def test_partitions(stack: Stack) -> None:
 
 
 async def test_what_counts_as_a_change(stack: Stack) -> None:
-    """Equal updates are told each; what was rolled back in any way is not told (CASES 7, 10)."""
+    """Each of several equal updates is delivered; what was rolled back in any way is not (CASES 7,
+    10).
+    """
     await grant_all(
         stack,
         "CREATE TABLE t (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, v text)",
@@ -283,8 +287,9 @@ async def test_what_counts_as_a_change(stack: Stack) -> None:
 
 
 async def test_tables_change_while_streaming(stack: Stack) -> None:
-    """Columns added, renamed, retyped, dropped; the table renamed, dropped and made again under its
-    name: the stream lives, and records follow (CASE 8)."""
+    """Columns are added, renamed, retyped and dropped; the table is renamed, dropped and recreated
+    under its name: the stream lives, and its records follow (CASE 8).
+    """
     await grant_all(stack, "CREATE TABLE t (id int PRIMARY KEY, v int)", "t")
     steps = {
         "INSERT INTO t VALUES (1, 1)": ("t", '{"id":1,"v":1}'),
@@ -310,8 +315,9 @@ async def test_tables_change_while_streaming(stack: Stack) -> None:
 
 
 async def test_images_that_cannot_be_told(stack: Stack) -> None:
-    """A change whose row cannot become JSON fails no writer and is told as `resync`; many in a row
-    as one. What comes before and after is told as ever."""
+    """A change whose row cannot become JSON fails no writer and becomes `resync`; many in a row
+    become one. What comes before and after is delivered as usual.
+    """
     await stack.sql("""
         CREATE TYPE mood AS ENUM ('good', 'bad');
         CREATE FUNCTION mood_json(mood) RETURNS json LANGUAGE plpgsql

@@ -1,4 +1,4 @@
-"""Who sees what, at the sockets: many clients, rules that change while they are connected."""
+"""Who sees what, at the sockets: many clients, and rules that change while they are connected."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ async def ids(client: SseClient, count: int) -> list[tuple[str, int]]:
 
 
 async def test_one_bad_claim_among_fifty(stack: Stack) -> None:
-    """A `sub` that is no uuid, where the policy casts it, costs that client its events and nobody
-    else a single one (CASE 13)."""
+    """A `sub` that is not a UUID, where the policy casts it, costs that client its events and no
+    one else a single one (CASE 13).
+    """
     await stack.create(
         """
         CREATE TABLE posts (id int PRIMARY KEY, author_id uuid);
@@ -63,8 +64,7 @@ async def text_of(url: str) -> str:
 
 
 async def test_rights_change_while_connected(start_stack: Any) -> None:
-    """Membership in a table or a role, policies and grants: the next change follows them
-    (CASE 17)."""
+    """Membership in a table or role, policies, grants: the next change follows them (CASE 17)."""
     stack: Stack = await start_stack()
     crew = f"crew_{time.time_ns()}"
     await stack.create(
@@ -130,8 +130,9 @@ async def test_rights_change_while_connected(start_stack: Any) -> None:
 
 
 async def test_a_column_that_may_not_be_read(stack: Stack) -> None:
-    """Without SELECT on a column neither its name nor its values are anywhere: not in records,
-    keys or errors, nor in the log (CASE 18)."""
+    """Without SELECT on a column neither its name nor its values appear anywhere: not in records,
+    keys or errors, nor in the log (CASE 18).
+    """
     await stack.create(
         """
         CREATE TABLE staff (id int, salary int, name text, PRIMARY KEY (salary, id));
@@ -167,7 +168,9 @@ async def test_a_column_that_may_not_be_read(stack: Stack) -> None:
 
 
 async def test_nothing_stays_on_a_pooled_connection(start_stack: Any) -> None:
-    """Users in turn, then nobody, over a pool of two: no setting or role stays behind (CASE 20)."""
+    """Users in turn, then an anonymous one, over a pool of two: no setting or role remains (CASE
+    20).
+    """
     stack: Stack = await start_stack(
         gateway={
             "AYB_REALTIME_POOL_CONNECTIONS": "2",

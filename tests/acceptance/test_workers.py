@@ -1,4 +1,4 @@
-"""What the database is asked costs it no more than the answer."""
+"""Questions to the database cost it no more than their answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LAUNCHED = "SELECT parallel_workers_launched FROM pg_stat_database WHERE datname
 
 
 async def test_no_question_forks_workers(database, start_stack):
-    """Neither relay nor gateway lets the server fork parallel workers, however keen it is to."""
+    """Neither relay nor gateway makes the server fork parallel workers, however eager it is to."""
     name = database.name
     async with database.connect() as admin:
         if int(await admin.fetchval("SHOW server_version_num")) < 180_000:
