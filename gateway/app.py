@@ -73,6 +73,7 @@ async def serve(settings: GatewaySettings) -> None:
         gateway = Gateway(settings, pool, group, metrics)
         side = [
             group.create_task(gateway.bus.run(), name="bus"),
+            group.create_task(gateway.backlog.run(), name="backlog"),
             group.create_task(gateway.hub.run(), name="hub"),
             group.create_task(gateway.replayer.run(), name="replayer"),
             group.create_task(gateway.heartbeat.run(), name="heartbeat"),
@@ -154,7 +155,10 @@ class Gateway:
         )
         self.hub.leave_bursts_to(self.replayer.add)
         self.heartbeat = Heartbeat(
-            hub=self.hub, replayer=self.replayer, seconds=settings.realtime_heartbeat_seconds
+            hub=self.hub,
+            replayer=self.replayer,
+            backlog=self.backlog,
+            seconds=settings.realtime_heartbeat_seconds,
         )
         self._drain = Drain(
             seconds=settings.realtime_drain_seconds,

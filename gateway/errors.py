@@ -136,6 +136,13 @@ class KeysUnavailableError(ServiceUnavailableError):
     """token keys unavailable"""
 
 
+class PositionAheadError(GatewayError):
+    """position not reached yet"""
+
+    status = 503
+    is_passing = True
+
+
 class ShuttingDownError(GatewayError):
     """server is shutting down"""
 

@@ -184,6 +184,12 @@ def _batch(number: int, head: _Head, rows: Sequence[Row]) -> Batch:
     return Batch(head.epoch, number, head.lsn, head.at, assemble(rows, head.tables))
 
 
+async def image_bytes(connection: Connection, seqs: Collection[int]) -> dict[int, int]:
+    """Measure the images of changes as they lie in the outbox, in bytes by seq."""
+    rows = await connection.fetch(_SQL["image_bytes"], list(seqs))
+    return {row["seq"]: row["bytes"] for row in rows}
+
+
 async def whole_images(
     connection: Connection, seqs: Collection[int]
 ) -> dict[tuple[int, int], tuple[bytes | None, bytes | None]]:

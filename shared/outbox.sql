@@ -85,6 +85,21 @@ ORDER BY batch, seq NULLS FIRST
 -- The oldest batch whose changes are certainly all there.
 SELECT first_batch FROM ayb_realtime.horizon
 
+-- name: image_bytes
+-- How large the images of single changes are in bytes, measured where they lie.
+SELECT
+    found.seq,
+    coalesce(octet_length(found.new::text), 0) + coalesce(octet_length(found.old::text), 0) AS bytes
+FROM unnest($1::bigint[]) AS wanted (seq)
+CROSS JOIN LATERAL (
+    SELECT c.seq, c.new, c.old
+    FROM ayb_realtime.batches b
+    JOIN ayb_realtime.changes c ON c.xid = ANY (b.xids) AND c.seq = wanted.seq
+    WHERE b.last_seq >= wanted.seq AND b.first_seq <= wanted.seq
+    ORDER BY b.last_seq
+    LIMIT 1
+) found
+
 -- name: whole_images
 -- The whole images of single changes, and their tables. The index of the outbox begins with xid, so
 -- a change is found through its batch, usually the first that reaches up to it.

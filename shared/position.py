@@ -24,11 +24,6 @@ class Position:
     batch: int
     index: int = WHOLE
 
-    @property
-    def order(self) -> int:
-        """The position as one number that sorts like it within the life of a database."""
-        return self.batch << 31 | self.index
-
     def __str__(self) -> str:
         """Write the SSE id; the first epoch, and the index of a whole batch, are left out."""
         epoch = "" if self.epoch == 1 else f"{self.epoch}."

@@ -1,13 +1,18 @@
 """The batches after a given one: from memory where they are, else from the outbox.
 
-Consecutive numbers are the whole loss detection. Whatever the bus brings (`on_tick`) or polling
-finds (`apply_state`) only moves the newest known batch forward and fills the ring; who reads always
-asks for what follows the batch he has, and gets it without a hole: from the ring, if it holds what
-is wanted of that batch, else from the outbox through the read pool. So a lost message, a restart of
-anything, and a slow reader are one and the same case.
+Consecutive numbers are the whole loss detection. Readers ask for the batches after their own
+position and get them without a hole: from the ring, if it holds what is wanted of that batch, else
+from the outbox through the read pool. So a lost message, a restart of anything, and a slow reader
+are one and the same case.
 
-Batch numbers go on over epochs. An epoch's batches end where the next one's begin; a position
-beyond that end names a number that a crash of Postgres took back, and is unknown.
+What a tick announces is a hint. A batch counts as the newest (`newest`) if the outbox says so, or
+if ticks of the current epoch lead up to it from a batch that the outbox has confirmed, without a
+hole. Any other number is looked up in the outbox at once and forgotten if it is not there within a
+second; a real relay repeats its tick. What only ticks vouch for is looked up within a second too.
+
+Batch numbers go on over epochs (see `gateway.fanout.epochs`). The ring drops the batches that an
+epoch's end took back at the moment the gateway learns of it, and a read that was under way
+meanwhile comes back empty.
 """
 
 from __future__ import annotations
@@ -16,15 +21,18 @@ import asyncio
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import asyncpg
 import structlog
 
+from gateway.fanout.epochs import Epochs, ResumeError
+from gateway.streams.cursor import Cursor, cursor_at, position_at
 from shared import outbox
+from shared.backoff import Backoff
 from shared.change import Batch, TableChanges, Tick
 from shared.errors import DatabaseUnavailableError, SchemaError
-from shared.position import WHOLE, Position
+from shared.position import Position
 from shared.postgres import unavailable_as_ours
 
 if TYPE_CHECKING:
@@ -38,17 +46,18 @@ log = structlog.get_logger(__name__)
 _MOST_BATCHES_A_READ = 500
 _MOST_CHANGES_A_READ = 2_000
 _MOST_BYTES_A_READ = 1024 * 1024
-_MOST_SECONDS_AHEAD = 60.0
+_MOST_UNCONFIRMED_SECONDS = 60.0
+_DOUBT_SECONDS = 1.0
 _AHEAD_SECONDS = 1.0
 _ASKED_APART_SECONDS = 0.1
 
 
-@dataclass(slots=True)
-class _Kept:
+@dataclass(frozen=True, slots=True)
+class _RingEntry:
     """What the ring holds of one batch: the tick, and the content of some of its tables."""
 
     tick: Tick
-    tables: dict[int, TableChanges]
+    tables: Mapping[int, TableChanges]
     size: int
 
     def has_all_of(self, subscriptions: Subscriptions) -> bool:
@@ -83,14 +92,18 @@ class Backlog:
         self._most_bytes = most_bytes
         self._max_record_bytes = max_record_bytes
         self._metrics = metrics
-        self._ring: OrderedDict[int, _Kept] = OrderedDict()
+        self._ring: OrderedDict[int, _RingEntry] = OrderedDict()
         self._bytes = 0
-        self._newest = 0
         self._history: str | None = None
-        self._epoch = 0
-        self._first_batches: dict[int, int] = {}
+        self._epochs = Epochs()
         self._horizon = 1
-        self._ahead_since: float | None = None
+        self._confirmed = 0
+        self._newest = 0
+        self._floor, self._ceiling = Cursor(0), Cursor(0)
+        self._hint: tuple[int, int] | None = None
+        self._hinted_at = 0.0
+        self._unconfirmed: tuple[int, float] | None = None
+        self._doubt = asyncio.Event()
         self._moved = asyncio.Event()
         self._awaiting = asyncio.Lock()
         self._asked_at = float("-inf")
@@ -98,74 +111,103 @@ class Backlog:
     @property
     def is_known(self) -> bool:
         """Whether the state of the outbox has been read at all."""
-        return self._epoch > 0
+        return self._epochs.current > 0
 
     @property
     def newest(self) -> int:
-        """The newest batch that has been announced."""
+        """The newest batch: confirmed by the outbox, or by ticks without a hole from there on."""
         return self._newest
 
     @property
+    def confirmed(self) -> int:
+        """The newest batch that the outbox has confirmed."""
+        return self._confirmed
+
+    @property
+    def epochs(self) -> Epochs:
+        """The epochs as last read from the outbox; replaced when they change."""
+        return self._epochs
+
+    @property
     def ring_bytes(self) -> int:
-        """How many bytes the ring holds."""
+        """What the ring costs in this process, in bytes."""
         return self._bytes
 
     def position(self, batch: int) -> Position:
-        """Name the place after a whole batch."""
-        return Position(self.epoch_of(batch), batch)
+        """Return the position after a whole batch."""
+        return Position(self._epochs.epoch_of(batch), batch)
 
     def epoch_of(self, batch: int) -> int:
-        """Tell in which epoch a batch number was given out for good."""
-        return max(
-            (epoch for epoch, first in self._first_batches.items() if first <= batch), default=1
+        """Return the epoch in which a batch number was given out for good."""
+        return self._epochs.epoch_of(batch)
+
+    def is_taken_back(self, cursor: Cursor) -> bool:
+        """Whether a cursor stands beyond the point where its epoch was cut."""
+        if self._floor <= cursor <= self._ceiling:
+            return False
+        position = position_at(cursor)
+        return position.batch > self._newest or not self._epochs.holds(
+            position.epoch, position.batch
         )
 
-    def last_before(self, epoch: int) -> int:
-        """Name the last batch of an epoch that is over."""
-        return (
-            min(
-                (first for later, first in self._first_batches.items() if later > epoch),
-                default=self._newest + 1,
-            )
-            - 1
-        )
+    def surviving(self, cursor: Cursor) -> Position:
+        """Return the last whole batch up to a cursor that was not taken back."""
+        return self._epochs.surviving(position_at(cursor), self._newest)
 
-    def resume_error(self, position: Position) -> Literal["expired", "unknown"] | None:
-        """Tell why the changes after a position cannot be had, or None where they can."""
-        newest = self._newest
-        if position.batch > newest or self.epoch_of(position.batch) != position.epoch:
-            return "unknown"
-        needed = position.batch if position.index != WHOLE else position.batch + 1
-        return "expired" if needed < self._horizon else None
+    def resume_error(self, position: Position) -> ResumeError | None:
+        """Return why the changes after a position cannot be had, or None if they can."""
+        return self._epochs.resume_error(position, newest=self._newest, horizon=self._horizon)
+
+    def is_ahead(self, position: Position) -> bool:
+        """Whether a position lies beyond what this gateway knows, and may be a true one."""
+        return self._epochs.may_come(
+            position, newest=self._newest, horizon=self._horizon, now=time.time()
+        )
 
     async def await_position(self, position: Position) -> None:
-        """Wait a moment for a position that lies ahead: another gateway may have heard more.
+        """Wait a moment for a position that lies ahead: another gateway may have seen more.
 
         All who wait share the questions to the outbox. Raises `DatabaseUnavailableError`.
         """
         end = time.monotonic() + _AHEAD_SECONDS
-        while self._is_ahead(position) and time.monotonic() < end:
+        while self.is_ahead(position) and time.monotonic() < end:
             async with self._awaiting:
                 if time.monotonic() - self._asked_at >= _ASKED_APART_SECONDS:
                     await self.refresh()
                     self._asked_at = time.monotonic()
-            if self._is_ahead(position):
+            if self.is_ahead(position):
                 await asyncio.sleep(_ASKED_APART_SECONDS)
-
-    def _is_ahead(self, position: Position) -> bool:
-        if position.epoch == self._epoch:
-            return position.batch > self._newest
-        return position.epoch > self._epoch
 
     def is_gone(self, batch: int) -> bool:
         """Whether a batch is older than what the outbox holds."""
         return batch < self._horizon
 
+    async def run(self) -> None:
+        """Look up in the outbox what ticks announce and nothing else confirms."""
+        backoff = Backoff(first_seconds=0.02, most_seconds=0.5)
+        while True:
+            try:
+                async with asyncio.timeout(_DOUBT_SECONDS):
+                    await self._doubt.wait()
+            except TimeoutError:
+                if self._newest <= self._confirmed:
+                    continue
+            try:
+                await self.refresh()
+            except DatabaseUnavailableError as error:
+                log.warning("announced batches not confirmed", reason=str(error))
+            else:
+                self._settle()
+            if self._doubt.is_set():
+                await asyncio.sleep(backoff.next_seconds())
+            else:
+                backoff.reset()
+
     async def refresh(self) -> None:
         """Read the state of the outbox; raises `DatabaseUnavailableError`.
 
-        A schema that is missing or may not be read yet counts as unavailable too: whoever deploys
-        in another order than we think is told, and need not restart us.
+        A schema that is missing or may not be read yet counts as unavailable too: it may be
+        installed later, and the gateway need not be restarted for it.
         """
         try:
             with unavailable_as_ours():
@@ -180,27 +222,47 @@ class Backlog:
         self.apply_state(state)
 
     def apply_state(self, state: outbox.LogState) -> None:
-        """Take in what the outbox says of itself; nothing before the relay's first start."""
-        if not state.epoch:
-            return
-        self._history = state.history
-        self._first_batches = dict(state.first_batches)
-        self._horizon = state.horizon
-        if state.epoch != self._epoch:
-            self._begin_epoch(state.epoch, state.first_batches[state.epoch])
-            self._newest = state.last_batch
-        self._check_announced(state.last_batch)
-        self._announce(state.last_batch)
+        """Take over what the outbox says about itself.
 
-    async def on_tick(self, tick: Tick, tables: Mapping[int, TableChanges], size: int) -> None:
+        Nothing happens before the relay's first start, or if the state is one that this gateway
+        has seen pass: a standby that lags behind the one asked before.
+        """
+        epochs = Epochs.of(state.first_batches)
+        if not state.epoch or epochs.is_earlier_than(self._epochs):
+            return
+        is_other_history = state.history is not None and state.history != self._history
+        if is_other_history:
+            self._history = state.history
+            self._drop(list(self._ring))
+        self._horizon = state.horizon
+        if epochs != self._epochs or is_other_history:
+            log.info("epoch", epoch=epochs.current, first_batch=epochs.current_start)
+            self._epochs = epochs
+            self._confirmed = self._newest = state.last_batch
+            self._unconfirmed = None
+            self._drop_taken_back()
+        self._confirm(state.last_batch)
+        self._check_unconfirmed(state.last_batch)
+        self._moved.set()
+
+    def on_tick(self, tick: Tick, tables: Mapping[int, TableChanges], size: int) -> None:
         """Take in what came over the bus: a tick and the table messages before it."""
-        if tick.epoch != self._epoch:
-            await self.refresh()
-            if tick.epoch != self._epoch:
-                return
-        if tick.batch >= self._newest and tick.batch not in self._ring:
-            self._keep(_Kept(tick, dict(tables), size))
-        self._announce(tick.batch)
+        current = self._epochs.current
+        if tick.epoch < current:
+            return
+        entry = self._ring.get(tick.batch)
+        if entry is not None and entry.tick.epoch == tick.epoch:
+            if entry.tick != tick:
+                self._distrust(tick.batch)
+        elif tick.batch >= self._newest or tick.epoch > current:
+            self._keep(_RingEntry(tick, dict(tables), size))
+        self._extend()
+        if (tick.epoch, tick.batch) > (current, self._newest):
+            if self._hint is None:
+                self._hinted_at = time.monotonic()
+            self._hint = max(self._hint or (0, 0), (tick.epoch, tick.batch))
+            self._doubt.set()
+        self._moved.set()
 
     async def history_other_than(self, history: str | None) -> str:
         """Wait until the log is known to be of another history than this one, and return it."""
@@ -209,33 +271,58 @@ class Backlog:
             await self._moved.wait()
         return self._history
 
-    async def wait_beyond(self, batch: int) -> None:
-        """Wait until a batch after the given one is known, or numbers were taken back."""
-        while self._newest == batch:
+    async def wait_beyond(self, position: Position) -> None:
+        """Wait until a batch after a position is known, or the position was taken back."""
+        while position.batch == self._newest and self._epochs.holds(position.epoch, position.batch):
             self._moved.clear()
             await self._moved.wait()
 
-    async def read(self, after: int, upto: int, subscriptions: Subscriptions) -> Sequence[Batch]:
-        """Read the batches after one, in order, up to another, as far as one portion goes.
+    async def read(self, after: Cursor, upto: int, subscriptions: Subscriptions) -> Sequence[Batch]:
+        """Read the whole batches after a cursor, in order, as far as one portion goes.
 
         Their content is that of the wanted tables. Raises `DatabaseUnavailableError`. An empty
-        answer means that the read database has not got them yet.
+        answer means that the read database has not got them yet, or that the place to read from was
+        taken back meanwhile.
         """
+        start = position_at(after).batch
+        upto = min(upto, self._newest)
         batches: list[Batch] = []
         changes = size = 0
-        for number in range(after + 1, min(upto, after + _MOST_BATCHES_A_READ) + 1):
-            kept = self._ring.get(number)
-            if kept is None or not kept.has_all_of(subscriptions):
+        for number in range(start + 1, min(upto, start + _MOST_BATCHES_A_READ) + 1):
+            entry = self._ring.get(number)
+            if (
+                entry is None
+                or not self._epochs.holds(entry.tick.epoch, number)
+                or not entry.has_all_of(subscriptions)
+            ):
                 break
-            batch = kept.batch(subscriptions)
+            batch = entry.batch(subscriptions)
             changes += sum(len(table.changes) for table in batch.tables)
-            size += kept.size
+            size += entry.size
             if batches and (changes > _MOST_CHANGES_A_READ or size > _MOST_BYTES_A_READ):
                 break
             batches.append(batch)
-        if not batches:
-            batches = await self._read_outbox(after, upto, subscriptions)
+        if not batches and upto > start:
+            batches = await self._read_outbox(start, upto, subscriptions)
+            if self.is_taken_back(after):
+                return []
         return batches
+
+    def survives(self, batches: Sequence[Batch]) -> bool:
+        """Whether none of these batches was taken back since they were read."""
+        return all(
+            batch.id <= self._newest and self._epochs.holds(batch.epoch, batch.id)
+            for batch in batches
+        )
+
+    async def image_bytes(self, seqs: Collection[int]) -> Mapping[int, int]:
+        """Measure the images of changes in the outbox, in bytes by seq.
+
+        Raises `DatabaseUnavailableError`.
+        """
+        with unavailable_as_ours():
+            async with self._pool.acquire() as connection:
+                return await outbox.image_bytes(connection, seqs)
 
     async def whole_images(
         self, seqs: Collection[int]
@@ -265,36 +352,86 @@ class Backlog:
                     max_record_bytes=self._max_record_bytes,
                 )
         self._metrics.outbox_reads.inc()
-        if batches and batches[0].id == after + 1:
+        if batches and batches[0].id == after + 1 and self.survives(batches):
+            self._confirm(batches[-1].id)
             return batches
-        # Either the read database is behind, or what was next has been rotated away.
+        # The read database is behind, or what was next has been rotated away, or an epoch began.
         await self.refresh()
         return []
 
-    def _begin_epoch(self, epoch: int, first_batch: int) -> None:
-        log.info("epoch", epoch=epoch, first_batch=first_batch)
-        self._epoch = epoch
-        for number in [number for number in self._ring if number >= first_batch]:
-            self._bytes -= self._ring.pop(number).size
-
-    def _keep(self, kept: _Kept) -> None:
-        self._ring[kept.tick.batch] = kept
-        self._bytes += kept.size
+    def _keep(self, entry: _RingEntry) -> None:
+        replaced = self._ring.pop(entry.tick.batch, None)
+        if replaced is not None:
+            self._bytes -= replaced.size
+        self._ring[entry.tick.batch] = entry
+        self._bytes += entry.size
         while self._bytes > self._most_bytes and len(self._ring) > 1:
             _, dropped = self._ring.popitem(last=False)
             self._bytes -= dropped.size
 
-    def _check_announced(self, last_batch: int) -> None:
-        """Take back announcements that the read database does not confirm for too long."""
-        if self._newest <= last_batch:
-            self._ahead_since = None
-        elif self._ahead_since is None:
-            self._ahead_since = time.monotonic()
-        elif time.monotonic() - self._ahead_since > _MOST_SECONDS_AHEAD:
-            log.warning("announced batches never came", announced=self._newest, last=last_batch)
-            self._newest = last_batch
-            self._ahead_since = None
+    def _drop(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            self._bytes -= self._ring.pop(number).size
 
-    def _announce(self, batch: int) -> None:
+    def _drop_taken_back(self) -> None:
+        current = self._epochs.current
+        self._drop(
+            [
+                number
+                for number, entry in self._ring.items()
+                if entry.tick.epoch <= current and not self._epochs.holds(entry.tick.epoch, number)
+            ]
+        )
+
+    def _distrust(self, batch: int) -> None:
+        """Leave a batch of which two ticks say different things to the outbox."""
+        log.warning("two ticks of one batch differ", batch=batch)
+        self._drop([number for number in self._ring if number >= batch])
+        self._newest = max(self._confirmed, min(self._newest, batch - 1))
+        self._extend()
+
+    def _confirm(self, batch: int) -> None:
+        self._confirmed = max(self._confirmed, batch)
         self._newest = max(self._newest, batch)
-        self._moved.set()
+        self._extend()
+
+    def _extend(self) -> None:
+        """Count the batches of the current epoch that follow in the ring without a hole."""
+        current = self._epochs.current
+        newest = self._newest
+        while (entry := self._ring.get(newest + 1)) is not None and entry.tick.epoch == current:
+            newest += 1
+        if newest > self._confirmed and self._unconfirmed is None:
+            self._unconfirmed = (newest, time.monotonic())
+        self._newest = newest
+        self._floor = cursor_at(Position(current, self._epochs.current_start, 0))
+        self._ceiling = cursor_at(Position(current, newest))
+
+    def _check_unconfirmed(self, last_batch: int) -> None:
+        """Take back what only ticks vouch for, if the read database does not have it for long."""
+        if self._unconfirmed is None:
+            return
+        number, since = self._unconfirmed
+        if last_batch >= number:
+            ahead = self._newest > last_batch
+            self._unconfirmed = (self._newest, time.monotonic()) if ahead else None
+        elif time.monotonic() - since > _MOST_UNCONFIRMED_SECONDS:
+            log.warning("announced batches never came", announced=self._newest, last=last_batch)
+            self._drop([n for n in self._ring if n > last_batch])
+            self._confirmed = self._newest = last_batch
+            self._unconfirmed = None
+            self._extend()
+
+    def _settle(self) -> None:
+        """End the doubt about announced numbers: they are there, or they are forgotten."""
+        hint = self._hint
+        if hint is None or hint <= (self._epochs.current, self._newest):
+            self._hint = None
+            self._doubt.clear()
+        elif time.monotonic() - self._hinted_at >= _DOUBT_SECONDS:
+            log.info("announced batch is not in the outbox", epoch=hint[0], batch=hint[1])
+            beyond = self._newest
+            current = self._epochs.current
+            self._drop([n for n, e in self._ring.items() if n > beyond or e.tick.epoch > current])
+            self._hint = None
+            self._doubt.clear()

@@ -176,15 +176,15 @@ class Bus:
                 log.info("redis connected")
                 backoff.reset()
             if message["type"] == "message":
-                await self._on_message(message)
+                self._on_message(message)
 
-    async def _on_message(self, message: dict[str, Any]) -> None:
+    def _on_message(self, message: dict[str, Any]) -> None:
         channel, data = message["channel"].decode("utf-8", "replace"), message["data"]
         try:
             if self._key is not None:
                 data = signature.verify(self._key, channel, data)
             if channel == self._channels.tick:
-                await self._on_tick(data)
+                self._on_tick(data)
             else:
                 self._on_table(channel, data)
         except ForeignMessageError as error:
@@ -193,11 +193,8 @@ class Bus:
         except BusMessageError as error:
             self._metrics.bus_dropped.inc()
             self._log_dropped(channel, error)
-        except DatabaseUnavailableError as error:
-            # The tick will be repeated; nothing depends on this one.
-            log.warning("tick not followed", error=str(error))
 
-    async def _on_tick(self, data: bytes) -> None:
+    def _on_tick(self, data: bytes) -> None:
         tick = decode_tick(data)
         self._check_history(tick.history)
         if not self.is_pushing:
@@ -205,7 +202,7 @@ class Bus:
         self._ticked_at = time.monotonic()
         self._metrics.pushing.set(1)
         tables, cost = self._pending.take((tick.epoch, tick.batch))
-        await self._backlog.on_tick(tick, tables, memory_bytes(0, len(tick.tables)) + cost)
+        self._backlog.on_tick(tick, tables, memory_bytes(0, len(tick.tables)) + cost)
 
     def _on_table(self, channel: str, data: bytes) -> None:
         message = decode_table_message(data)

@@ -1,4 +1,4 @@
-"""Serving in turns: who comes while others are served waits until they are done."""
+"""Serving in turns: newcomers wait until those who were there before them are done."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class FairTurns(Generic[T]):
-    """A turn's members are those who waited when it began; it ends when none of them waits.
+    """A turn's members are those waiting when it began; it ends when none of them waits any more.
 
     So each is served after one turn at the latest, however many come meanwhile.
     """
@@ -19,8 +19,8 @@ class FairTurns(Generic[T]):
     def __init__(self) -> None:
         self._members: frozenset[T] = frozenset()
 
-    def of(self, waiting: Sequence[T]) -> list[T]:
-        """Choose, of those who wait now, who is served now."""
+    def choose(self, waiting: Sequence[T]) -> list[T]:
+        """Choose which of those waiting now are served now."""
         members = [one for one in waiting if one in self._members]
         if members:
             return members

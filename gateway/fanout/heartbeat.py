@@ -7,10 +7,10 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from gateway.streams import sse
+from gateway.streams.cursor import cursor_at, position_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+    from gateway.fanout.backlog import Backlog
     from gateway.fanout.hub import Hub
     from gateway.fanout.replay import Replayer
     from gateway.streams.connection import Connection
@@ -21,26 +21,43 @@ _SWEEP_SECONDS: Final = 0.5
 class Heartbeat:
     """Keeps idle streams awake; `seconds` is how long one may be silent."""
 
-    def __init__(self, *, hub: Hub, replayer: Replayer, seconds: float) -> None:
+    def __init__(self, *, hub: Hub, replayer: Replayer, backlog: Backlog, seconds: float) -> None:
         self._hub = hub
         self._replayer = replayer
+        self._backlog = backlog
         self._seconds = seconds
 
     async def run(self) -> None:
-        """Sweep for ever.
+        """Sweep until cancelled.
 
-        A live stream is told its position, so that a client that was idle for hours can still come
-        back; one that is being replayed to gets a comment.
+        A live stream gets its position, so that a client that was idle for hours can still come
+        back; one that is being replayed to, or whose position was just taken back, gets none. A
+        client that joined during a round stands further than the hub has delivered, and is not sent
+        back.
         """
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
-            self._sweep(self._hub.connections(), sse.position_frame(self._hub.delivered))
-            self._sweep(self._replayer.connections(), sse.PING)
+            delivered = cursor_at(self._hub.delivered)
+            frame = sse.heartbeat_frame(self._hub.delivered)
+            for connection in self._idle(self._hub.connections()):
+                cursor = max(connection.cursor, delivered)
+                if self._backlog.is_taken_back(cursor):
+                    connection.write(sse.HEARTBEAT)
+                    continue
+                connection.cursor = cursor
+                connection.write(
+                    frame if cursor == delivered else sse.heartbeat_frame(position_at(cursor))
+                )
+            for connection in self._idle(self._replayer.connections()):
+                connection.write(sse.HEARTBEAT)
 
-    def _sweep(self, connections: Iterable[Connection], frame: bytes) -> None:
+    def _idle(self, connections: list[Connection]) -> list[Connection]:
+        """Return the connections that were silent for long, and expire what has to."""
         now, clock = time.monotonic(), time.time()
+        idle = []
         for connection in connections:
             if connection.expires_at is not None and connection.expires_at <= clock:
                 connection.expire()
             elif now - connection.wrote_at >= self._seconds:
-                connection.write(frame)
+                idle.append(connection)
+        return idle

@@ -1,12 +1,16 @@
-"""The hub: one loop that follows the batches and tells the live connections.
+"""The hub: one loop that follows the batches and writes to the live connections.
 
-`current` is the batch that is being told or was told last. A connection that joins now is told what
-comes after `current`: whatever is committed after it saw `connected` is recorded in a later batch,
-since `current` has been recorded already. A round holds `rounds`; who must see it stand still (the
-handover at the end of a replay) takes that lock.
+`current` is the batch being delivered, or the last one delivered. A connection that joins now gets
+what comes after `current`: whatever is committed after it saw `connected` is recorded in a later
+batch, since `current` has been recorded already. A round holds `rounds`; code that needs the hub to
+stand still (the handover at the end of a replay) takes that lock.
 
-While Postgres cannot be asked, the round is held and asked again; what comes meanwhile waits in the
-ring, and once that is full, in the outbox. Nobody is shown anything unjudged.
+While Postgres cannot be asked, the round is held and asked again; batches that come meanwhile wait
+in the ring, and once that is full, in the outbox. Nothing is delivered unjudged.
+
+When an epoch ends, the hub goes back to the last batch it delivered that still stands and continues
+from there with the batches of the new epoch. Connections that were sent a number which was taken
+back get `resync`; the others have missed nothing and notice nothing.
 """
 
 from __future__ import annotations
@@ -18,18 +22,19 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gateway.fanout.subscriptions import Subscriptions
-from gateway.streams import sse
+from gateway.streams.cursor import cursor_at
 from shared.backoff import Backoff
 from shared.errors import DatabaseUnavailableError
 from shared.position import Position
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from gateway.fanout.backlog import Backlog
     from gateway.fanout.bus import Bus
     from gateway.fanout.delivery import Delivery
     from gateway.metrics import GatewayMetrics
+    from gateway.streams import sse
     from gateway.streams.connection import Connection
     from shared.change import Batch
 
@@ -55,55 +60,53 @@ class Hub:
         self._delivery = delivery
         self._metrics = metrics
         self._subscriptions = Subscriptions()
-        self._live: dict[Connection, dict[str, int]] = {}
-        self._on_burst: Callable[[Connection, dict[str, int]], None] | None = None
-        self._current = 0
-        self._epoch = 0
-        self._delivered = Position(1, 0)
+        self._live: dict[Connection, None] = {}
+        self._on_burst: Callable[[Connection], None] | None = None
+        self._current = Position(0, 0)
+        self._delivered = Position(0, 0)
         self._held_because: str | None = None
         self.rounds: Final = asyncio.Lock()
 
     @property
     def current(self) -> int:
-        """The batch that is being told, or was told last."""
-        return self._current
+        """The number of the batch being delivered, or of the last one delivered."""
+        return self._current.batch
 
     @property
     def held_because(self) -> str | None:
-        """Why events wait, where Postgres cannot be asked now."""
+        """Why events wait while Postgres cannot be asked; None if they do not."""
         return self._held_because
 
     @property
     def is_started(self) -> bool:
-        """Whether it follows the batches."""
-        return self._epoch > 0
+        """Whether the hub follows the batches."""
+        return self._current.epoch > 0
 
     @property
     def position(self) -> Position:
-        """Where a connection stands that joins now."""
-        return Position(self._epoch, self._current)
+        """The position of a connection that joins now."""
+        return self._current
 
     @property
     def delivered(self) -> Position:
-        """How far every live connection has been told."""
+        """The position up to which every live connection has everything."""
         return self._delivered
 
-    def join(self, connection: Connection, relids: dict[str, int]) -> Position:
-        """Make a connection live from here on."""
+    def join(self, connection: Connection) -> Position:
+        """Make a connection live from here on, and return its position."""
         for table in connection.tables:
             if table not in self._subscriptions:
                 self._bus.subscribe(table)
-        self._subscriptions.add(connection, relids)
-        self._live[connection] = relids
-        position = self.position
-        connection.order = max(connection.order, position.order)
-        return position
+        self._subscriptions.add(connection)
+        self._live[connection] = None
+        connection.advance(cursor_at(self._current))
+        return self._current
 
     def leave(self, connection: Connection) -> bool:
-        """Forget a connection; tell whether it was live."""
+        """Forget a connection; return whether it was live."""
         if connection not in self._live:
             return False
-        connection.order = max(connection.order, self._delivered.order)
+        connection.advance(cursor_at(self._delivered))
         del self._live[connection]
         self._subscriptions.discard(connection)
         for table in connection.tables:
@@ -111,16 +114,16 @@ class Hub:
                 self._bus.unsubscribe(table)
         return True
 
-    def leave_bursts_to(self, replay: Callable[[Connection, dict[str, int]], None]) -> None:
-        """Say who takes over the connections that a burst is for."""
+    def leave_bursts_to(self, replay: Callable[[Connection], None]) -> None:
+        """Name what takes over the connections that a burst is for."""
         self._on_burst = replay
 
     def connections(self) -> list[Connection]:
-        """The live connections."""
+        """Return the live connections."""
         return list(self._live)
 
     async def run(self) -> None:
-        """Follow the batches for ever."""
+        """Follow the batches until cancelled."""
         await self._start()
         backoff = Backoff(first_seconds=0.02, most_seconds=1.0)
         while True:
@@ -134,6 +137,7 @@ class Hub:
             if moved:
                 backoff.reset()
                 self._held_because = None
+                await asyncio.sleep(0)
             else:
                 await asyncio.sleep(backoff.next_seconds())
 
@@ -152,36 +156,48 @@ class Hub:
                 logged = reason
                 log.warning("waiting for the outbox", reason=reason)
             await asyncio.sleep(backoff.next_seconds())
-        self._advance(self._backlog.newest)
+        self._advance(self._backlog.position(self._backlog.confirmed))
         log.info("following", position=str(self.position))
 
     async def _round(self) -> bool:
-        """Tell the next portion of batches; False where it is not to be had yet."""
-        backlog = self._backlog
-        if backlog.newest < self._current or backlog.epoch_of(self._current) != self._epoch:
-            self._resync_all("unknown", backlog.last_before(self._epoch))
+        """Deliver the next portion of batches; return False if there is none to be had yet."""
+        backlog, start = self._backlog, cursor_at(self._current)
+        if backlog.is_taken_back(start):
+            self._step_back()
             return True
         if not self._live:
-            self._advance(backlog.newest)
-            return True
-        batches = await backlog.read(self._current, backlog.newest, self._subscriptions)
+            return await self._skip()
+        batches = await backlog.read(start, backlog.newest, self._subscriptions)
         if not batches:
-            if backlog.is_gone(self._current + 1):
-                self._resync_all("expired", backlog.newest)
+            if backlog.is_taken_back(start):
+                return True
+            if backlog.is_gone(self._current.batch + 1):
+                self._resync_all("expired", backlog.position(backlog.confirmed))
                 return True
             return False
         if backlog.newest - batches[-1].id >= _BURST_BATCHES:
             self._divert_burst(batches)
-        self._current, self._epoch = batches[-1].id, batches[-1].epoch
-        await self._deliver(batches)
-        self._delivered = self.position
+        self._current = Position(batches[-1].epoch, batches[-1].id)
+        if await self._deliver(batches):
+            self._delivered = self._current
+        return True
+
+    async def _skip(self) -> bool:
+        """Go to the newest batch while no one is connected, as far as the outbox confirms it."""
+        await self._backlog.refresh()
+        confirmed = self._backlog.position(self._backlog.confirmed)
+        if self._live or self._backlog.is_taken_back(cursor_at(self._current)):
+            return True
+        if confirmed.batch <= self._current.batch:
+            return False
+        self._advance(confirmed)
         return True
 
     def _divert_burst(self, batches: Sequence[Batch]) -> None:
-        """Leave those whom a burst is for to replay, so that it holds up nobody else.
+        """Leave the connections that a burst is for to replay, so that it delays no others.
 
-        Order is promised to each client across its own tables. So the clients of a table of which
-        very much comes at once follow at their own pace, and the others' changes overtake.
+        Order is promised to each client across its own tables. So the clients of a table with a
+        burst follow at their own pace, and the changes for others overtake.
         """
         replay = self._on_burst
         if replay is None:
@@ -192,46 +208,62 @@ class Hub:
             for content in batch.tables
             for subscribers in self._subscriptions.of(content.table, content.relid)
         }
-        aside = [
-            (connection, relids)
-            for connection, relids in self._live.items()
-            if not bursting.isdisjoint(connection.tables)
-        ]
-        if 0 < len(aside) < len(self._live):
-            log.info("burst", tables=sorted(bursting), connections=len(aside))
-            for connection, relids in aside:
+        diverted = [c for c in self._live if not bursting.isdisjoint(c.tables)]
+        if 0 < len(diverted) < len(self._live):
+            log.info("burst", tables=sorted(bursting), connections=len(diverted))
+            for connection in diverted:
                 self.leave(connection)
-                replay(connection, relids)
+                replay(connection)
 
-    async def _deliver(self, batches: Sequence[Batch]) -> None:
+    async def _deliver(self, batches: Sequence[Batch]) -> bool:
+        """Judge and write batches; return False if they were taken back before that."""
         backoff = Backoff(first_seconds=0.02, most_seconds=1.0)
         while True:
             try:
-                dispatches = await self._delivery.judge(batches, self._subscriptions)
+                judged = await self._delivery.judge(batches, self._subscriptions)
                 break
             except* DatabaseUnavailableError as group:
                 self._hold(str(group.exceptions[0]))
+            if not self._backlog.survives(batches):
+                return False
             await asyncio.sleep(backoff.next_seconds())
         self._held_because = None
-        told = await self._delivery.write(dispatches)
+        if not self._backlog.survives(batches):
+            return False
+        events = await self._delivery.write(judged)
         self._metrics.batches.inc(len(batches))
-        self._metrics.events.inc(told)
+        self._metrics.events.inc(events)
         self._metrics.behind_seconds.set(max(0.0, time.time() - batches[-1].at))
+        return True
 
     def _hold(self, error: str) -> None:
         if error != self._held_because:
             log.warning("events are held", reason=error)
         self._held_because = error
 
-    def _advance(self, batch: int) -> None:
-        self._current, self._epoch = batch, self._backlog.epoch_of(batch)
-        self._delivered = self.position
+    def _advance(self, position: Position) -> None:
+        self._current = self._delivered = position
 
-    def _resync_all(self, reason: sse.ResyncReason, batch: int) -> None:
-        """Go on from another batch, and tell everybody that something cannot be replayed."""
-        log.warning("resync", reason=reason, taken=self._current, now=batch)
-        self._advance(batch)
-        position = self.position
-        for connection in self.connections():
-            connection.order = position.order
-            connection.write(sse.resync_frame(position, reason, connection.tables))
+    def _step_back(self) -> None:
+        """Go back to the last batch that was delivered and still stands."""
+        before = self._current
+        self._advance(self._backlog.surviving(cursor_at(self._delivered)))
+        taken_back = [c for c in self._live if self._backlog.is_taken_back(c.cursor)]
+        log.warning(
+            "batches were taken back",
+            before=str(before), now=str(self._current), resync=len(taken_back),
+        )  # fmt: skip
+        self._resync(taken_back, "unknown", self._current)
+
+    def _resync_all(self, reason: sse.ResyncReason, position: Position) -> None:
+        """Go on from another position; everyone has missed something that cannot be replayed."""
+        log.warning("resync", reason=reason, before=str(self._current), now=str(position))
+        self._advance(position)
+        self._resync(self.connections(), reason, position)
+
+    def _resync(
+        self, connections: Iterable[Connection], reason: sse.ResyncReason, position: Position
+    ) -> None:
+        for connection in connections:
+            self._metrics.resyncs.labels(reason).inc()
+            connection.resync(position, reason)

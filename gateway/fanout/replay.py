@@ -1,22 +1,24 @@
 """Replay: connections that are behind the live stream are brought up to it, together.
 
-Behind are clients that come back with a position, live ones whose socket was full for too long, and
-those of a table with a burst, which must hold up nobody else (`gateway.fanout.hub`). All of them
-are replayed to in rounds: a round reads the batches after the one furthest behind, asks one
-question per table for the whole group, and tells each connection only what lies behind its own
-position. So ten thousand clients that come back at once cost a handful of queries. One that cannot
-take more is left out until its socket is empty again; that is its backpressure.
+These are clients that come back with a position, live ones whose socket was full for too long, and
+those of a table with a burst, which must delay no others (`gateway.fanout.hub`). They are replayed
+to in rounds: a round reads the batches after the connection furthest behind, asks one question per
+table for the whole group, and sends each connection only what lies after its own cursor. So ten
+thousand clients that come back at once cost a handful of queries. A connection whose socket is full
+is left out until the socket has drained; that is its backpressure.
 
-Who waits is served by how far behind he stands, so that somebody who was away for a day delays
-nobody who was away for a second: those close to the live stream, and those near it, in every round;
-those far behind in groups that stand close together, one in a round. And who comes later waits for
-his turn (`gateway.fanout.fair_turns`): were he taken along at once, every round would begin where
-the latest one stands, and with enough newcomers nobody would ever arrive.
+Connections are grouped by how far behind they are, so a client returning after a day never delays
+one returning after a second: those close to the live stream, and those near it, are served in every
+round; those far behind in groups that stand close together, one group a round. Newcomers wait for
+their turn (`gateway.fanout.fair_turns`): if they were taken along at once, every round would begin
+where the latest one stands, and with enough newcomers no one would ever arrive.
 
 Handover: near the end a round runs while the hub stands still between two rounds of its own. Then
-`current` does not move, the last portion ends exactly there, and the connection joins the live
-stream at that same batch: no gap, and since every connection knows how far it has been told, no
-repetition.
+its `current` does not move, the last portion ends exactly there, and the connection joins the live
+stream at that same batch: no gap, and since every connection has a cursor, no repetition.
+
+A connection whose cursor belongs to an epoch that has ended gets what that epoch left standing and
+goes on with the next one; if the cursor itself was taken back, it gets `resync` first.
 """
 
 from __future__ import annotations
@@ -28,10 +30,10 @@ import structlog
 
 from gateway.fanout.fair_turns import FairTurns
 from gateway.fanout.subscriptions import Subscriptions
-from gateway.streams import sse
+from gateway.streams.cursor import cursor_at, last_whole_batch
 from shared.backoff import Backoff
 from shared.errors import DatabaseUnavailableError
-from shared.position import WHOLE, Position
+from shared.position import Position
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +62,7 @@ class Replayer:
         self._backlog = backlog
         self._delivery = delivery
         self._metrics = metrics
-        self._waiting: dict[Connection, dict[str, int]] = {}
+        self._waiting: dict[Connection, None] = {}
         self._wake = asyncio.Event()
         self._close: FairTurns[Connection] = FairTurns()
         self._near: FairTurns[Connection] = FairTurns()
@@ -70,12 +72,12 @@ class Replayer:
         return len(self._waiting)
 
     def connections(self) -> list[Connection]:
-        """The connections that are being replayed to."""
+        """Return the connections that are being replayed to."""
         return list(self._waiting)
 
-    def add(self, connection: Connection, relids: dict[str, int]) -> None:
-        """Replay to a connection what lies behind its `order`, then make it live."""
-        self._waiting[connection] = relids
+    def add(self, connection: Connection) -> None:
+        """Replay to a connection what lies after its cursor, then make it live."""
+        self._waiting[connection] = None
         self._wake.set()
 
     def discard(self, connection: Connection) -> None:
@@ -83,7 +85,7 @@ class Replayer:
         self._waiting.pop(connection, None)
 
     async def run(self) -> None:
-        """Replay for ever."""
+        """Replay until cancelled."""
         backoff = Backoff(first_seconds=0.02, most_seconds=1.0)
         while True:
             await self._wake.wait()
@@ -105,10 +107,10 @@ class Replayer:
                 await asyncio.sleep(backoff.next_seconds())
 
     def _linger_seconds(self, groups: Sequence[Sequence[Connection]]) -> float:
-        """Leave time to the live stream, and to a herd for gathering.
+        """Return how long to leave time to the live stream, and to a herd for gathering.
 
-        One question for many costs hardly more than one for a few. So where all have joined the
-        live stream, and they were many, more are awaited before the next question.
+        One question for many costs hardly more than one for a few. So if all have joined the live
+        stream, and they were many, the next question waits for more of them.
         """
         served = [connection for group in groups for connection in group]
         if any(connection in self._waiting for connection in served):
@@ -116,26 +118,26 @@ class Replayer:
         return min(_MOST_LINGER_SECONDS, _LINGER_SECONDS * len(served))
 
     def _groups(self, ready: Sequence[Connection]) -> list[list[Connection]]:
-        """Choose who is served in this round."""
+        """Choose the connections that this round serves."""
         close: list[Connection] = []
         near: list[Connection] = []
         far: list[Connection] = []
         for connection in ready:
-            behind = self._hub.current - _batch_after(connection.order)
+            behind = self._hub.current - last_whole_batch(connection.cursor)
             if behind <= _HANDOVER_BATCHES:
                 close.append(connection)
             elif behind <= _NEAR_BATCHES:
                 near.append(connection)
             else:
                 far.append(connection)
-        groups = [self._close.of(close), self._near.of(near)]
+        groups = [self._close.choose(close), self._near.choose(near)]
         if far:
-            far.sort(key=lambda connection: connection.order)
-            behind_last = [c for c in far if _batch_after(c.order) > self._served_from]
+            far.sort(key=lambda connection: connection.cursor)
+            behind_last = [c for c in far if last_whole_batch(c.cursor) > self._served_from]
             first = (behind_last or far)[0]
-            start = self._served_from = _batch_after(first.order)
+            start = self._served_from = last_whole_batch(first.cursor)
             groups.append(
-                [c for c in far if start <= _batch_after(c.order) <= start + _NEAR_BATCHES]
+                [c for c in far if start <= last_whole_batch(c.cursor) <= start + _NEAR_BATCHES]
             )
         return [group for group in groups if group]
 
@@ -152,52 +154,67 @@ class Replayer:
         self._wake.set()
 
     async def _round(self, group: Sequence[Connection]) -> bool:
-        after = _batch_after(min(connection.order for connection in group))
-        if self._hub.current - after > _HANDOVER_BATCHES:
-            return await self._portion(group, after)
+        self._resync_taken_back(group)
+        after = min(connection.cursor for connection in group)
+        if self._hub.current - last_whole_batch(after) > _HANDOVER_BATCHES:
+            return await self._portion(group)
         async with self._hub.rounds:
-            moved = await self._portion(group, after)
-            end = Position(1, self._hub.current).order
+            if self._backlog.is_taken_back(cursor_at(self._hub.position)):
+                return False  # the hub has to step back first
+            self._resync_taken_back(group)
+            moved = await self._portion(group)
+            end = cursor_at(self._hub.position)
+            if self._backlog.is_taken_back(end):
+                return True
             for connection in group:
-                relids = self._waiting.get(connection)
-                if relids is not None and connection.is_open and connection.order >= end:
+                if (
+                    connection in self._waiting
+                    and connection.is_open
+                    and connection.cursor >= end
+                    and not self._backlog.is_taken_back(connection.cursor)
+                ):
                     del self._waiting[connection]
-                    self._hub.join(connection, relids)
+                    self._hub.join(connection)
             return moved
 
-    async def _portion(self, group: Sequence[Connection], after: int) -> bool:
+    def _resync_taken_back(self, group: Sequence[Connection]) -> None:
+        """Send `resync` to connections that were sent a number which was taken back."""
+        for connection in group:
+            if self._backlog.is_taken_back(connection.cursor):
+                self._metrics.resyncs.labels("unknown").inc()
+                connection.resync(self._backlog.surviving(connection.cursor), "unknown")
+
+    async def _portion(self, group: Sequence[Connection]) -> bool:
         upto = self._hub.current
-        if after >= upto:
+        start = last_whole_batch(min(connection.cursor for connection in group))
+        if start >= upto:
             return True
         subscriptions = Subscriptions()
         for connection in group:
-            relids = self._waiting.get(connection)
-            if relids is not None:
-                subscriptions.add(connection, relids)
+            if connection in self._waiting:
+                subscriptions.add(connection)
+        after = cursor_at(self._backlog.position(start))
         batches = await self._backlog.read(after, upto, subscriptions)
         if not batches:
-            if not self._backlog.is_gone(after + 1):
+            if not self._backlog.is_gone(start + 1):
                 return False
             self._give_up(group)
             return True
-        dispatches = await self._delivery.judge(batches, subscriptions)
-        told = await self._delivery.write(dispatches)
-        self._metrics.replayed.inc(told)
-        reached = Position(1, batches[-1].id).order
-        for connection in group:
-            connection.order = max(connection.order, reached)
+        judged = await self._delivery.judge(batches, subscriptions)
+        if not self._backlog.survives(batches):
+            return True
+        events = await self._delivery.write(judged)
+        self._metrics.replayed.inc(events)
+        reached = cursor_at(Position(batches[-1].epoch, batches[-1].id))
+        if not self._backlog.is_taken_back(reached):
+            for connection in group:
+                connection.advance(reached)
         return True
 
     def _give_up(self, group: Sequence[Connection]) -> None:
-        """Tell those whose next batch has been rotated away to fetch afresh."""
+        """Send `resync` to those whose next batch has been rotated away."""
         position = self._hub.position
         for connection in group:
-            if self._backlog.is_gone(_batch_after(connection.order) + 1):
-                connection.order = position.order
-                connection.write(sse.resync_frame(position, "expired", connection.tables))
-
-
-def _batch_after(order: int) -> int:
-    """Name the batch behind which reading must begin for a connection that stands at `order`."""
-    batch, index = order >> 31, order & WHOLE
-    return batch if index == WHOLE else batch - 1
+            if self._backlog.is_gone(last_whole_batch(connection.cursor) + 1):
+                self._metrics.resyncs.labels("expired").inc()
+                connection.resync(position, "expired")

@@ -1,4 +1,4 @@
-"""Which connections want which tables."""
+"""Which connections subscribe to which tables."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from gateway.streams.connection import Connection
 
 OPEN_ROLE = ""
-"""Stands for the role where authentication is off: everything is delivered."""
+"""Stands for the role while authentication is off: everything is delivered."""
 
 
 class TableSubscribers:
     """The connections on one table, by role.
 
-    `relid` is the table last known under this name: a renamed table is followed until another one
-    takes the name.
+    `relid` is the OID last seen under this name: a renamed table is followed until another takes
+    the name.
     """
 
     def __init__(self, table: str, relid: int) -> None:
@@ -28,11 +28,11 @@ class TableSubscribers:
 
     @property
     def wants_leaves(self) -> bool:
-        """Whether somebody asked for updates that take a row out of sight."""
+        """Whether any connection asked for updates that take a row out of its sight."""
         return self._leaves > 0
 
     def add(self, connection: Connection) -> None:
-        """Seat a connection."""
+        """Add a connection."""
         role = OPEN_ROLE if connection.role is None else connection.role
         audience = self.audiences.get(role)
         if audience is None:
@@ -41,7 +41,7 @@ class TableSubscribers:
         self._leaves += connection.leave
 
     def discard(self, connection: Connection) -> None:
-        """Take a connection away that was added."""
+        """Remove a connection that was added."""
         role = OPEN_ROLE if connection.role is None else connection.role
         audience = self.audiences[role]
         audience.discard(connection)
@@ -51,7 +51,7 @@ class TableSubscribers:
 
 
 class Subscriptions:
-    """The subscribers of every table that somebody wants."""
+    """The subscribers of every table that has any."""
 
     def __init__(self) -> None:
         self._subscribers: dict[str, TableSubscribers] = {}
@@ -65,37 +65,37 @@ class Subscriptions:
 
     @property
     def tables(self) -> list[str]:
-        """The wanted tables' names, as `schema.table`."""
+        """The names of the tables, as `schema.table`."""
         return list(self._subscribers)
 
     @property
     def relids(self) -> list[int]:
-        """The oids last known of the wanted tables."""
+        """The OIDs last seen of the tables."""
         return list(self._by_relid)
 
     def wants(self, table: str, relid: int) -> bool:
-        """Tell whether changes of a table are for anybody here."""
+        """Whether changes of a table have subscribers here."""
         return table in self._subscribers or relid in self._by_relid
 
     def of(self, table: str, relid: int) -> list[TableSubscribers]:
-        """Find the subscribers of a table, and remember its present oid."""
+        """Return the subscribers of a table, and remember its present OID."""
         named = self._subscribers.get(table)
         if named is not None:
-            self._learn(named, relid)
+            self._remember(named, relid)
         return [self._subscribers[name] for name in self._by_relid.get(relid, ())]
 
-    def add(self, connection: Connection, relids: dict[str, int]) -> None:
-        """Seat a connection on its tables; `relids` are the tables' oids by name."""
-        for table in connection.tables:
+    def add(self, connection: Connection) -> None:
+        """Subscribe a connection to its tables."""
+        for table, relid in connection.subscription.relids.items():
             subscribers = self._subscribers.get(table)
             if subscribers is None:
-                subscribers = self._subscribers[table] = TableSubscribers(table, relids[table])
-                self._by_relid.setdefault(relids[table], set()).add(table)
-            self._learn(subscribers, relids[table])
+                subscribers = self._subscribers[table] = TableSubscribers(table, relid)
+                self._by_relid.setdefault(relid, set()).add(table)
+            self._remember(subscribers, relid)
             subscribers.add(connection)
 
     def discard(self, connection: Connection) -> None:
-        """Take a connection off all its tables."""
+        """Remove a connection from all its tables."""
         for table in connection.tables:
             subscribers = self._subscribers[table]
             subscribers.discard(connection)
@@ -103,7 +103,7 @@ class Subscriptions:
                 del self._subscribers[table]
                 self._forget(subscribers)
 
-    def _learn(self, subscribers: TableSubscribers, relid: int) -> None:
+    def _remember(self, subscribers: TableSubscribers, relid: int) -> None:
         if subscribers.relid != relid:
             self._forget(subscribers)
             subscribers.relid = relid

@@ -3,16 +3,18 @@
 Writing steps the server's `send` coroutine by hand: while the socket has room it runs to its end at
 once, and a write costs no task and no switch (5 us instead of 22 us a delivery, see
 docs/decisions/0006-plain-asgi-stream.md). Only when the socket is full does `send` wait; then a
-task takes the coroutine over where it stands, and what is written meanwhile is kept here.
+task takes the coroutine over where it stands, and what is written meanwhile stays pending here.
 
     state       write           socket full    all written    close        peer gone
-    open        sent at once    -> stuck       -              -> closed    -> closed
-    stuck       kept            -              -> open        -> closed    -> closed
+    open        sent at once    -> blocked     -              -> closed    -> closed
+    blocked     pending         -              -> open        -> closed    -> closed
     closed      dropped         -              -              -            -
 
-A stream that keeps more than its bound is told to `on_overflow`: the hub takes it off the live
-stream and replays to it at its own pace, so that nothing is dropped and memory stays bounded. One
-whose peer takes nothing for `WRITE_SECONDS` is closed; its client may resume.
+A stream with more pending bytes than its bound is reported to `on_overflow`: the hub takes it off
+the live stream and replays to it at its own pace, so nothing is dropped and memory stays bounded. A
+stream whose peer reads nothing for `WRITE_SECONDS` is closed; its client may resume. A peer that
+reads, however slowly, is not: what counts is that the server's buffer shrinks, not that one write
+completes.
 """
 
 from __future__ import annotations
@@ -24,17 +26,23 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.streams import sse
+from gateway.streams.cursor import START, Cursor, cursor_at
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, MutableMapping
+    from collections.abc import Awaitable, Callable, Generator, MutableMapping, Sequence
 
+    from gateway.streams.subscription import Subscription
     from gateway.visibility.cohorts import Settings
+    from shared.position import Position
     from shared.tasks import Spawn
 
     Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 WRITE_SECONDS: Final = 30.0
-"""How long one write may wait for a peer that reads nothing."""
+"""How long a peer may read nothing while something waits for it."""
+
+_LOOKS: Final = 4
+"""How often within that time it is looked for progress."""
 
 _PIECE_BYTES: Final = 64 * 1024
 
@@ -43,16 +51,18 @@ class CloseReason(enum.StrEnum):
     """Why a stream ended."""
 
     GONE = "gone"  # the client closed it
-    STALLED = "stalled"  # it took nothing for too long; it may resume
-    EXPIRED = "expired"  # its token's time is over
+    STALLED = "stalled"  # the client read nothing for too long; it may resume
+    EXPIRED = "expired"  # its token has expired
     DRAINED = "drained"  # this gateway stops
 
 
 class Connection:
     """A stream that has been accepted.
 
-    `order` is how far it has been told, as a sortable number (see `gateway.fanout.delivery`);
-    `role` is None where authentication is off.
+    `cursor` is how far it has been served, and `staged` what delivery is about to write to it (see
+    `gateway.fanout.delivery`); `reported` is when it was last told of an error, by table. `role` is
+    None while authentication is off. `unsent` returns how many bytes the server has not yet handed
+    to the socket.
     """
 
     __slots__ = (
@@ -66,15 +76,18 @@ class Connection:
         "_pending_bytes",
         "_send",
         "_spawn",
+        "_unsent",
         "address",
         "client_id",
         "close_reason",
+        "cursor",
         "expires_at",
-        "frames",
         "leave",
-        "order",
+        "reported",
         "role",
         "settings",
+        "staged",
+        "subscription",
         "tables",
         "user_id",
         "wrote_at",
@@ -87,7 +100,7 @@ class Connection:
         spawn: Spawn,
         on_close: Callable[[], None],
         on_overflow: Callable[[Connection], None],
-        tables: tuple[str, ...],
+        subscription: Subscription,
         role: str | None,
         settings: Settings,
         user_id: str,
@@ -95,17 +108,20 @@ class Connection:
         expires_at: float | None,
         leave: bool,
         most_pending_bytes: int,
+        unsent: Callable[[], int] | None = None,
     ) -> None:
         self.client_id: Final = secrets.token_hex(8)
-        self.tables: Final = tables
+        self.subscription: Final = subscription
+        self.tables: Final = subscription.tables
         self.role: Final = role
         self.settings: Final = settings
         self.user_id: Final = user_id
         self.address: Final = address
         self.expires_at: Final = expires_at
         self.leave: Final = leave
-        self.order = 0
-        self.frames: list[bytes] = []
+        self.cursor: Cursor = START
+        self.staged: list[bytes] = []
+        self.reported: dict[str, float] = {}
         self.wrote_at = time.monotonic()
         self.close_reason: CloseReason | None = None
         self._send = send
@@ -114,6 +130,7 @@ class Connection:
         self._on_overflow = on_overflow
         self._on_drained: Callable[[Connection], None] | None = None
         self._most_pending_bytes = most_pending_bytes
+        self._unsent = unsent
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._blocked = False
@@ -134,11 +151,47 @@ class Connection:
         return self._pending_bytes
 
     def when_drained(self, callback: Callable[[Connection], None]) -> None:
-        """Call back once, when a stuck stream has written all that waited or has closed."""
+        """Call back once, when a blocked stream has written all that was pending or has closed."""
         self._on_drained = callback
 
+    def advance(self, cursor: Cursor) -> None:
+        """Move the cursor forward, never back."""
+        self.cursor = max(self.cursor, cursor)
+
+    def flush(self) -> None:
+        """Write what is staged."""
+        if self.staged:
+            staged, self.staged = self.staged, []
+            self._write(staged)
+
     def write(self, *frames: bytes) -> None:
-        """Write now if the socket has room, else keep the frames until it has."""
+        """Write after what is staged: now if the socket has room, else once it has."""
+        self.flush()
+        self._write(frames)
+
+    def resync(self, position: Position, reason: sse.ResyncReason) -> None:
+        """Ask the client to fetch its tables again, and go on from a position."""
+        self.staged.clear()
+        self.cursor = cursor_at(position)
+        self._write([sse.resync_frame(position, reason, self.tables)])
+
+    def expire(self) -> None:
+        """End the stream since its token has expired, and say so."""
+        self.staged.clear()
+        self._write([sse.expired_frame()])
+        self.close(CloseReason.EXPIRED)
+
+    def close(self, reason: CloseReason) -> None:
+        """End the stream, once; its endpoint does the rest."""
+        if self.close_reason is None:
+            self.close_reason = reason
+            self._pending.clear()
+            self._pending_bytes = 0
+            self._on_close()
+            if not self._blocked:
+                self._drained()
+
+    def _write(self, frames: Sequence[bytes]) -> None:
         if self.close_reason is not None:
             return
         self.wrote_at = time.monotonic()
@@ -160,28 +213,13 @@ class Connection:
         self._blocked = True
         self._spawn(self._finish(sending, waiting), f"write {self.client_id}")
 
-    def expire(self) -> None:
-        """End the stream since its token's time is over, and say so."""
-        self.write(sse.expired_frame())
-        self.close(CloseReason.EXPIRED)
-
-    def close(self, reason: CloseReason) -> None:
-        """End the stream, once; its endpoint does the rest."""
-        if self.close_reason is None:
-            self.close_reason = reason
-            self._pending.clear()
-            self._pending_bytes = 0
-            self._on_close()
-            if not self._blocked:
-                self._drained()
-
     async def _finish(self, sending: Generator[Any, None, None], waiting: object) -> None:
         try:
-            async with asyncio.timeout(WRITE_SECONDS):
+            async with _WhileItMoves(self._unsent):
                 await _Resumed(sending, waiting)
             while self._pending and self.close_reason is None:
                 data = self._take_pending()
-                async with asyncio.timeout(WRITE_SECONDS):
+                async with _WhileItMoves(self._unsent):
                     await self._send(_body(data))
         except TimeoutError:
             self.close(CloseReason.STALLED)
@@ -192,14 +230,14 @@ class Connection:
             self._drained()
 
     def _take_pending(self) -> bytes:
-        taken = size = 0
+        count = size = 0
         for frame in self._pending:
             if size > _PIECE_BYTES:
                 break
             size += len(frame)
-            taken += 1
-        data = b"".join(self._pending[:taken])
-        del self._pending[:taken]
+            count += 1
+        data = b"".join(self._pending[:count])
+        del self._pending[:count]
         self._pending_bytes -= size
         return data
 
@@ -207,6 +245,39 @@ class Connection:
         callback, self._on_drained = self._on_drained, None
         if callback is not None:
             callback(self)
+
+
+class _WhileItMoves:
+    """A timeout of `WRITE_SECONDS` that begins again whenever bytes have left the server."""
+
+    def __init__(self, unsent: Callable[[], int] | None) -> None:
+        self._unsent = unsent
+        self._before = 0 if unsent is None else unsent()
+        self._timeout = asyncio.timeout(WRITE_SECONDS)
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+        if self._unsent is not None:
+            self._look_later()
+
+    async def __aexit__(self, *error: Any) -> None:  # noqa: ANN401
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._timeout.__aexit__(*error)
+
+    def _look_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(WRITE_SECONDS / _LOOKS, self._look)
+
+    def _look(self) -> None:
+        if self._unsent is None or self._timeout.expired():
+            return
+        now = self._unsent()
+        if now < self._before:
+            self._timeout.reschedule(asyncio.get_running_loop().time() + WRITE_SECONDS)
+        self._before = now
+        self._look_later()
 
 
 def _body(data: bytes) -> MutableMapping[str, Any]:

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
     from shared.position import Position
 
-PING: Final = b": ping\n\n"
+HEARTBEAT: Final = b"event: heartbeat\ndata: {}\n\n"
+"""Keeps a stream awake without moving the client's last event id."""
+
 RESYNC: Final = b"event: resync\n"
-"""How the frame begins that tells to fetch afresh."""
+"""How the frame begins that asks the client to fetch its tables again."""
 
 Action = Literal["create", "update", "delete"]
 ResyncReason = Literal["expired", "unknown", "overflow"]
@@ -32,16 +34,24 @@ def one_line(text: bytes) -> bytes:
 
 
 def display_name(table: str) -> str:
-    """Name a table as clients know it: bare in `public`, else with its schema."""
+    """The name of a table as clients know it: bare in `public`, else with its schema."""
     return table.removeprefix("public.")
 
 
 def data_frame(
-    position: Position, action: Action, table: str, record: bytes, *, truncated: bool = False
+    position: Position | None,
+    action: Action,
+    table: str,
+    record: bytes,
+    *,
+    truncated: bool = False,
 ) -> bytes:
-    """Tell one change; `record` is JSON text. It has no event name, so that `onmessage` sees it."""
-    return b'id: %b\ndata: {"action":"%b","table":%b,"record":%b%b}\n\n' % (
-        str(position).encode(),
+    """One change; `record` is JSON text. It has no event name, so that `onmessage` sees it.
+
+    Without a position the client's last event id stays what it was.
+    """
+    return b'%bdata: {"action":"%b","table":%b,"record":%b%b}\n\n' % (
+        _identity(position),
         action.encode(),
         _json.encode(display_name(table)),
         one_line(record),
@@ -49,18 +59,22 @@ def data_frame(
     )
 
 
-def position_frame(position: Position) -> bytes:
-    """Move the client's last event id forward without an event, and keep proxies awake."""
-    return b"id: %b\n\n" % str(position).encode()
+def heartbeat_frame(position: Position) -> bytes:
+    """A sign of life that moves the client's last event id forward.
+
+    It is a named event with data: Firefox ignores the id of a frame without data, and some client
+    libraries hand an unnamed frame to `onmessage`.
+    """
+    return _control("heartbeat", {}, position)
 
 
 def connected_frame(position: Position, client_id: str) -> bytes:
-    """Open a stream: from here on it is live."""
+    """The first frame of a stream: from here on it is live."""
     return _control("connected", {"clientId": client_id}, position)
 
 
 def resync_frame(position: Position | None, reason: ResyncReason, tables: Sequence[str]) -> bytes:
-    """Tell that something was missed for good: the client fetches afresh, the stream goes on."""
+    """Something was missed for good: the client fetches its tables again, the stream goes on."""
     names = [display_name(table) for table in tables]
     return _control("resync", {"reason": reason, "tables": names}, position)
 
@@ -71,17 +85,17 @@ def truncate_frame(position: Position, table: str) -> bytes:
 
 
 def error_frame(message: str) -> bytes:
-    """Tell a client that its own policy or claims fail on a table."""
+    """The client's own policy or claims fail on a table."""
     return _control("error", {"message": message})
 
 
 def expired_frame() -> bytes:
-    """Tell that the token's time is over."""
+    """The token has expired."""
     return _control("expired", {"message": "invalid or expired token"})
 
 
 def closing_frame(retry_milliseconds: int) -> bytes:
-    """Tell that the server drains, and when to come back."""
+    """The server drains; the client comes back after the delay."""
     return b"retry: %d\n%b" % (
         retry_milliseconds,
         _control("closing", {"message": "server is shutting down"}),
@@ -97,5 +111,8 @@ def busy_frame(status: int, message: str, retry_milliseconds: int) -> bytes:
 
 
 def _control(name: str, data: dict[str, object], position: Position | None = None) -> bytes:
-    identity = b"" if position is None else b"id: %b\n" % str(position).encode()
-    return b"event: %b\n%bdata: %b\n\n" % (name.encode(), identity, _json.encode(data))
+    return b"event: %b\n%bdata: %b\n\n" % (name.encode(), _identity(position), _json.encode(data))
+
+
+def _identity(position: Position | None) -> bytes:
+    return b"" if position is None else b"id: %b\n" % str(position).encode()

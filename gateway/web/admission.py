@@ -15,6 +15,7 @@ from gateway.errors import (
     InvalidTokenError,
     NoTablesError,
     PermissionDeniedError,
+    PositionAheadError,
     RequestTooLongError,
     ServiceUnavailableError,
     ShuttingDownError,
@@ -81,6 +82,8 @@ class Admission:
             position = request.position
             if position is not None:
                 await self._backlog.await_position(position)
+                if self._backlog.is_ahead(position):
+                    raise PositionAheadError
         except DatabaseUnavailableError as error:
             raise ServiceUnavailableError from error
         self._check_service()  # the drain may have begun meanwhile

@@ -40,7 +40,7 @@ class StreamProtocol(HttpToolsProtocol):
     The head of a request may take `MOST_HEAD_BYTES` and `HEAD_SECONDS`. A request that is sent
     behind an unanswered one ends the connection: uvicorn would never tell the stream before it that
     its client is gone. `scope["ayb.abort"]` cuts the socket: ASGI has no way to end a response
-    whose peer takes nothing.
+    whose peer takes nothing. `scope["ayb.unsent"]` returns how many bytes wait for the peer.
     """
 
     _head_bytes = 0
@@ -83,6 +83,9 @@ class StreamProtocol(HttpToolsProtocol):
             self.transport.abort()
             return
         self.scope["ayb.abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+        self.scope["ayb.unsent"] = (  # type: ignore[typeddict-unknown-key]
+            self.transport.get_write_buffer_size
+        )
         super().on_headers_complete()
 
     def _await_head(self) -> None:

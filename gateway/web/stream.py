@@ -14,6 +14,8 @@ from starlette.datastructures import Headers
 from gateway.errors import GatewayError
 from gateway.streams import sse
 from gateway.streams.connection import CloseReason, Connection
+from gateway.streams.cursor import cursor_at
+from gateway.streams.subscription import Subscription
 from gateway.web.refusal import EVENT_STREAM, STREAM_HEADERS, refusal
 
 if TYPE_CHECKING:
@@ -97,19 +99,12 @@ class StreamEndpoint:
             }
         )
         end = _End()
-        relids = request.relids
-
-        def replay_at_its_own_pace(slow: Connection) -> None:
-            if self._hub.leave(slow):
-                self._metrics.overflows.inc()
-                self._replayer.add(slow, relids)
-
         connection = Connection(
             send=send,
             spawn=self._spawn,
             on_close=end.come,
-            on_overflow=replay_at_its_own_pace,
-            tables=tuple(relids),
+            on_overflow=self._replay_at_its_own_pace,
+            subscription=Subscription(request.relids),
             role=request.role,
             settings=request.settings,
             user_id=request.user_id,
@@ -117,9 +112,10 @@ class StreamEndpoint:
             expires_at=request.expires_at,
             leave=request.leave,
             most_pending_bytes=self._most_pending_bytes,
+            unsent=scope.get("ayb.unsent"),
         )
         self._metrics.opened.inc()
-        self._begin(connection, relids, request)
+        self._begin(connection, request)
         try:
             while connection.is_open:
                 if await end.awaited(receive()) == "http.disconnect":
@@ -131,9 +127,12 @@ class StreamEndpoint:
             self._metrics.closed.labels(str(connection.close_reason)).inc()
         await _finish(connection, scope, receive, send)
 
-    def _begin(
-        self, connection: Connection, relids: dict[str, int], request: StreamRequest
-    ) -> None:
+    def _replay_at_its_own_pace(self, slow: Connection) -> None:
+        if self._hub.leave(slow):
+            self._metrics.overflows.inc()
+            self._replayer.add(slow)
+
+    def _begin(self, connection: Connection, request: StreamRequest) -> None:
         """Send `connected` and make the connection live, or replay to it first."""
         position, error = request.position, None
         if position is not None:
@@ -141,12 +140,12 @@ class StreamEndpoint:
         elif request.last_event_id is not None:
             error = "unknown"
         if position is not None and error is None:
-            connection.order = position.order
+            connection.cursor = cursor_at(position)
             connection.write(sse.connected_frame(position, connection.client_id))
             self._metrics.resumed.inc()
-            self._replayer.add(connection, relids)
+            self._replayer.add(connection)
             return
-        now: Position = self._hub.join(connection, relids)
+        now: Position = self._hub.join(connection)
         connected = sse.connected_frame(now, connection.client_id)
         if error is None:
             connection.write(connected)

@@ -47,7 +47,7 @@ class Reader:
         self._url = url
         self._token = token
         self._ledger = ledger
-        self._order = -1
+        self._position = Position(0, 0)
         self._versions: dict[tuple[str, int], int] = {}
         self._last_event_id = ""
         self._client: SseClient | None = None
@@ -121,7 +121,7 @@ class Reader:
                 self.resyncs.append(event.data)
                 self.seen.clear()
                 self._versions.clear()
-                self._order = -1
+                self._position = Position(0, 0)
                 self.since = self._ledger.begun
             case "message":
                 self._account(event)
@@ -130,10 +130,10 @@ class Reader:
         self.moved.set()
 
     def _account(self, event: Event) -> None:
-        order = parse_position(event.id).order
-        if order <= self._order:
-            self.complaints.append(f"position {event.id} is not after {Position(1, 0)}: {event}")
-        self._order = order
+        position = parse_position(event.id)
+        if position <= self._position:
+            self.complaints.append(f"position {event.id} is not after {self._position}: {event}")
+        self._position = position
         body = event.json()
         table, action, record = body["table"], body["action"], body["record"]
         told: Told = (table, action, record["id"], record.get("stamp", 0))

@@ -109,6 +109,7 @@ class SseClient:
     """One stream over one socket.
 
     `events` keeps everything that was read, control frames too; `messages` are the data frames.
+    Heartbeats are only counted.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class SseClient:
         self.headers: dict[str, str] = {}
         self.raw = bytearray()
         self.events: list[Event] = []
+        self.heartbeats = 0
         self._unread: list[Event] = []
         self._http = h11.Connection(h11.CLIENT)
 
@@ -247,6 +249,8 @@ class SseClient:
             raise StreamEndedError
         self.raw += part.data
         events = self.parser.feed(bytes(part.data))
+        self.heartbeats += sum(event.type == "heartbeat" for event in events)
+        events = [event for event in events if event.type != "heartbeat"]
         self.events += events
         self._unread += events
 

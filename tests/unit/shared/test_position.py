@@ -45,6 +45,6 @@ def test_any_text_is_a_position_or_refused(text: str) -> None:
 
 def test_the_end_of_a_batch_stands_behind_its_changes() -> None:
     """Order is by batch, then index; the whole batch stands last and before the next."""
-    orders = [Position(1, 5, 0), Position(1, 5, 999_999_999), Position(1, 5), Position(1, 6, 0)]
-    assert [p.order for p in orders] == sorted(p.order for p in orders)
+    places = [Position(1, 5, 0), Position(1, 5, 999_999_999), Position(1, 5), Position(1, 6, 0)]
+    assert places == sorted(places)
     assert Position(1, 5).index == WHOLE

@@ -11,19 +11,19 @@ from gateway.fanout.fair_turns import FairTurns
 def test_who_comes_later_waits():
     """Newcomers are served when those who were there before them are done."""
     turn = FairTurns[str]()
-    assert turn.of(["a", "b"]) == ["a", "b"]
-    assert turn.of(["a", "b", "c"]) == ["a", "b"]
-    assert turn.of(["c", "b"]) == ["b"]
-    assert turn.of(["c", "d"]) == ["c", "d"]
+    assert turn.choose(["a", "b"]) == ["a", "b"]
+    assert turn.choose(["a", "b", "c"]) == ["a", "b"]
+    assert turn.choose(["c", "b"]) == ["b"]
+    assert turn.choose(["c", "d"]) == ["c", "d"]
 
 
 def test_nobody_waits():
     """With nobody waiting nobody is served."""
     turn = FairTurns[str]()
-    assert turn.of([]) == []
-    assert turn.of(["a"]) == ["a"]
-    assert turn.of([]) == []
-    assert turn.of(["b"]) == ["b"]
+    assert turn.choose([]) == []
+    assert turn.choose(["a"]) == ["a"]
+    assert turn.choose([]) == []
+    assert turn.choose(["b"]) == ["b"]
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=60))
@@ -37,7 +37,7 @@ def test_each_is_served_after_one_turn(arrivals: list[int]):
     for count in arrivals:
         for number in range(number + 1, number + 1 + count):  # noqa: B020 (goes on counting)
             services[number], waited[number] = 3, 0
-        served = turn.of(list(services))
+        served = turn.choose(list(services))
         assert served
         for one in list(services):
             if one not in served:

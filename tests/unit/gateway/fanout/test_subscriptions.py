@@ -4,6 +4,9 @@ from typing import Any
 
 from gateway.fanout.subscriptions import Subscriptions
 from gateway.streams.connection import Connection
+from gateway.streams.subscription import Subscription
+
+RELIDS = {"public.a": 1, "public.b": 2}
 
 
 async def _send(_message: Any) -> None: ...
@@ -15,7 +18,7 @@ def connection(*tables: str, role: str | None = "r", leave: bool = False) -> Con
         spawn=lambda work, name: work.close(),
         on_close=lambda: None,
         on_overflow=lambda _: None,
-        tables=tables,
+        subscription=Subscription({table: RELIDS[table] for table in tables}),
         role=role,
         settings=("u", "", "", ""),
         user_id="u",
@@ -30,8 +33,8 @@ def test_seats_are_there_as_long_as_somebody_sits() -> None:
     """A table is wanted from its first connection to its last."""
     subscriptions = Subscriptions()
     first, second = connection("public.a", "public.b"), connection("public.a")
-    subscriptions.add(first, {"public.a": 1, "public.b": 2})
-    subscriptions.add(second, {"public.a": 1})
+    subscriptions.add(first)
+    subscriptions.add(second)
     subscriptions.discard(first)
     assert subscriptions.tables == ["public.a"]
     assert subscriptions.wants("public.a", 1)
@@ -45,7 +48,7 @@ def test_a_renamed_table_is_followed_until_another_takes_its_name() -> None:
     """Changes of a table reach those who know it by its old name, but not past a successor."""
     subscriptions = Subscriptions()
     reader = connection("public.a")
-    subscriptions.add(reader, {"public.a": 1})
+    subscriptions.add(reader)
     assert [found.table for found in subscriptions.of("public.renamed", 1)] == ["public.a"]
     assert [found.table for found in subscriptions.of("public.a", 7)] == ["public.a"]
     assert subscriptions.of("public.renamed", 1) == []
@@ -56,7 +59,7 @@ def test_audiences_are_by_role() -> None:
     """Connections of different roles are asked about apart; open ones have no role."""
     subscriptions = Subscriptions()
     for role in ("r", "s", None):
-        subscriptions.add(connection("public.a", role=role), {"public.a": 1})
+        subscriptions.add(connection("public.a", role=role))
     (subscribers,) = subscriptions.of("public.a", 1)
     assert set(subscribers.audiences) == {"r", "s", ""}
 
@@ -65,8 +68,8 @@ def test_old_images_are_wanted_while_somebody_asks_for_leaves() -> None:
     """`leave=true` of one connection is counted in and out."""
     subscriptions = Subscriptions()
     leaver = connection("public.a", leave=True)
-    subscriptions.add(leaver, {"public.a": 1})
-    subscriptions.add(connection("public.a"), {"public.a": 1})
+    subscriptions.add(leaver)
+    subscriptions.add(connection("public.a"))
     (subscribers,) = subscriptions.of("public.a", 1)
     assert subscribers.wants_leaves
     subscriptions.discard(leaver)

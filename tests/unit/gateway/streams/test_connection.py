@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from gateway.streams import connection as connection_module
 from gateway.streams.connection import CloseReason, Connection
+from gateway.streams.subscription import Subscription
 
 
 class Socket:
@@ -27,7 +29,13 @@ class Socket:
 
 
 class Harness:
-    def __init__(self, group: asyncio.TaskGroup, most_pending_bytes: int = 100) -> None:
+    def __init__(
+        self,
+        group: asyncio.TaskGroup,
+        most_pending_bytes: int = 100,
+        tables: tuple[str, ...] = ("public.posts",),
+        unsent: Callable[[], int] | None = None,
+    ) -> None:
         self.socket = Socket()
         self.overflows = 0
         self.closes = 0
@@ -36,7 +44,7 @@ class Harness:
             spawn=lambda work, name: group.create_task(work, name=name),
             on_close=self._close,
             on_overflow=self._overflow,
-            tables=("public.posts",),
+            subscription=Subscription({table: n for n, table in enumerate(tables, 1)}),
             role="r",
             settings=("", "", "", ""),
             user_id="u",
@@ -44,6 +52,7 @@ class Harness:
             expires_at=None,
             leave=False,
             most_pending_bytes=most_pending_bytes,
+            unsent=unsent,
         )
 
     def _close(self) -> None:
@@ -103,6 +112,21 @@ async def test_a_peer_that_takes_nothing_is_closed(monkeypatch: pytest.MonkeyPat
         h.connection.write(b"x")
     assert h.connection.close_reason is CloseReason.STALLED
     assert h.closes == 1
+
+
+async def test_a_peer_that_reads_slowly_is_not_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One write may take longer than the bound, as long as bytes leave the server meanwhile."""
+    monkeypatch.setattr(connection_module, "WRITE_SECONDS", 0.1)
+    unsent = iter(range(1_000, 0, -1))
+    is_reading = True
+    async with asyncio.TaskGroup() as group:
+        h = Harness(group, unsent=lambda: next(unsent) if is_reading else 500)
+        h.socket.room.clear()
+        h.connection.write(b"x")
+        await asyncio.sleep(0.5)
+        assert h.connection.is_open
+        is_reading = False
+    assert h.connection.close_reason is CloseReason.STALLED
 
 
 async def test_a_broken_socket_is_gone() -> None:

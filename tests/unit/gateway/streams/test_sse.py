@@ -82,6 +82,8 @@ def test_closing_tells_when_to_come_back() -> None:
     assert fields(sse.closing_frame(1234))[:2] == [("retry", "1234"), ("event", "closing")]
 
 
-def test_a_position_frame_has_no_data() -> None:
-    """A heartbeat moves the client's position without an event."""
-    assert sse.position_frame(Position(1, 812)) == b"id: 812\n\n"
+def test_a_heartbeat_is_a_named_event_with_data() -> None:
+    """A heartbeat moves the client's position, or leaves it; `onmessage` never sees it."""
+    frame = sse.heartbeat_frame(Position(1, 812))
+    assert frame == b"event: heartbeat\nid: 812\ndata: {}\n\n"
+    assert sse.HEARTBEAT == b"event: heartbeat\ndata: {}\n\n"

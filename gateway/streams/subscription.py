@@ -1,0 +1,21 @@
+"""What a client has subscribed to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """Tables, as `schema.table`, with the OIDs they had when the client subscribed."""
+
+    relids: Mapping[str, int]
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables' names, in the order in which the client named them."""
+        return tuple(self.relids)
