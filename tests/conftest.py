@@ -63,7 +63,7 @@ def valkey_server(server_dir: Path) -> Iterator[ValkeyServer]:
 
 @pytest.fixture(scope="session")
 def database_template(postgres_server: PostgresServer) -> str:
-    """The name of the database that those of the tests are copies of."""
+    """The name of the database that the tests' databases are copies of."""
     asyncio.run(make_template(postgres_server))
     return TEMPLATE
 

@@ -25,7 +25,7 @@ TABLES = """
 
 
 async def test_each_table_is_told_with_its_form(database) -> None:
-    """Joined, looped with the reason and what to do, closed, open, and not readable."""
+    """Joined, looped with the reason and the remedy, closed, open, and not readable."""
     await database.execute(TABLES)
     async with database.connect(database.relay_dsn) as relay:
         capture = Capture(

@@ -1,4 +1,4 @@
-"""Login against AYB's own table of users in a real Postgres, with the gateway's own login."""
+"""Login with AYB's own table of users in a real Postgres, over the gateway's own login."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ SECOND_FACTORS = """
 
 @pytest.fixture
 async def users(database: Database) -> Database:
-    """A database with the users of an AYB, one of whom is USER_ID."""
+    """A database with an AYB table of users, one of whom is USER_ID."""
     await database.execute(USERS)
     await database.execute(
         "INSERT INTO public._ayb_users VALUES ($1, 'User@Example.com', $2,"
@@ -67,7 +67,7 @@ async def users(database: Database) -> Database:
 
 
 class Client:
-    """Talks to the routes of a login as a browser at some address would."""
+    """Talks to the login routes as a browser at some address would."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
@@ -136,7 +136,7 @@ def is_error(response: httpx.Response, status: int, message: str) -> bool:
 
 
 async def test_a_login_gives_tokens_and_the_user(client: Client) -> None:
-    """A right password gives exactly the protocol's JSON, with times as RFC 3339 in UTC."""
+    """A correct password gives exactly the protocol's JSON, with times as RFC 3339 in UTC."""
     response = await client.log_in("user@example.com", PASSWORD)
     assert response.status_code == 200
     assert response.headers["cache-control"] == "no-store"
@@ -174,7 +174,7 @@ async def test_case_and_blanks_of_an_address_do_not_matter(client: Client, email
 async def test_a_wrong_address_looks_like_a_wrong_password(
     client: Client, email: str, password: str
 ) -> None:
-    """Whether address or password is wrong, the answer is the same."""
+    """Whether address or password is wrong, the response is the same."""
     response = await client.log_in(email, password)
     assert is_error(response, 401, "invalid email or password")
 
@@ -182,7 +182,7 @@ async def test_a_wrong_address_looks_like_a_wrong_password(
 async def test_a_user_without_a_hash_that_is_known_here_cannot_log_in(
     users: Database, client: Client
 ) -> None:
-    """Users of other logins (no password) and of old hashes (bcrypt) are refused as wrong ones."""
+    """Users without a password or with an old hash (bcrypt) are refused like wrong ones."""
     for number, stored in enumerate([None, "", "$2b$12$" + "x" * 53]):
         await users.execute(
             "INSERT INTO public._ayb_users (email, password_hash) VALUES ($1, $2)",
@@ -217,13 +217,13 @@ async def test_a_user_without_a_hash_that_is_known_here_cannot_log_in(
     ],
 )
 async def test_a_body_that_is_no_login_is_refused(client: Client, body: bytes) -> None:
-    """Missing, empty and ill-typed members, and what is no JSON, are a 400."""
+    """Missing, empty and ill-typed members, and a body that is not JSON, are a 400."""
     response = await client.request("POST", "login", content=body)
     assert is_error(response, 400, "email and password are required")
 
 
 async def test_bodies_are_bounded(client: Client) -> None:
-    """A body of more than 16 KiB is refused, whether or not it says its length."""
+    """A body of more than 16 KiB is refused, whether or not it states its length."""
 
     async def parts() -> AsyncIterator[bytes]:
         for _ in range(20):
@@ -284,7 +284,7 @@ async def test_without_a_refresh_token(client: Client, body: bytes) -> None:
 async def test_a_new_password_ends_all_sessions(
     users: Database, client: Client, change: str
 ) -> None:
-    """With the password changed, or the user gone, no refresh token is good any more."""
+    """Once the password has changed, or the user is gone, no refresh token is valid."""
     session = (await client.log_in("user@example.com", PASSWORD)).json()
     await users.execute(change)
     response = await client.refresh(session["refreshToken"])
@@ -292,7 +292,7 @@ async def test_a_new_password_ends_all_sessions(
 
 
 async def test_me_tells_who_one_is(users: Database, client: Client) -> None:
-    """With a good token it is the user; without, with a bad one, or for nobody, a 401."""
+    """With a valid token it is the user; without, with a bad one or for a deleted user, a 401."""
     session = (await client.log_in("user@example.com", PASSWORD)).json()
     assert (await client.me(session["token"])).json() == session["user"]
     response = await client.request("GET", "me")
@@ -307,7 +307,7 @@ async def test_me_tells_who_one_is(users: Database, client: Client) -> None:
 
 
 async def test_too_many_wrong_passwords(users: Database) -> None:
-    """After too many failures an address is refused, even with the right password, for a while."""
+    """After too many failures an address is refused for a while, even with the right password."""
     throttle = LoginThrottle(per_network=(100, 1.0), per_email=(3, 1000.0))
     async with served(users.gateway_dsn, throttle) as client:
         assert (await client.log_in("user@example.com", PASSWORD)).status_code == 200
@@ -324,7 +324,7 @@ async def test_too_many_wrong_passwords(users: Database) -> None:
 
 
 async def test_too_many_tries_from_one_network(users: Database) -> None:
-    """After too many failures a network is refused, whatever address of mail it tries."""
+    """After too many failures a network is refused, whatever e-mail address it tries."""
     throttle = LoginThrottle(per_network=(3, 1000.0), per_email=(100, 1.0))
     async with served(users.gateway_dsn, throttle) as client:
         for number in range(3):
@@ -337,7 +337,7 @@ async def test_too_many_tries_from_one_network(users: Database) -> None:
 
 
 async def test_a_second_factor_is_never_left_out(users: Database, client: Client) -> None:
-    """Who has a second factor in AYB gets no token here: neither by password nor by refreshing."""
+    """A user with a second factor in AYB gets no token here, by password or by refreshing."""
     await users.execute(SECOND_FACTORS)
     await users.execute("GRANT SELECT ON public._ayb_user_mfa TO ayb_gateway")
     await users.execute("INSERT INTO public._ayb_user_mfa VALUES ($1, 'sms', false)", USER_ID)
@@ -363,7 +363,7 @@ async def test_a_second_factor_is_never_left_out(users: Database, client: Client
 async def test_missing_tables_and_grants_are_the_operators_affair(
     users: Database, client: Client, change: str
 ) -> None:
-    """Without the tables or grants nobody is let in: 503 for the client, the remedy in the log."""
+    """Without tables or grants no one can log in: 503 for the client, the remedy in the log."""
     await users.execute(change)
     with capture_logs() as logs:
         response = await client.log_in("user@example.com", PASSWORD)
@@ -374,7 +374,7 @@ async def test_missing_tables_and_grants_are_the_operators_affair(
 
 
 async def test_without_a_database() -> None:
-    """With no server to ask, login is a 503 and no try is lost."""
+    """While the database is away, login is a 503 and no try is counted."""
     throttle = LoginThrottle(per_network=(1, 1000.0), per_email=(1, 1000.0))
     async with served("postgres://ayb_gateway@127.0.0.1:1/none", throttle) as client:
         for _ in range(3):
@@ -383,7 +383,7 @@ async def test_without_a_database() -> None:
 
 
 async def test_neither_passwords_nor_tokens_are_logged(client: Client) -> None:
-    """Whatever is sent, no log line has a password, a token or an e-mail address in it."""
+    """Whatever is sent, no log line contains a password, a token or an e-mail address."""
     with capture_logs() as logs:
         session = (await client.log_in("user@example.com", PASSWORD)).json()
         await client.log_in("user@example.com", "wr0ng-secret")

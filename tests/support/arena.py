@@ -1,4 +1,4 @@
-"""One fault, tried: load before, during and after it, clients throughout, and the account."""
+"""One fault in a trial: load before, during and after it, clients throughout, and the ledger."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ class Arena:
                 ) from None
 
     async def written(self, more: int, seconds: float = 60.0) -> None:
-        """Wait until so many more changes have been committed."""
+        """Wait until this many more changes have been committed."""
         await self.ledger.reach(self.ledger.count + more, seconds)
 
     @contextlib.asynccontextmanager
     async def load(
         self, *, writers: int = 3, pause: float = 0.1, changes: int = CHANGES
     ) -> AsyncIterator[None]:
-        """Write while the body runs, and on until there are enough changes."""
+        """Write while the body runs, and after it until there are enough changes."""
         await self.connected()
         self._writers = [
             Writer(self.stack.database.dsn, self.ledger, pause=pause) for _ in range(writers)
@@ -101,7 +101,7 @@ class Arena:
         )
 
     async def close(self) -> None:
-        """End the readers."""
+        """Close the readers."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -48,11 +48,11 @@ class Browser:
         await self.wait_for("return window.ready === true")
 
     async def run(self, script: str, *arguments: Any) -> Any:
-        """Run a script in the page and return its value (a promise's, once there)."""
+        """Run a script in the page and return its value (of a promise, its result)."""
         return await self._command("execute/sync", {"script": script, "args": list(arguments)})
 
     async def wait_for(self, script: str, seconds: float = 15.0) -> Any:
-        """Run a script until what it returns is true; return that."""
+        """Run a script until its value is true; return that value."""
         end = time.monotonic() + seconds
         while not (value := await self.run(script)):
             if time.monotonic() > end:
@@ -113,7 +113,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serve_pages() -> Iterator[str]:
-    """Serve the folder with the test page and the npm client; gives the page's URL."""
+    """Serve the folder with the test page and the npm client; yield the page's URL."""
     handler = functools.partial(_Quiet, directory=str(PAGES))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, name="pages")

@@ -1,4 +1,4 @@
-"""The bus of a stack, as somebody sees it who can write to its Redis."""
+"""The bus of a stack, as seen by a program that can write to its Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A crash or a freeze of Postgres: every process of it, by its id."""
+"""A crash or a freeze of Postgres: all of its processes, by id."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from devstack.servers import PostgresServer
 
 
 def crash(server: PostgresServer) -> None:
-    """End the postmaster and all its children at once, so that nothing is written any more."""
+    """Kill the postmaster and all its children at once, so that nothing more is written."""
     postmaster = psutil.Process(server.pid)
     postmaster.suspend()  # it must not start others meanwhile
     children = postmaster.children(recursive=True)

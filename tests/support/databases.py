@@ -19,7 +19,7 @@ TEMPLATE = "ayb_template"
 
 @contextlib.asynccontextmanager
 async def open_connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """Open a connection and close it, also where the server is gone by then."""
+    """Open a connection and close it, even if the server is gone by then."""
     connection = await asyncpg.connect(dsn)
     try:
         yield connection

@@ -1,7 +1,7 @@
-"""The small world that every fault is tried on: three tables, three kinds of policies, seven users.
+"""The small world on which every fault is tried: three tables, three kinds of policies, seven
+users.
 
-Who may see what can be told here without asking Postgres, so that the product is judged by other
-means than its own.
+It decides without Postgres who may see what, so that the product is not judged by its own means.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Row:
     stamp: int
 
     def is_visible_to(self, user: str) -> bool:
-        """What the policies say."""
+        """Whether the policies show it."""
         match self.table:
             case "drafts":
                 return self.author == user
@@ -85,12 +85,12 @@ class Change:
 
     @property
     def told(self) -> Told:
-        """How a client names it."""
+        """The name that clients use."""
         stamp = 0 if self.action == "delete" else self.row.stamp
         return (self.row.table, self.action, self.row.id, stamp)
 
     def is_told_to(self, user: str, tables: frozenset[str]) -> bool:
-        """Whether a subscriber gets it: of a delete everybody gets the key."""
+        """Whether a subscriber gets it; a delete goes to everyone, with the key."""
         if self.row.table not in tables:
             return False
         return self.action == "delete" or self.row.is_visible_to(user)

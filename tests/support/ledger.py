@@ -49,14 +49,14 @@ class Ledger:
         return Transaction(self.begun)
 
     async def commit(self, transaction: Transaction) -> None:
-        """Enter what has been committed."""
+        """Record what has been committed."""
         self.committed.append(transaction)
         self.count += len(transaction.changes)
         async with self.moved:
             self.moved.notify_all()
 
     async def reach(self, count: int, seconds: float = 60.0) -> None:
-        """Wait until so many changes have been committed in all."""
+        """Wait until this many changes have been committed in all."""
         async with asyncio.timeout(seconds), self.moved:
             await self.moved.wait_for(lambda: self.count >= count)
 
@@ -68,7 +68,7 @@ class Ledger:
 
 
 class Writer:
-    """Writes to rows of its own, and to rows that all writers share, over any interruption.
+    """Writes to rows of its own and to rows shared by all writers, through any interruption.
 
     A transaction whose commit was not answered is looked up afterwards.
     """
@@ -82,7 +82,7 @@ class Writer:
         self._stopped = asyncio.Event()
 
     def stop(self) -> None:
-        """End after the transaction under way."""
+        """Stop after the current transaction."""
         self._stopped.set()
 
     async def run(self) -> None:

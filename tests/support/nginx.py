@@ -1,4 +1,4 @@
-"""An nginx before some gateways, with its defaults and gzip."""
+"""An nginx in front of some gateways, with its defaults and gzip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real PgBouncer before a Postgres of the tests."""
+"""A real PgBouncer in front of a Postgres of the tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ START_SECONDS = 20.0
 def pgbouncer(
     program: Path, folder: Path, server: PostgresServer, mode: str, *, size: int = 20
 ) -> Iterator[int]:
-    """Run one for as long as the context is open; gives its port."""
+    """Run one while the context is open; yield its port."""
     port = free_port()
     folder.mkdir(mode=0o755)
     users = folder / "users.txt"
@@ -50,7 +50,7 @@ def pgbouncer(
 
 
 def through(database: Database, server: PostgresServer, port: int) -> Database:
-    """The database with its two logins led through a pooler; the superuser goes to it directly."""
+    """The database with its two logins connected through a pooler; the superuser is not."""
     here, there = f":{server.port}/", f":{port}/"
     return Database(
         database.name,

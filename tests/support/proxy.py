@@ -32,13 +32,13 @@ class Proxy:
         self.discarded = 0
 
     def lead(self, url: str) -> str:
-        """Rewrite a server's URL so that it leads through here."""
+        """Rewrite a server's URL so that it goes through this proxy."""
         parts = urlsplit(url)
         user, at, _ = parts.netloc.rpartition("@")
         return urlunsplit(parts._replace(netloc=f"{user}{at}{HOST}:{self.port}"))
 
     def cut(self) -> int:
-        """Reset the matching connections; tell how many there were."""
+        """Reset the matching connections; return how many there were."""
         pairs = list(self._pairs)
         for pair in pairs:
             for writer in pair:
@@ -51,11 +51,11 @@ class Proxy:
         self.cut()
 
     def discard(self) -> None:
-        """From now on swallow what matching connections carry, both ways, new ones too."""
+        """From now on drop what matching connections carry, in both directions, also new ones."""
         self._passing.clear()
 
     def discard_present(self) -> None:
-        """Swallow what the matching connections of this moment carry; new ones are served."""
+        """Drop what the matching connections of this moment carry; new ones are served."""
         self._mute |= self._pairs
 
     def heal(self) -> None:

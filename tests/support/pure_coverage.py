@@ -1,6 +1,6 @@
-"""The coverage of the unit tests: shown for all, and required of the pure modules.
+"""The coverage of the unit tests: shown for all modules, and required of the pure ones.
 
-`make check` runs this after the tests. Which modules are pure stands in pyproject.toml, under
+`make check` runs this after the tests. pyproject.toml lists the pure modules, under
 `tool.ayb.coverage`.
 """
 

@@ -1,4 +1,4 @@
-"""A client that comes back with its position for as long as it takes, and keeps account."""
+"""A client that keeps reconnecting with its position, and keeps a record of what it got."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.support.sse_client import Event, SseClient, StreamEndedError
 class Reader:
     """One chain of connections of one user.
 
-    `complaints` are facts that must not be: an event twice or out of order, an invented one, an
-    answer that is neither a stream nor a refusal to be repeated. After a `resync` the account
-    begins anew; `since` is the transaction after which it must be complete.
+    `complaints` are facts that must not occur: an event twice or out of order, an invented one, a
+    response that is neither a stream nor a refusal to retry. After a `resync` the record starts
+    over; `since` is the transaction after which it must be complete.
     """
 
     def __init__(
@@ -55,16 +55,16 @@ class Reader:
 
     @property
     def last_event_id(self) -> str:
-        """The position to be shown next."""
+        """The position to send next."""
         return self._last_event_id
 
     def cut(self) -> None:
-        """Tear the socket down, if there is one."""
+        """Cut the socket, if there is one."""
         if self.connected.is_set() and self._client is not None:
             self._client.cut()
 
     async def run(self) -> None:
-        """Read for ever."""
+        """Read until cancelled."""
         failures = 0
         while True:
             try:
@@ -77,7 +77,7 @@ class Reader:
             await asyncio.sleep(self._chance.uniform(0.02, min(0.05 * 2**failures, 0.5)))
 
     async def _read(self) -> bool:
-        """Read one connection to its end; tell whether it became a stream."""
+        """Read one connection to its end; return whether it became a stream."""
         client = SseClient(
             self._url(),
             token=self._token,

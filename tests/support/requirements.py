@@ -1,4 +1,4 @@
-"""The programs and facts that a test needs beside Python's packages."""
+"""The programs and facts that a test needs besides Python packages."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class EventStreamParser:
         self._id = self.last_event_id
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Take a chunk and give the events that it completes."""
+        """Take a chunk and return the events that it completes."""
         self._pending += chunk
         if not self._started:
             if len(self._pending) < 3 and b"\xef\xbb\xbf".startswith(self._pending):
@@ -66,7 +66,7 @@ class EventStreamParser:
         return events
 
     def _lines(self) -> list[bytes]:
-        """Cut whole lines off: they end in CRLF, LF or CR."""
+        """Split off whole lines: they end in CRLF, LF or CR."""
         # After a CR at the end of the chunk the LF may still come.
         held = self._pending[-1:] if self._pending.endswith(b"\r") else b""
         *lines, rest = _LINE_END.split(self._pending.removesuffix(held))
@@ -138,16 +138,16 @@ class SseClient:
 
     @property
     def last_event_id(self) -> str:
-        """The position that a browser would show when it comes back."""
+        """The position that a browser would send when it reconnects."""
         return self.parser.last_event_id
 
     @property
     def messages(self) -> list[Event]:
-        """The data frames read so far: what `onmessage` has seen."""
+        """The data frames read so far: what `onmessage` has received."""
         return [event for event in self.events if event.type == "message"]
 
     async def open(self) -> Self:
-        """Connect and read the head of the answer."""
+        """Connect and read the head of the response."""
         parts = urlsplit(self.url)
         self._reader, self._writer = await asyncio.open_connection(parts.hostname, parts.port)
         request = h11.Request(
@@ -191,18 +191,18 @@ class SseClient:
                     return event
 
     async def take(self, count: int, seconds: float = 10.0) -> list[Event]:
-        """Wait for so many data frames, all within the time."""
+        """Wait for this many data frames, all within the time."""
         async with asyncio.timeout(seconds):
             return [await self.next_message(seconds) for _ in range(count)]
 
     async def silence(self, seconds: float = 0.5) -> None:
-        """Insist that nothing but heartbeats comes for so long."""
+        """Check that nothing but heartbeats comes for this long."""
         with contextlib.suppress(TimeoutError):
             event = await self.next(seconds)
             raise AssertionError(f"expected silence, got {event}")
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        """Give all events until the stream ends."""
+        """Yield all events until the stream ends."""
         while True:
             try:
                 yield await self.next(3600)
@@ -210,7 +210,7 @@ class SseClient:
                 return
 
     async def body(self) -> bytes:
-        """Read the rest of an answer that is not a stream."""
+        """Read the rest of a response that is not a stream."""
         with contextlib.suppress(StreamEndedError):
             while True:
                 self._take(await self._next_http())
@@ -222,15 +222,15 @@ class SseClient:
             await self.body()
 
     def pause_reading(self) -> None:
-        """Take nothing more from the socket, whose buffers then fill up."""
+        """Stop reading from the socket, whose buffers then fill up."""
         self._transport().pause_reading()
 
     def resume_reading(self) -> None:
-        """Take from the socket again."""
+        """Read from the socket again."""
         self._transport().resume_reading()
 
     def cut(self) -> None:
-        """Tear the socket down without a word to the server."""
+        """Close the socket without notice to the server."""
         self._writer.transport.abort()
 
     async def close(self) -> None:

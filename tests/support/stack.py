@@ -44,7 +44,7 @@ GATEWAY_SETTINGS = {
 
 
 class Stack:
-    """A relay and a gateway (or more) on a database and a Valkey, by name ended and started.
+    """A relay and one or more gateways on a database and a Valkey, started and stopped by name.
 
     The names are `postgres`, `valkey`, `relay`, `gateway`, and those given to `add_gateway`.
     """
@@ -104,7 +104,7 @@ class Stack:
         return dict(self._environments[name])
 
     def log(self, name: str) -> str:
-        """Everything that a part has logged, through all its starts."""
+        """Everything that a part has logged, over all its starts."""
         return self._log_file(name).read_text(encoding="utf-8", errors="replace")
 
     async def add_gateway(self, name: str, **settings: str) -> str:
@@ -114,7 +114,7 @@ class Stack:
         return self.url(name)
 
     def prepare_gateway(self, name: str, **settings: str) -> None:
-        """Make one more gateway known, to be started or launched."""
+        """Add one more gateway, to be started or launched later."""
         self._add_gateway(name, settings)
 
     def set(self, name: str, **settings: str) -> None:
@@ -122,7 +122,7 @@ class Stack:
         self._environments[name].update(settings)
 
     async def start(self, name: str) -> None:
-        """Start a part and wait until it says that it is ready."""
+        """Start a part and wait until it reports that it is ready."""
         if server := self._server(name):
             server.start()
             return
@@ -141,14 +141,14 @@ class Stack:
         )
 
     async def stop(self, name: str) -> int:
-        """End a part in an orderly way; return its exit status (0 for servers)."""
+        """Stop a part in an orderly way; return its exit status (0 for servers)."""
         if server := self._server(name):
             await asyncio.to_thread(server.stop)
             return 0
         return await asyncio.to_thread(self._children[name].stop)
 
     async def kill(self, name: str) -> None:
-        """End a part by SIGKILL."""
+        """Kill a part with SIGKILL."""
         part = self._server(name) or self._children[name]
         await asyncio.to_thread(part.kill)
 
@@ -162,11 +162,11 @@ class Stack:
         (self._server(name) or self._children[name]).pause()
 
     def resume(self, name: str) -> None:
-        """Let a frozen part go on."""
+        """Resume a frozen part."""
         (self._server(name) or self._children[name]).resume()
 
     async def ready(self, name: str = "gateway", seconds: float = READY_SECONDS) -> None:
-        """Wait until `/readyz` of a gateway or the relay says yes."""
+        """Wait until `/readyz` of a gateway or the relay reports ready."""
         async with httpx.AsyncClient(trust_env=False) as http:
             end = time.monotonic() + seconds
             answer = "no answer"
@@ -185,7 +185,7 @@ class Stack:
         raise AssertionError(f"{name} is not ready after {seconds} s: {answer}")
 
     async def close(self) -> None:
-        """End every process that is left; the servers are those of the fixtures."""
+        """Stop every process that is left; the servers belong to the fixtures."""
         running = [child for child in self._children.values() if child.is_running]
         await asyncio.gather(*(asyncio.to_thread(child.stop) for child in running))
 
@@ -207,7 +207,7 @@ class Stack:
         await self.captured(*tables)
 
     async def captured(self, *tables: str, seconds: float = 10.0) -> None:
-        """Wait until the relay has put its triggers on these tables (names as in SQL)."""
+        """Wait until the relay has installed its triggers on these tables (names as in SQL)."""
         async with self.database.connect() as connection, asyncio.timeout(seconds):
             while await uncaptured(connection, tables):  # noqa: ASYNC110 (another process does it)
                 await asyncio.sleep(0.02)
@@ -220,7 +220,7 @@ class Stack:
         return jwt.encode(claims, JWT_SECRET, algorithm="HS256")
 
     async def add_user(self, email: str, password: str) -> str:
-        """Add one who can log in, to a table as AYB makes it; return the id."""
+        """Add a user who can log in, to a table as AYB makes it; return the id."""
         await self.sql("""
             CREATE TABLE IF NOT EXISTS _ayb_users (
                 id            uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -239,7 +239,7 @@ class Stack:
         return str(rows[0]["id"])
 
     async def login(self, email: str, password: str) -> dict[str, Any]:
-        """Log in over HTTP; return the answer's body."""
+        """Log in over HTTP; return the body of the response."""
         async with httpx.AsyncClient(trust_env=False) as http:
             response = await http.post(
                 f"{self.gateway_url}/api/auth/login", json={"email": email, "password": password}

@@ -26,7 +26,7 @@ _failed = pytest.StashKey[bool]()
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Remember a failure, so that the logs are shown with it."""
+    """Remember a failure, so that the logs are printed with it."""
     report = yield
     if report.failed:
         item.stash[_failed] = True
@@ -35,7 +35,7 @@ def pytest_runtest_makereport(
 
 @pytest.fixture
 def own_valkey(server_dir: Path, request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
-    """A Valkey of the test's own: the channels of two relays must not meet."""
+    """The test's own Valkey: the channels of two relays must not meet."""
     folder = server_dir / f"valkey-{abs(hash(request.node.nodeid))}"
     with ValkeyServer(folder, port=free_port()) as server:
         yield server

@@ -1,4 +1,4 @@
-"""Tokens as friends and attackers make them, and the keys they use."""
+"""Tokens as clients and attackers make them, and the keys they use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ USER_ID = "6f0f5a4e-0c4f-4a52-8c56-0a2c4f5d8e11"
 
 
 def gateway_settings(**changes: Any) -> GatewaySettings:
-    """The least settings a gateway needs, with changes."""
+    """The minimal settings of a gateway, with changes."""
     given = {
         "database_url": "postgres://localhost/app",
         "redis_url": "redis://localhost",
@@ -31,7 +31,7 @@ def gateway_settings(**changes: Any) -> GatewaySettings:
 
 
 def claims(**changes: Any) -> dict[str, Any]:
-    """Good claims, with changes; what is changed to `...` is left out."""
+    """Valid claims, with changes; a claim changed to `...` is left out."""
     good = {"sub": USER_ID, "email": "user@example.com", "exp": int(time.time()) + 600}
     return {name: value for name, value in {**good, **changes}.items() if value is not ...}
 
@@ -90,7 +90,7 @@ class Signer:
         return {name: value for name, value in full.items() if value is not ...}
 
     def public_pem(self) -> bytes:
-        """The public key in PEM, as attackers take it for a secret."""
+        """The public key in PEM, as attackers use it for a secret."""
         return self.key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )

@@ -1,4 +1,4 @@
-"""What the suite waits for, asked of the processes themselves."""
+"""Waits for states that the processes report themselves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SECONDS = 30.0
 
 
 async def gateway_says(stack: Stack, word: str, *, part: str, gateway: str = "gateway") -> None:
-    """Wait until a gateway's readiness says this of a part."""
+    """Wait until a gateway's readiness reports this for a part."""
     answer = None
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=10) as http:
