@@ -74,9 +74,9 @@ class Arena:
                 writer.stop()
 
     async def settle(self, *, may_resync: bool = False, seconds: float = SETTLE_SECONDS) -> None:
-        """Insist that every client gets exactly what was committed and it may see.
+        """Check that each client has received every committed change it may see, once, and no more.
 
-        Ends with a change that everybody sees, so that what came twice would have been seen.
+        The last change is one that every client sees, so a repeated event before it is noticed.
         """
         last = Writer(self.stack.database.dsn, self.ledger, pause=0)
         running = asyncio.create_task(last.run())
@@ -92,10 +92,10 @@ class Arena:
             assert may_resync or not reader.resyncs, f"{reader.name}: {reader.resyncs}"
             assert not reader.errors, f"{reader.name}: {reader.errors[:3]}"
             invented = reader.seen - self._expected(reader, self.ledger.changes())
-            assert not invented, f"{reader.name} was told what it must not: {sorted(invented)[:3]}"
+            assert not invented, f"{reader.name} must not receive {sorted(invented)[:3]}"
         print(
             f"\nseed {self._seed}: {self.ledger.count} changes, {len(self.readers)} clients, "
-            f"{told} events told, {sum(r.connections for r in self.readers)} connections, "
+            f"{told} events received, {sum(r.connections for r in self.readers)} connections, "
             f"{sum(len(r.resyncs) for r in self.readers)} resyncs, "
             f"{time.monotonic() - self._began:.1f} s"
         )
@@ -128,13 +128,14 @@ class Arena:
             left = end - time.monotonic()
             assert left > 0, (
                 f"seed {self._seed}: {reader.name} lacks {len(missing)} of {len(expected)} "
-                f"events, as {sorted(missing)[:3]}; it stands at {reader.last_event_id}, "
+                f"events, such as {sorted(missing)[:3]}; its position is "
+                f"{reader.last_event_id}, "
                 f"{reader.connections} connections, refused {reader.refused[-3:]}"
             )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(left, 0.5)):
                     await reader.moved.wait()
-            await asyncio.sleep(0.05)  # what comes in a burst is looked at once
+            await asyncio.sleep(0.05)  # a burst is looked at once
 
     @staticmethod
     def _expected(reader: Reader, changes: Iterable[Change]) -> set[Told]:

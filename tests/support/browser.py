@@ -57,7 +57,7 @@ class Browser:
         while not (value := await self.run(script)):
             if time.monotonic() > end:
                 seen = await self.run("return window.seen")
-                raise AssertionError(f"in vain: {script}; the page has seen {seen}")
+                raise AssertionError(f"never true: {script}; the page has seen {seen}")
             await asyncio.sleep(0.05)
         return value
 
@@ -69,7 +69,7 @@ class Browser:
 
 @contextlib.asynccontextmanager
 async def open_browser(chromium: Path, chromedriver: Path, folder: Path) -> AsyncIterator[Browser]:
-    """Start a browser with an empty profile; `folder` takes the profile and the log."""
+    """Start a browser with an empty profile; the profile and the log are written to `folder`."""
     port = free_port()
     driver = Child(
         "chromedriver",

@@ -13,7 +13,7 @@ from devstack.servers import PostgresServer
 def crash(server: PostgresServer) -> None:
     """Kill the postmaster and all its children at once, so that nothing more is written."""
     postmaster = psutil.Process(server.pid)
-    postmaster.suspend()  # it must not start others meanwhile
+    postmaster.suspend()  # so that it starts no others meanwhile
     children = postmaster.children(recursive=True)
     for child in children:
         child.kill()
@@ -23,7 +23,7 @@ def crash(server: PostgresServer) -> None:
 
 @contextlib.contextmanager
 def frozen(server: PostgresServer) -> Iterator[None]:
-    """Freeze all of Postgres, its backends too."""
+    """Freeze all of Postgres, including its backends, while the context is open."""
     postmaster = psutil.Process(server.pid)
     postmaster.suspend()
     processes = [*postmaster.children(recursive=True), postmaster]

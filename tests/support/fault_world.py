@@ -15,7 +15,7 @@ ROOMS: Final = (1, 2, 3)
 USERS: Final = tuple(str(uuid.uuid5(uuid.NAMESPACE_DNS, f"user {n}")) for n in range(6))
 MEMBERS: Final = {room: frozenset(USERS[room - 1 : room + 1]) for room in ROOMS}
 HOT_ROWS: Final = (1, 2, 3)
-"""Rows of `posts`, in everybody's sight, that all writers update."""
+"""Rows of `posts` that every user sees and all writers update."""
 
 CAPTURED: Final = ",".join(f"public.{table}" for table in TABLES)
 
@@ -51,12 +51,12 @@ SQL: Final = (
 )
 
 Told = tuple[str, str, int, int]
-"""What a client can tell of an event: table, action, id, and the stamp (0 for a delete)."""
+"""An event as a client identifies it: table, action, id, and the stamp (0 for a delete)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row as one change left it. `stamp` is unique to the change."""
+    """A row after one change; `stamp` identifies the change."""
 
     table: str
     id: int
@@ -78,7 +78,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change: the row as it is after it (for a delete, as it was before)."""
+    """One change, with the row after it (for a delete, before it)."""
 
     action: str
     row: Row

@@ -44,7 +44,7 @@ class Ledger:
         self.stamps = itertools.count(1)
 
     def begin(self) -> Transaction:
-        """Number a transaction; numbers grow with the time of beginning."""
+        """Return a new transaction; later ones have higher numbers."""
         self.begun += 1
         return Transaction(self.begun)
 
@@ -61,7 +61,7 @@ class Ledger:
             await self.moved.wait_for(lambda: self.count >= count)
 
     def changes(self, *, after: int = 0) -> Iterator[Change]:
-        """The changes of all transactions that began after the one of this number."""
+        """Yield the changes of all transactions with a number above `after`."""
         for transaction in self.committed:
             if transaction.number > after:
                 yield from transaction.changes
@@ -70,7 +70,7 @@ class Ledger:
 class Writer:
     """Writes to rows of its own and to rows shared by all writers, through any interruption.
 
-    A transaction whose commit was not answered is looked up afterwards.
+    If the connection is lost during a commit, the writer looks up whether it took effect.
     """
 
     def __init__(self, dsn: str, ledger: Ledger, *, pause: float) -> None:
@@ -186,7 +186,7 @@ class Writer:
         )
 
     async def _look_up(self, number: int) -> bool:
-        """Ask whether a transaction has been committed, as soon as there is a server again."""
+        """Return whether a transaction was committed, as soon as a server can be asked."""
         while True:
             self._hang_up()
             try:
@@ -209,4 +209,4 @@ class Writer:
 
 
 class _RollBackError(Exception):
-    """Part of the plan."""
+    """Rolls a transaction back on purpose."""

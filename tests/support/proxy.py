@@ -1,4 +1,4 @@
-"""A TCP proxy that the test owns: it can cut connections, or discard what they carry."""
+"""A TCP proxy under a test's control: it can reset connections, or discard their bytes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _CHUNK = 65_536
 
 
 class Proxy:
-    """Passes bytes between whoever connects and a server.
+    """Passes bytes between clients and a server.
 
-    `matching` is looked for in what a client sends (Postgres' start-up packet names the
-    application): the faults concern only such connections, by default all.
+    Faults affect only the connections whose client has sent `matching` (Postgres' start-up packet
+    holds the application's name), by default all.
     """
 
     def __init__(self, port: int, *, matching: bytes = b"") -> None:
@@ -59,7 +59,7 @@ class Proxy:
         self._mute |= self._pairs
 
     def heal(self) -> None:
-        """Serve connections again; those that lost bytes are reset, as a real peer would."""
+        """Serve connections again; those that lost bytes are reset, as by a real peer."""
         self._refusing = False
         if not self._passing.is_set():
             self._passing.set()

@@ -1,4 +1,4 @@
-"""A client of event streams that hides nothing: every event, the position, and the raw socket."""
+"""A client of event streams that exposes all it reads: events, positions and raw bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 @dataclass(frozen=True)
 class Event:
-    """What a browser would dispatch: `type` is `message` where the stream named none."""
+    """An event as a browser dispatches it; without a name in the stream, `type` is `message`."""
 
     type: str
     data: str
@@ -34,8 +34,8 @@ class Event:
 
 @dataclass
 class EventStreamParser:
-    """Reads an event stream as the HTML standard says (section 9.2.6, "Interpreting an event
-    stream"), from chunks that may be cut anywhere.
+    """Parses an event stream in chunks of any size (HTML standard, section 9.2.6, "Interpreting an
+    event stream").
     """
 
     last_event_id: str = ""
@@ -102,13 +102,13 @@ class EventStreamParser:
 
 
 class StreamEndedError(Exception):
-    """The server has ended the stream, or the socket is gone."""
+    """The server has ended the stream, or the connection is lost."""
 
 
 class SseClient:
     """One stream over one socket.
 
-    `events` keeps everything that was read, control frames too; `messages` are the data frames.
+    `events` holds every event read, control frames included; `messages` holds the data frames.
     Heartbeats are only counted.
     """
 
@@ -169,21 +169,21 @@ class SseClient:
         await self.close()
 
     async def connected(self, seconds: float = 10.0) -> Self:
-        """Wait for the frame that says that the stream is live."""
+        """Wait for the `connected` event: the stream is live."""
         assert self.status == 200, (self.status, await self.body())
         while (await self.next(seconds)).type != "connected":
             pass
         return self
 
     async def next(self, seconds: float = 10.0) -> Event:
-        """Wait for the next event of any type; raise `StreamEndedError`, or `TimeoutError`."""
+        """Wait for the next event of any type; raises `StreamEndedError` or `TimeoutError`."""
         async with asyncio.timeout(seconds):
             while not self._unread:
                 self._take(await self._next_http())
         return self._unread.pop(0)
 
     async def next_message(self, seconds: float = 10.0) -> Event:
-        """Wait for the next data frame, passing over control frames."""
+        """Wait for the next data frame, skipping control frames."""
         async with asyncio.timeout(seconds):
             while True:
                 event = await self.next(seconds)
@@ -217,7 +217,7 @@ class SseClient:
         return bytes(self.raw)
 
     async def ended(self, seconds: float = 10.0) -> None:
-        """Wait until the server has ended the stream, keeping what comes before."""
+        """Wait until the server ends the stream; what arrives before is kept."""
         async with asyncio.timeout(seconds):
             await self.body()
 

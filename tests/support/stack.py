@@ -96,7 +96,7 @@ class Stack:
         return f"http://127.0.0.1:{self._ports[name]}"
 
     def child(self, name: str) -> Child:
-        """The process of a part that runs or has run."""
+        """The process of a part, running or ended."""
         return self._children[name]
 
     def environment(self, name: str) -> dict[str, str]:
@@ -130,7 +130,7 @@ class Stack:
         await self.ready(name)
 
     def launch(self, name: str) -> None:
-        """Start the process of a relay or gateway, ready or not."""
+        """Start the process of a relay or gateway, without waiting until it is ready."""
         module = ["relay", "run"] if name == "relay" else ["gateway"]
         self._children[name] = Child(
             name,
@@ -158,7 +158,7 @@ class Stack:
         await self.start(name)
 
     def pause(self, name: str) -> None:
-        """Freeze a part's process (of Postgres, only the one that takes new connections)."""
+        """Freeze a part's process (of Postgres, only the one that accepts connections)."""
         (self._server(name) or self._children[name]).pause()
 
     def resume(self, name: str) -> None:
@@ -251,7 +251,7 @@ class Stack:
     def stream(
         self, tables: str, *, token: str | None = None, gateway: str = "gateway", **more: Any
     ) -> SseClient:
-        """A client of a stream: `async with stack.stream("posts", token=...) as client`."""
+        """Return a client of a stream: `async with stack.stream("posts", token=...) as client`."""
         return SseClient(self.url(gateway), token=token, tables=tables, **more)
 
     # -- inside ------------------------------------------------------------------------------

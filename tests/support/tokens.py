@@ -65,7 +65,7 @@ class Signer:
         self.algorithm = "RS256" if isinstance(key, rsa.RSAPrivateKey) else "ES256"
 
     def sign(self, payload: Any, **header: Any) -> str:
-        """Sign; the header can be changed, and left out in parts with `...`."""
+        """Return a signed token; header fields can be changed, or left out with `...`."""
         full = {"alg": self.algorithm, "typ": "JWT", "kid": self.kid or ..., **header}
         first = as_json({name: value for name, value in full.items() if value is not ...})
         signing_input = f"{encode(first)}.{encode(as_json(payload))}"
@@ -109,13 +109,13 @@ def number(value: int) -> str:
 
 @cache
 def rsa_signer(kid: str | None, bits: int = 2048) -> Signer:
-    """An RSA key pair, the same for the same name."""
+    """Return an RSA key pair, always the same for a name."""
     return Signer(rsa.generate_private_key(public_exponent=65537, key_size=bits), kid)
 
 
 @cache
 def ec_signer(kid: str | None, curve: type[ec.EllipticCurve] = ec.SECP256R1) -> Signer:
-    """An elliptic-curve key pair, the same for the same name."""
+    """Return an elliptic-curve key pair, always the same for a name."""
     return Signer(ec.generate_private_key(curve()), kid)
 
 

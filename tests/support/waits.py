@@ -24,11 +24,13 @@ async def gateway_says(stack: Stack, word: str, *, part: str, gateway: str = "ga
                         return
                     await asyncio.sleep(0.05)
     except TimeoutError:
-        raise AssertionError(f"{gateway} never said {word!r} of {part}, but {answer}") from None
+        raise AssertionError(
+            f"{gateway} never answered {word!r} for {part}, but {answer}"
+        ) from None
 
 
 async def leads(url: str) -> None:
-    """Wait until this relay is the active one."""
+    """Wait until this relay is the leader."""
     async with httpx.AsyncClient(trust_env=False, timeout=10) as http, asyncio.timeout(_SECONDS):
         while True:
             if "ayb_relay_leading 1.0" in (await http.get(f"{url}/metrics")).text:
