@@ -33,5 +33,7 @@ ENTRYPOINT ["ayb-relay"]
 CMD ["run"]
 
 FROM base AS gateway
-EXPOSE 8090
+# Metrics and the OpenAPI document are not on the public port.
+ENV AYB_MANAGEMENT_PORT=8092
+EXPOSE 8090 8092
 ENTRYPOINT ["ayb-gateway"]

@@ -24,16 +24,20 @@ from gateway.metrics import GatewayMetrics
 from gateway.streams.drain import Drain
 from gateway.streams.limits import StreamLimits
 from gateway.tables.catalog import Catalog
+from gateway.tables.recent_answers import RecentAnswers
+from gateway.tables.roles import Roles
 from gateway.visibility.engine import Visibility
 from gateway.web.admin import admin_router
 from gateway.web.admission import Admission
 from gateway.web.cors import CorsPolicy
 from gateway.web.error_responses import error_body, install_error_handlers
-from gateway.web.health import Readiness, operations_router
+from gateway.web.health import health_router
 from gateway.web.login import login_router
 from gateway.web.open_files import allow_streams
-from gateway.web.openapi import describe_stream
-from gateway.web.server import Server, server_config
+from gateway.web.openapi import describe, document_router
+from gateway.web.readiness import Readiness
+from gateway.web.scrape import Scrape, metrics_router
+from gateway.web.server import ManagementServer, Server, server_config
 from gateway.web.stream import StreamEndpoint
 from shared.pool import open_pool
 from shared.tasks import end
@@ -90,8 +94,20 @@ async def serve(settings: GatewaySettings) -> None:
                 port=settings.server_port,
                 forwarded_allow_ips=settings.forwarded_allow_ips,
             ),
-            gateway.stop,
+            setting="AYB_SERVER_PORT",
+            drain=gateway.stop,
         )
+        if settings.management_port is not None:
+            beside = ManagementServer(
+                server_config(
+                    gateway.management,
+                    host=settings.server_host,
+                    port=settings.management_port,
+                    forwarded_allow_ips=settings.forwarded_allow_ips,
+                ),
+                setting="AYB_MANAGEMENT_PORT",
+            )
+            side.append(group.create_task(beside.serve(), name="management"))
         try:
             await server.serve_until_drained()
         finally:
@@ -169,12 +185,16 @@ class Gateway:
             most_per_user=settings.realtime_max_connections_per_user,
             most_per_address=settings.realtime_max_connections_per_address,
         )
+        answers = RecentAnswers()
+        catalog = Catalog(pool, visibility, answers)
+        roles = Roles(pool, answers)
         cors = CorsPolicy(settings.cors_origins)
         stream = StreamEndpoint(
             admission=Admission(
                 verifier=self.verifier,
                 anonymous_role=settings.auth_anon_role,
-                catalog=Catalog(pool, visibility),
+                catalog=catalog,
+                roles=roles,
                 hub=self.hub,
                 backlog=self.backlog,
                 drain=self._drain,
@@ -188,39 +208,33 @@ class Gateway:
             most_pending_bytes=settings.realtime_max_pending_bytes,
             spawn=spawn,
         )
-        web = FastAPI(title="ayb-realtime", docs_url=None, redoc_url=None)
-        cors.install(web)
-        install_error_handlers(web)
-        web.include_router(
-            operations_router(
-                readiness=Readiness(
-                    pool=pool,
-                    hub=self.hub,
-                    bus=self.bus,
-                    drain=self._drain,
-                    spawn=lambda probe: group.create_task(probe, name="readiness probe"),
-                ),
-                metrics=self.metrics,
-                limits=limits,
-                replayer=self.replayer,
+        health = health_router(
+            Readiness(
+                pool=pool,
                 hub=self.hub,
-                backlog=self.backlog,
+                bus=self.bus,
+                drain=self._drain,
+                role_check=roles,
+                roles=settings.client_roles,
+                other_roles=settings.claimed_roles,
+                spawn=lambda probe: group.create_task(probe, name="readiness probe"),
             )
         )
+        scrape = Scrape(
+            metrics=metrics,
+            limits=limits,
+            replayer=self.replayer,
+            hub=self.hub,
+            backlog=self.backlog,
+            find_gone=catalog.gone,
+        )
+        web = FastAPI(title="ayb-realtime", openapi_url=None, docs_url=None, redoc_url=None)
+        cors.install(web)
+        install_error_handlers(web)
+        web.include_router(health)
         if settings.auth_login_enabled and self.verifier is not None:
-            secret = settings.auth_jwt_secret
-            assert secret is not None  # noqa: S101 (checked by the settings)
             users = Users(pool)
-            login = Login(
-                users=users,
-                issuer=TokenIssuer(
-                    secret.get_secret_value(),
-                    issuer=settings.auth_jwt_issuer,
-                    audience=settings.auth_jwt_audience,
-                ),
-                passwords=PasswordChecker(),
-                throttle=LoginThrottle(),
-            )
+            login = _login(settings, users)
             web.include_router(login_router(login=login, users=users, verifier=self.verifier))
         if settings.explain_secret is not None and self.verifier is not None:
             web.include_router(
@@ -231,14 +245,37 @@ class Gateway:
                     deletes=settings.realtime_deletes,
                 )
             )
-        describe_stream(web, REALTIME_PATH)
+        management = web
+        if settings.management_port is not None:
+            management = FastAPI(title="ayb-realtime management", openapi_url=None)
+            install_error_handlers(management)
+            management.include_router(health)
+        management.include_router(metrics_router(scrape))
+        document = describe(web, REALTIME_PATH)
+        management.include_router(document_router(document))
         self.app = _dispatch(stream, web)
+        self.management = management
 
     async def stop(self, stop_accepting: Callable[[], None]) -> None:
         """Leave the load balancer, stop accepting, and end the streams in turn."""
         await self._drain.run(
             lambda: [*self.hub.connections(), *self.replayer.connections()], stop_accepting
         )
+
+
+def _login(settings: GatewaySettings, users: Users) -> Login:
+    secret = settings.auth_jwt_secret
+    assert secret is not None  # noqa: S101 (checked by the settings)
+    return Login(
+        users=users,
+        issuer=TokenIssuer(
+            secret.get_secret_value(),
+            issuer=settings.auth_jwt_issuer,
+            audience=settings.auth_jwt_audience,
+        ),
+        passwords=PasswordChecker(),
+        throttle=LoginThrottle(),
+    )
 
 
 def _dispatch(stream: StreamEndpoint, web: ASGIApp) -> ASGIApp:

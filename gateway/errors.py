@@ -132,6 +132,10 @@ class ServiceUnavailableError(GatewayError):
     is_passing = True
 
 
+class NotConfiguredError(ServiceUnavailableError):
+    """not configured"""
+
+
 class KeysUnavailableError(ServiceUnavailableError):
     """token keys unavailable"""
 

@@ -55,6 +55,9 @@ class GatewaySettings(CommonSettings):
 
     server_host: str = "0.0.0.0"  # noqa: S104 (it serves)
     server_port: int = Field(default=8090, ge=0, le=65_535)
+    management_port: int | None = Field(default=None, ge=1, le=65_535)
+    """Where `/metrics` and `/openapi.json` are; None is the public port."""
+
     cors_origins: CommaList = ("*",)
     forwarded_allow_ips: str = "127.0.0.1"
     """Comma-separated addresses of proxies whose `X-Forwarded-For` is believed; `*` is all."""
@@ -108,6 +111,21 @@ class GatewaySettings(CommonSettings):
         return DatabaseAddress(self.database_url.get_secret_value(), self.database_password_file)
 
     @property
+    def client_roles(self) -> tuple[str, ...]:
+        """The roles without which nobody, or no client without a token, gets a stream."""
+        if not self.auth_enabled:
+            return ()
+        anonymous = () if self.auth_anon_role is None else (self.auth_anon_role,)
+        return tuple(dict.fromkeys((self.auth_role, *anonymous)))
+
+    @property
+    def claimed_roles(self) -> tuple[str, ...]:
+        """The further roles that tokens may name."""
+        if not self.auth_enabled or self.auth_role_claim is None:
+            return ()
+        return tuple(role for role in self.auth_roles if role not in self.client_roles)
+
+    @property
     def algorithms(self) -> AbstractSet[Algorithm]:
         """The accepted algorithms; each has a key."""
         usable = _with_a_key(self.auth_jwt_secret, self.auth_jwks_url or self.auth_jwks_file)
@@ -144,6 +162,13 @@ class GatewaySettings(CommonSettings):
         if re.search(r",\s*(redis|rediss|unix)://", url.get_secret_value()):
             raise ValueError("must be one URL for a gateway: that of its own region")
         return url
+
+    @field_validator("management_port")
+    @classmethod
+    def _another_port(cls, port: int | None, info: ValidationInfo) -> int | None:
+        if port is not None and port == info.data.get("server_port"):
+            raise ValueError("must be another port than AYB_SERVER_PORT")
+        return port
 
     @field_validator("cors_origins")
     @classmethod

@@ -18,6 +18,7 @@ from gateway.auth.verifier import TokenVerifier
 from gateway.settings import GatewaySettings
 from gateway.tables.catalog import Catalog, UnknownTableError
 from gateway.tables.names import parse_tables
+from gateway.tables.recent_answers import RecentAnswers
 from gateway.visibility.cohorts import KNOWN_SETTINGS, Audience
 from gateway.visibility.engine import EVERYBODY, Image, Visibility
 from gateway.visibility.policy_errors import explain_failure
@@ -99,7 +100,7 @@ async def explain(
     visibility = Visibility(pool)
     try:
         [name] = parse_tables(table)
-        [found] = await Catalog(pool, visibility).resolve([name])
+        [found] = await Catalog(pool, visibility, RecentAnswers()).resolve([name])
     except (ValueError, UnknownTableError):
         raise ExplainError(
             f"{table} is no captured table: see `python -m relay doctor`, or AYB_REALTIME_TABLES"

@@ -1,32 +1,27 @@
-"""Which table a name means, and which roles may be used.
+"""Which table a name means, and whether a role may read it.
 
-Answers are kept for a second, and who asks the same meanwhile waits for the same answer: ten
-thousand clients that come back at once cost one query each for what they have in common. Nothing
-depends on their freshness, since every event is judged by itself.
+Answers are a second old at most. Nothing depends on their freshness, since every event is judged by
+itself.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final
 
+from shared.errors import SchemaError
 from shared.postgres import unavailable_as_ours
 from shared.sql import queries
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Sequence
+    from collections.abc import Collection, Sequence
 
     import asyncpg
 
     from gateway.tables.names import TableName
+    from gateway.tables.recent_answers import RecentAnswers
     from gateway.visibility.engine import Visibility
 
-T = TypeVar("T")
-
-_FRESH_SECONDS: Final = 1.0
-_MOST_ANSWERS: Final = 1_000
 _SQL: Final = queries("gateway.tables")
 
 
@@ -44,38 +39,43 @@ class UnknownTableError(LookupError):
 
 
 class Catalog:
-    """Asks the system catalogs through the read pool, at most once a second for each question."""
+    """Asks the system catalogs about tables."""
 
-    def __init__(self, pool: asyncpg.Pool, visibility: Visibility | None) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, visibility: Visibility | None, answers: RecentAnswers
+    ) -> None:
         self._pool = pool
         self._visibility = visibility
-        self._answers: dict[Hashable, tuple[float, Any]] = {}
-        self._asking: dict[Hashable, asyncio.Lock] = {}
+        self._answers = answers
 
     async def resolve(self, names: Sequence[TableName]) -> list[Table]:
         """Find the tables meant.
 
-        Raises `UnknownTableError` for the first name that means none, or that several schemas have
-        while public has not; `DatabaseUnavailableError`.
+        Raises `UnknownTableError` for the first name that means no captured table, or that several
+        schemas have while public has not; `SchemaError` if nothing is captured since the outbox is
+        missing; `DatabaseUnavailableError`.
         """
-        return await self._fresh(("resolve", *names), lambda: self._resolve(names))
-
-    async def may_use(self, role: str) -> bool:
-        """Tell whether a role may be taken for clients: it exists, and bypasses nothing."""
-        return await self._fresh(("role", role), lambda: self._may_use(role))
+        return await self._answers.get(("resolve", *names), lambda: self._resolve(names))
 
     async def may_read(self, table: Table, role: str) -> bool:
-        """Tell whether a role may read any column of a table."""
+        """Return whether a role may read any column of a table."""
         visibility = self._visibility
         if visibility is None:
             return True
-        return (
-            await self._fresh(
-                ("columns", table.relid, role),
-                lambda: visibility.readable_columns(table.relid, role),
-            )
-            != frozenset()
+        columns = await self._answers.get(
+            ("columns", table.relid, role),
+            lambda: visibility.readable_columns(table.relid, role),
         )
+        return columns != frozenset()
+
+    async def gone(self, names: Collection[str]) -> set[str]:
+        """Return which tables, by `Table.name`, are no longer there, or no longer captured.
+
+        Raises `DatabaseUnavailableError`.
+        """
+        with unavailable_as_ours():
+            rows = await self._pool.fetch(_SQL["gone"], list(names))
+        return {row["name"] for row in rows}
 
     async def _resolve(self, names: Sequence[TableName]) -> list[Table]:
         with unavailable_as_ours():
@@ -86,24 +86,13 @@ class Catalog:
         for number, name in enumerate(names, 1):
             found = [row for row in rows if row["n"] == number]
             if not found or (len(found) > 1 and found[0]["schema"] != "public"):
+                await self._check_outbox()
                 raise UnknownTableError(name.text)
             full = f"{found[0]['schema']}.{found[0]['table']}"
             tables[full] = Table(full, found[0]["relid"])
         return list(tables.values())
 
-    async def _may_use(self, role: str) -> bool:
+    async def _check_outbox(self) -> None:
         with unavailable_as_ours():
-            row = await self._pool.fetchrow(_SQL["role"], role)
-        return row is not None and row["may_be_taken"] and not row["is_privileged"]
-
-    async def _fresh(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
-        if len(self._answers) >= _MOST_ANSWERS:
-            self._answers.clear()
-            self._asking = {key: lock for key, lock in self._asking.items() if lock.locked()}
-        async with self._asking.setdefault(key, asyncio.Lock()):
-            kept = self._answers.get(key)
-            if kept is not None and time.monotonic() - kept[0] < _FRESH_SECONDS:
-                return cast("T", kept[1])
-            answer = await ask()
-            self._answers[key] = (time.monotonic(), answer)
-            return answer
+            if not await self._pool.fetchval(_SQL["has_outbox"]):
+                raise SchemaError

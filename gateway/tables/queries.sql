@@ -12,9 +12,27 @@ WHERE EXISTS (
 )
 ORDER BY asked.n, ns.nspname <> 'public', ns.nspname
 
+-- name: gone
+-- Which of the given names, schema.table, are no captured tables any more.
+SELECT asked.name
+FROM unnest($1::text[]) AS asked (name)
+WHERE NOT EXISTS (
+    SELECT FROM pg_catalog.pg_class AS c
+    JOIN pg_catalog.pg_namespace AS ns ON ns.oid = c.relnamespace
+    JOIN pg_catalog.pg_trigger AS t
+        ON t.tgrelid = c.oid AND t.tgname = '!ayb_realtime_row_' || c.oid::text
+    WHERE ns.nspname || '.' || c.relname = asked.name
+)
+
+-- name: has_outbox
+-- Whether there is an outbox at all: without its schema no table has a trigger.
+SELECT pg_catalog.to_regnamespace('ayb_realtime') IS NOT NULL
+
 -- name: role
--- What a client role is, and whether this login may take it.
-SELECT r.rolsuper OR r.rolbypassrls AS is_privileged,
-       pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER') AS may_be_taken
-FROM pg_catalog.pg_roles AS r
-WHERE r.rolname = $1
+-- What a client role is, and whether this login, which is named, may take it.
+SELECT current_user AS login,
+       r.oid IS NULL AS is_missing,
+       coalesce(r.rolsuper OR r.rolbypassrls, false) AS is_privileged,
+       coalesce(pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER'), false) AS may_be_taken
+FROM (SELECT) AS one
+LEFT JOIN pg_catalog.pg_roles AS r ON r.rolname = $1

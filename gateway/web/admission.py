@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import asyncpg
 import structlog
 
 from gateway.errors import (
     AuthenticationRequiredError,
-    InvalidTokenError,
     NoTablesError,
+    NotConfiguredError,
     PermissionDeniedError,
     PositionAheadError,
     RequestTooLongError,
@@ -27,7 +28,7 @@ from gateway.tables.catalog import UnknownTableError
 from gateway.tables.names import MOST_CHARACTERS, MOST_TABLES, parse_tables
 from gateway.web.bearer import bearer_token
 from gateway.web.stream_request import StreamRequest, parse_query
-from shared.errors import DatabaseUnavailableError
+from shared.errors import DatabaseUnavailableError, SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from gateway.fanout.hub import Hub
     from gateway.streams.drain import Drain
     from gateway.tables.catalog import Catalog, Table
+    from gateway.tables.roles import Roles
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +55,7 @@ class Admission:
         verifier: TokenVerifier | None,
         anonymous_role: str | None,
         catalog: Catalog,
+        roles: Roles,
         hub: Hub,
         backlog: Backlog,
         drain: Drain,
@@ -60,6 +63,7 @@ class Admission:
         self._verifier = verifier
         self._anonymous_role = anonymous_role
         self._catalog = catalog
+        self._roles = roles
         self._hub = hub
         self._backlog = backlog
         self._drain = drain
@@ -70,6 +74,8 @@ class Admission:
         query = parse_query(query_string)
         try:
             claims, role = await self._authenticate(headers, query)
+            if not self._hub.is_started:
+                raise ServiceUnavailableError
             request = StreamRequest(
                 claims=claims,
                 role=role,
@@ -77,8 +83,6 @@ class Admission:
                 leave=query.get("leave") == "true",
                 last_event_id=headers.get("last-event-id") or query.get("lastEventId") or None,
             )
-            if not self._hub.is_started:
-                raise ServiceUnavailableError
             position = request.position
             if position is not None:
                 await self._backlog.await_position(position)
@@ -86,6 +90,10 @@ class Admission:
                     raise PositionAheadError
         except DatabaseUnavailableError as error:
             raise ServiceUnavailableError from error
+        except (SchemaError, asyncpg.PostgresError) as error:
+            # A function or grant of ours is missing, say: never the client's fault.
+            log.error("request refused by the database", error=str(error))  # noqa: TRY400
+            raise NotConfiguredError from error
         self._check_service()  # the drain may have begun meanwhile
         return request
 
@@ -106,9 +114,8 @@ class Admission:
             claims, role = None, self._anonymous_role
         else:
             raise AuthenticationRequiredError
-        if not await self._catalog.may_use(role):
-            log.warning("role refused: unknown, privileged, or not granted to us", role=role)
-            raise InvalidTokenError
+        if await self._roles.fault_of(role) is not None:
+            raise NotConfiguredError
         return claims, role
 
     async def _tables(self, query: Mapping[str, str], role: str | None) -> tuple[Table, ...]:

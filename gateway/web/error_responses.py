@@ -9,8 +9,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from gateway.errors import GatewayError, ServiceUnavailableError
-from shared.errors import DatabaseUnavailableError
+from gateway.errors import GatewayError, NotConfiguredError, ServiceUnavailableError
+from shared.errors import DatabaseUnavailableError, SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +46,11 @@ def install_error_handlers(app: FastAPI) -> None:
     async def no_database(_request: Request, error: DatabaseUnavailableError) -> JSONResponse:
         log.warning("database unavailable", error=str(error))
         return error_response(ServiceUnavailableError())
+
+    @app.exception_handler(SchemaError)
+    async def no_outbox(_request: Request, error: SchemaError) -> JSONResponse:
+        log.error("not configured", error=str(error))
+        return error_response(NotConfiguredError())
 
     @app.exception_handler(HTTPException)
     async def the_frameworks(_request: Request, error: HTTPException) -> JSONResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,10 +12,12 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.streams.connection import WRITE_SECONDS
+from shared.errors import OperatorError
 from shared.postgres import keep_socket_alive
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    import socket
+    from collections.abc import Awaitable, Callable, Iterator
     from types import FrameType
 
 log = structlog.get_logger(__name__)
@@ -99,16 +102,56 @@ class StreamProtocol(HttpToolsProtocol):
             self._head_timer = None
 
 
-class Server(uvicorn.Server):
+class ListenError(OperatorError):
+    """A port cannot be listened on."""
+
+
+class ManagementServer(uvicorn.Server):
+    """A server beside the public one, which leaves signals to it and ends when cancelled.
+
+    `setting` names the port in the error that is raised if it cannot be listened on.
+    """
+
+    def __init__(self, config: uvicorn.Config, *, setting: str) -> None:
+        super().__init__(config)
+        self._setting = setting
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; raises `ListenError`."""
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            raise ListenError(
+                f"cannot listen on {self.config.host}:{self.config.port} ({self._setting}):"
+                " the port is in use, or the address is not this machine's"
+            ) from None
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+class Server(ManagementServer):
     """A server that drains on the first SIGTERM or SIGINT, and stops at once on the second."""
 
     def __init__(
-        self, config: uvicorn.Config, drain: Callable[[Callable[[], None]], Awaitable[None]]
+        self,
+        config: uvicorn.Config,
+        *,
+        setting: str,
+        drain: Callable[[Callable[[], None]], Awaitable[None]],
     ) -> None:
-        super().__init__(config)
+        super().__init__(config, setting=setting)
         self._drain = drain
         self._asked = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take SIGTERM and SIGINT, as `uvicorn.Server` does."""
+        with uvicorn.Server.capture_signals(self):
+            yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Take a signal; nothing is re-raised afterwards, so that the exit status is 0."""

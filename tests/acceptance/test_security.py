@@ -341,7 +341,11 @@ async def test_only_listed_roles(start_stack: Any) -> None:
         url = f"{stack.gateway_url}/api/realtime?tables=open"
         for role in ("mighty", "strange", "nobody"):
             token = stack.token(ALICE, role=f"{role}_{n}")
-            assert (await get(url, Authorization=f"Bearer {token}")).status_code == 401, role
+            assert (await get(url, Authorization=f"Bearer {token}")).status_code == 503, role
+        said = (await get(f"{stack.gateway_url}/readyz")).json()
+        assert said["status"] == "ready", "only those whose tokens name them are concerned"
+        for role in ("mighty", "strange", "nobody"):
+            assert f"{role}_{n}" in said["parts"]["other roles"]
         for wrong in ("postgres", "ayb_relay", "ayb_gateway", "", 5, None):
             token = stack.token(ALICE, role=wrong)
             assert (await get(url, Authorization=f"Bearer {token}")).status_code == 401, role

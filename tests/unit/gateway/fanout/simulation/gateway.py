@@ -202,6 +202,7 @@ class SimulatedGateway:
             verifier=None,
             anonymous_role=None,
             catalog=Tables(),  # type: ignore[arg-type]
+            roles=None,  # type: ignore[arg-type]
             hub=self.hub,
             backlog=self.backlog,
             drain=Drain(seconds=1),

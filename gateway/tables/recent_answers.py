@@ -1,0 +1,79 @@
+"""Answers of the database that are good for a moment, and asked for once by all who want them.
+
+When ten thousand clients come back at once, what they have in common costs one query. What clients
+choose is part of the keys, so nothing here grows with it: an answer is kept for `fresh_seconds` and
+among at most `most` others, a lock lives only while it is held or waited for, and few questions run
+at a time, so that strangers cannot occupy the pool that live streams need.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Hashable
+
+T = TypeVar("T")
+
+FRESH_SECONDS: Final = 1.0
+MOST_ANSWERS: Final = 256
+AT_A_TIME: Final = 3
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One question that is being asked, and how many want its answer."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+
+
+class RecentAnswers:
+    """Answers by key."""
+
+    def __init__(
+        self,
+        *,
+        fresh_seconds: float = FRESH_SECONDS,
+        most: int = MOST_ANSWERS,
+        at_a_time: int = AT_A_TIME,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._fresh_seconds = fresh_seconds
+        self._most = most
+        self._places = asyncio.Semaphore(at_a_time)
+        self._clock = clock
+        self._answers: OrderedDict[Hashable, tuple[float, Any]] = OrderedDict()
+        self._turns: dict[Hashable, _Turn] = {}
+
+    def __len__(self) -> int:
+        """Count what is kept: answers, and questions under way."""
+        return len(self._answers) + len(self._turns)
+
+    async def get(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
+        """Return the recent answer to `key`, or else ask; errors of `ask` are not kept."""
+        turn = self._turns.setdefault(key, _Turn())
+        turn.users += 1
+        try:
+            async with turn.lock:
+                kept = self._answers.get(key)
+                if kept is not None and self._clock() - kept[0] < self._fresh_seconds:
+                    return cast("T", kept[1])
+                async with self._places:
+                    answer = await ask()
+                self._keep(key, answer)
+                return answer
+        finally:
+            turn.users -= 1
+            if not turn.users:
+                del self._turns[key]
+
+    def _keep(self, key: Hashable, answer: object) -> None:
+        self._answers.pop(key, None)
+        while len(self._answers) >= self._most:
+            self._answers.popitem(last=False)
+        self._answers[key] = self._clock(), answer

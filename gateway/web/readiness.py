@@ -1,0 +1,146 @@
+"""Whether the gateway may take traffic, and if not, what is wrong and what to do.
+
+Everything that a stream needs is a part: the database, the outbox in it, the roles of the settings,
+the stream of batches, and that the gateway is not about to stop. The bus is no such part: without
+ticks the outbox is polled, which is slower but loses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from shared import outbox
+from shared.errors import DatabaseUnavailableError, SchemaError
+from shared.postgres import unavailable_as_ours
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from gateway.fanout.bus import Bus
+    from gateway.fanout.hub import Hub
+    from gateway.streams.drain import Drain
+    from gateway.tables.roles import Roles
+
+    SpawnProbe = Callable[[Coroutine[object, object, None]], asyncio.Task[None]]
+
+OK: Final = "ok"
+_PROBE_SECONDS: Final = 2.0
+_FRESH_SECONDS: Final = 0.5
+_UNKNOWN: Final = "unknown while the database is unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is said of each part: `ok`, or what is wrong."""
+
+    is_ready: bool
+    parts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """What the database said."""
+
+    database: str
+    outbox: str = _UNKNOWN
+    roles: str = _UNKNOWN
+    other_roles: str = OK
+
+
+class Readiness:
+    """Looks at every part.
+
+    `roles` are those that every client, or every client without a token, acts as; a fault of one of
+    `other_roles`, which only tokens name, is reported but concerns few, so the gateway stays ready.
+    """
+
+    def __init__(
+        self,
+        *,
+        pool: asyncpg.Pool,
+        hub: Hub,
+        bus: Bus,
+        drain: Drain,
+        role_check: Roles,
+        roles: tuple[str, ...],
+        other_roles: tuple[str, ...],
+        spawn: SpawnProbe,
+    ) -> None:
+        self._pool = pool
+        self._hub = hub
+        self._bus = bus
+        self._drain = drain
+        self._role_check = role_check
+        self._roles = roles
+        self._other_roles = other_roles
+        self._spawn = spawn
+        self._probe = _Probe("not asked yet")
+        self._probed_at = float("-inf")
+        self._probing: asyncio.Task[None] | None = None
+
+    async def report(self) -> Report:
+        """Look at every part, at the database at most twice a second."""
+        probe = await self._probe_database()
+        held = self._hub.held_because
+        needed = {
+            "database": probe.database,
+            "outbox": probe.outbox,
+            "roles": probe.roles,
+            "stream": OK if self._hub.is_started else "waiting for the outbox",
+            "events": OK if held is None else f"held: {held}",
+            "drain": "draining" if self._drain.is_stopping else OK,
+        }
+        others = {
+            "bus": OK
+            if self._bus.is_pushing
+            else "no ticks from relay or redis: polling the outbox",
+        }
+        if probe.other_roles != OK:
+            others["other roles"] = probe.other_roles
+        if self._pool.refusal is not None:
+            others["new connections"] = self._pool.refusal
+        return Report(all(said == OK for said in needed.values()), {**needed, **others})
+
+    async def _probe_database(self) -> _Probe:
+        if time.monotonic() - self._probed_at < _FRESH_SECONDS:
+            return self._probe
+        if self._probing is None or self._probing.done():
+            self._probing = self._spawn(self._ask())
+        # A frozen server delays even the end of a query; this answer must not wait for it.
+        done, _ = await asyncio.wait([self._probing], timeout=_PROBE_SECONDS)
+        return self._probe if done else _Probe("database unavailable: no answer")
+
+    async def _ask(self) -> None:
+        try:
+            with unavailable_as_ours():
+                async with asyncio.timeout(_PROBE_SECONDS):
+                    self._probe = _Probe(
+                        OK,
+                        await self._ask_outbox(),
+                        await self._ask_roles(self._roles),
+                        await self._ask_roles(self._other_roles),
+                    )
+        except DatabaseUnavailableError as error:
+            self._probe = _Probe(str(error))
+        except asyncpg.PostgresError as error:
+            self._probe = _Probe(f"refuses: {error}")
+        self._probed_at = time.monotonic()
+
+    async def _ask_outbox(self) -> str:
+        try:
+            async with self._pool.acquire() as connection:
+                await outbox.log_state(connection)
+        except SchemaError as error:
+            return str(error)
+        except asyncpg.InsufficientPrivilegeError as error:
+            return f"{error}: grant the gateway's login what docs/sql/roles.sql says"
+        return OK
+
+    async def _ask_roles(self, roles: tuple[str, ...]) -> str:
+        faults = [await self._role_check.fault_of(role) for role in roles]
+        return "; ".join(fault for fault in faults if fault is not None) or OK
