@@ -196,7 +196,7 @@ class VisibilityMetrics:
                 metric.remove_by_labels({"table": table})
 
     def planned(self, table: str, role: str, form: str, reason: str | None) -> None:
-        """The rules of a table were read: the form, and why it is looped."""
+        """The rules of a table were read: the form, and why it is not joined."""
         label = self._label(table)
         before = self._forms.get((label, role))
         if before == form:
@@ -206,7 +206,9 @@ class VisibilityMetrics:
         self._forms[label, role] = form
         self._form.labels(label, role, form).set(1)
         if reason is not None:
-            log.warning("policies must be asked in a loop", table=table, role=role, reason=reason)
+            log.warning(
+                "policies cannot be joined", table=table, role=role, form=form, reason=reason
+            )
 
     def asked(
         self, table: str, form: str, *, cohorts: int, events: int, seconds: float, rows: int

@@ -126,7 +126,13 @@ async def explain(
         raise ExplainError(f"the role {claims.role} does not exist")
     with unavailable_as_ours():
         said = await pool.fetch(
-            _SQL["explain"], found.relid, claims.role, list(settings), columns, list(key), texts
+            _SQL["explain"],
+            found.relid,
+            claims.role,
+            [value.encode("utf-8", "surrogatepass") for value in settings],
+            columns,
+            list(key),
+            texts,
         )
     kinds = {p.name: "permissive" if p.permissive else "restrictive"
              for p in plan.rules.policies or ()}  # fmt: skip

@@ -44,7 +44,8 @@ class Answer(Generic[M]):
     `columns` are those that the role may read now; none means that nothing may be sent. `visible`
     is parallel to the images asked about. `broken` has a message for each cohort on which a policy
     raises: it names no value. `undecidable` are images that cannot be judged: they are seen by
-    nobody. `is_gone` tells that the table or the role is no longer there.
+    nobody. `superseded` are, by image, the cohorts that see its row, but changed since: the image
+    is withheld from them. `is_gone` says that the table or the role is no longer there.
     """
 
     columns: frozenset[str]
@@ -52,6 +53,7 @@ class Answer(Generic[M]):
     visible: Sequence[Visible]
     broken: Mapping[int, str] = field(default_factory=dict)
     undecidable: frozenset[int] = frozenset()
+    superseded: Mapping[int, frozenset[int]] = field(default_factory=dict)
     is_gone: bool = False
     rules: Rules | None = None
-    """By which it was answered."""
+    """The rules by which it was answered."""

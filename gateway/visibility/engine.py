@@ -1,20 +1,15 @@
 """Whether a cohort may see a row image: Postgres decides, once for everybody.
 
-For a table and a role one question is asked about all images and all cohorts. It is asked about the
-row as it was in the event. Two forms, see docs/decisions/0005-visibility.md:
-
-* joined: one statement over cohorts and images, for policies that can be rewritten safely;
-* looped: the statement once for each cohort, inside one server-side function, for the rest, and
-  for cohorts on which the joined form would raise.
-
-The rules that a question was written from are kept, with a fingerprint that the same round trip
-compares after the answer: if they changed, the answer is thrown away and asked again. Whatever
-cannot be judged is seen by nobody.
+For a table and a role one question is asked about all images and all cohorts, about the row as it
+was in the event. The forms are described in the package's docstring. The rules that a question was
+written from are kept, with a fingerprint that the same round trip compares after the answer: if
+they changed, the answer is thrown away and asked again. Whatever cannot be judged is seen by
+nobody.
 """
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -22,29 +17,27 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import structlog
 
 from gateway.visibility.answer import EVERYBODY, NOBODY, Answer, Everybody, Image, Visible
-from gateway.visibility.cohorts import KNOWN_SETTINGS
-from gateway.visibility.joined.answer_rows import excluded_cohorts, read_joined
 from gateway.visibility.looped import Looped
 from gateway.visibility.observer import Observer, SilentObserver
-from gateway.visibility.partial_answer import PartialAnswer
 from gateway.visibility.plan import Form, Plan, make_plan
-from gateway.visibility.policy_errors import explain_failure
 from gateway.visibility.queries import (
+    PolicyStallsError,
     QuestionError,
     RulesChangedError,
     RulesStallError,
     Subject,
     VisibilityQueries,
 )
+from gateway.visibility.questions import JoinedFailsError, NamesNotFoundError, Questions
 from gateway.visibility.self_check import SelfCheck
 from shared.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import asyncpg
 
-    from gateway.visibility.cohorts import Audience, Grouping, Settings
+    from gateway.visibility.cohorts import Audience, Settings
     from shared.tasks import Spawn
 
 __all__ = [
@@ -64,9 +57,9 @@ log = structlog.get_logger(__name__)
 _TRIES: Final = 4
 _STALLS: Final = 3
 """How often rules that cannot be read in time hold up the events of all tables."""
-_MOST_IMAGES: Final = 1_000
-_MOST_BYTES: Final = 8 * 1024 * 1024
 _MOST_PLANS: Final = 5_000
+_MOST_CHECKS: Final = 100
+"""Self-checks that wait beside delivery; more answers than that are not checked."""
 
 
 class Visibility:
@@ -74,8 +67,13 @@ class Visibility:
 
     `loop_seconds` is the time after which the loop over cohorts goes on in another statement; it
     must lie well below the pool's statement_timeout, which is what ends a policy that never does. A
-    cohort that was ended is not asked again for `quarantine_seconds`. `is_joining` false leaves all
-    tables to the loop. `verify_rate` is the share of the answers that are compared with a SELECT.
+    user that was ended is not asked about the table for `quarantine_seconds`. `is_joining` false
+    leaves all tables to the other forms. `trusted_functions` (each `schema.name`) are those that an
+    operator declared to depend on nothing but their arguments and settings.
+
+    `verify_rate` is the share of the answers that are compared with a SELECT, within
+    `verify_seconds` each. With `spawn` that is done beside delivery, one at a time; without, an
+    answer is given only after its check, and corrected by it.
     """
 
     def __init__(
@@ -87,15 +85,22 @@ class Visibility:
         quarantine_seconds: float = 60.0,
         is_joining: bool = True,
         verify_rate: float = 0.0,
+        verify_seconds: float = 60.0,
+        trusted_functions: frozenset[str] = frozenset(),
         spawn: Spawn | None = None,
     ) -> None:
         self._is_joining = is_joining
+        self._trusted = trusted_functions
+        self._spawn = spawn
         self._queries = VisibilityQueries(pool, spawn=spawn)
         self._observer: Observer = observer or SilentObserver()
-        self._looped = Looped(
+        looped = Looped(
             self._queries, budget_seconds=loop_seconds, quarantine_seconds=quarantine_seconds
         )
-        self._self_check = SelfCheck(self._queries, rate=verify_rate)
+        self._questions = Questions(self._queries, looped, self._observer)
+        self._self_check = SelfCheck(self._queries, rate=verify_rate, budget_seconds=verify_seconds)
+        self._checking = asyncio.Lock()
+        self._checks_waiting = 0
         self._plans: dict[tuple[int, str], Plan] = {}
         self._pure: frozenset[str] | None = None
         self._stalls: Counter[tuple[int, str]] = Counter()
@@ -108,7 +113,7 @@ class Visibility:
         return await self._queries.readable_columns(relid, role)
 
     def plan_of(self, relid: int, role: str) -> Plan | None:
-        """Tell how a table was last asked about for a role, if it was."""
+        """Return how a table was last asked about for a role, if it was."""
         return self._plans.get((relid, role))
 
     async def ask(
@@ -125,10 +130,18 @@ class Visibility:
                 answer = await self._ask_once(relid, audience, images, lsn)
             except RulesChangedError:
                 self._plans.pop(key, None)
+            except JoinedFailsError as error:
+                reason = f"the joined form fails ({error})"
+                if (plan := self._plans.get(key)) is not None:
+                    self._keep(*key, plan.without_join(reason, self._trusted))
+            except NamesNotFoundError as error:
+                reason = f"its functions' names are not found outside of a SELECT ({error})"
+                if (plan := self._plans.get(key)) is not None:
+                    self._keep(*key, plan.as_opaque(reason))
             except RulesStallError:
-                # Not for ever: whoever locks one table would stop all others.
+                # Not without end: whoever locks one table would stop all others.
                 if self._stalls[key] >= _STALLS:
-                    return _gone(audience.grouped(()), images)
+                    return _gone(audience, images)
                 self._stalls[key] += 1
                 raise
             else:
@@ -141,11 +154,25 @@ class Visibility:
     ) -> Answer[M]:
         plan = await self._plan(relid, audience.role, lsn)
         if plan is None:
-            return _gone(audience.grouped(()), images)
+            return _gone(audience, images)
         subject = Subject(relid, audience.role, lsn, plan.fingerprint)
-        answer = await self._ask(plan, subject, audience.grouped(plan.reads), images)
-        if images and self._self_check.is_due():
-            answer = await self._verified(plan, subject, audience, answer, images)
+        try:
+            answer = await self._questions.ask(plan, subject, audience.grouped(plan.reads), images)
+        except PolicyStallsError:
+            # Such errors come from a table being dropped or altered, too: only its own question
+            # is to be asked again then.
+            known = await self._queries.rules(relid, audience.role)
+            if known is None or known.fingerprint != plan.fingerprint:
+                raise RulesChangedError from None
+            raise
+        if images and self._self_check.is_due(plan.rules):
+            if self._spawn is None:
+                answer = await self._checked(plan, subject, audience, answer, images)
+            elif self._checks_waiting < _MOST_CHECKS:
+                self._checks_waiting += 1
+                self._spawn(
+                    self._check_beside(plan, subject, audience, answer, images), "self-check"
+                )
         return answer
 
     async def _plan(self, relid: int, role: str, lsn: int) -> Plan | None:
@@ -159,42 +186,35 @@ class Visibility:
                 return None
             if self._pure is None:
                 self._pure = await self._queries.pure_functions()
-            plan = make_plan(known.rules, known.fingerprint, self._pure)
+            plan = make_plan(known.rules, known.fingerprint, self._pure, self._trusted)
             if not self._is_joining:
-                plan = plan.as_looped("joining is switched off")
-            self._observer.planned(plan.table, role, plan.form, plan.reason)
-            if len(self._plans) >= _MOST_PLANS:
-                self._plans.clear()
-            self._plans[relid, role] = plan
+                plan = plan.without_join("joining is switched off", self._trusted)
+            self._keep(relid, role, plan)
         return plan
 
-    async def _ask(
-        self, plan: Plan, subject: Subject, grouping: Grouping[M], images: Sequence[Image]
-    ) -> Answer[M]:
-        columns = plan.rules.readable
-        if plan.form in (Form.OPEN, Form.CLOSED) or not images:
-            await self._queries.joined(subject, None, ((), (), (), ()), ())
-            all_alike: Visible = EVERYBODY if plan.form is Form.OPEN else NOBODY
-            return Answer(columns, grouping, [all_alike] * len(images), rules=plan.rules)
-        visible: list[Visible] = []
-        broken: dict[int, str] = {}
-        undecidable: set[int] = set()
-        for portion in _portions(images):
-            fit = [n for n, image in enumerate(portion) if not plan.rules.is_undecidable(image)]
-            undecidable.update(len(visible) + n for n in set(range(len(portion))).difference(fit))
-            partial = await self._judged(
-                plan, subject, grouping, [portion[n].decode() for n in fit]
-            )
-            columns &= partial.columns
-            undecidable.update(len(visible) + fit[n] for n in partial.undecidable)
-            broken.update((n, explain_failure(state)) for n, state in partial.broken.items())
-            seen: list[Visible] = [NOBODY] * len(portion)
-            for n, cohorts in zip(fit, partial.seen, strict=True):
-                seen[n] = EVERYBODY if len(cohorts) == len(grouping) else cohorts
-            visible.extend(seen)
-        return Answer(columns, grouping, visible, broken, frozenset(undecidable), rules=plan.rules)
+    def _keep(self, relid: int, role: str, plan: Plan) -> None:
+        self._observer.planned(plan.table, role, plan.form, plan.reason)
+        if len(self._plans) >= _MOST_PLANS:
+            self._plans.clear()
+        self._plans[relid, role] = plan
 
-    async def _verified(
+    async def _check_beside(
+        self,
+        plan: Plan,
+        subject: Subject,
+        audience: Audience[M],
+        answer: Answer[M],
+        images: Sequence[Image],
+    ) -> None:
+        try:
+            async with self._checking:
+                await self._checked(plan, subject, audience, answer, images)
+        except (RulesChangedError, DatabaseUnavailableError, JoinedFailsError, NamesNotFoundError):
+            pass  # nothing can be compared any more
+        finally:
+            self._checks_waiting -= 1
+
+    async def _checked(
         self,
         plan: Plan,
         subject: Subject,
@@ -202,13 +222,11 @@ class Visibility:
         answer: Answer[M],
         images: Sequence[Image],
     ) -> Answer[M]:
-        """Check an answer; where a SELECT differs, deny, and leave the table to the loop."""
-        if len(answer.columns) < len(plan.rules.columns):
-            return answer
+        """Check an answer; where a SELECT differs, deny, and use a stricter form from now on."""
         suspects = await self._differences(plan, subject, audience, answer, images)
         if not suspects:
             return answer
-        again = await self._ask(plan, subject, answer.grouping, images)
+        again = await self._questions.ask(plan, subject, answer.grouping, images)
         wrong = suspects & await self._differences(plan, subject, audience, again, images)
         if not wrong:
             return again
@@ -217,9 +235,13 @@ class Visibility:
             table=plan.table, role=subject.role, form=plan.form, pairs=len(wrong),
         )  # fmt: skip
         self._observer.differed(plan.table, len(wrong))
-        looped = plan.as_looped("the self-check found a difference")
-        self._plans[subject.relid, subject.role] = looped
-        strict = await self._ask(looped, subject, answer.grouping, images)
+        reason = "the self-check found a difference"
+        if plan.form is Form.JOINED:
+            stricter = plan.without_join(reason, self._trusted)
+        else:
+            stricter = plan.as_opaque(reason)
+        self._keep(subject.relid, subject.role, stricter)
+        strict = await self._questions.ask(stricter, subject, answer.grouping, images)
         wrong |= await self._differences(plan, subject, audience, strict, images)
         everybody = frozenset(range(len(answer.grouping)))
         visible: list[Visible] = []
@@ -248,83 +270,25 @@ class Visibility:
         try:
             return await self._self_check.differences(
                 subject,
+                plan.rules,
                 settings,
-                {n: images[n].json.decode() for n in judged},
+                {n: images[n].json for n in judged},
                 {n: _numbers(answer.visible[n], everybody) for n in judged},
             )
         except DatabaseUnavailableError:
-            return set()
+            self._observer.unchecked(plan.table, "unavailable")
         except QuestionError as error:
             self._observer.unchecked(plan.table, error.sqlstate)
-            return set()
-
-    async def _judged(
-        self, plan: Plan, subject: Subject, grouping: Grouping[M], images: Sequence[str]
-    ) -> PartialAnswer:
-        if plan.question is None:
-            return await self._loop(plan, subject, grouping.settings(), images)
-        began = time.monotonic()
-        cohorts = len(grouping)
-        try:
-            rows = await self._queries.joined(subject, plan.question, _columns_of(grouping), images)
-        except QuestionError as error:
-            self._observer.failed(plan.table, Form.JOINED, error.sqlstate, cohorts)
-            log.info("joined question failed", table=plan.table, sqlstate=error.sqlstate)
-            return await self._loop(plan, subject, grouping.settings(), images)
-        self._observer.asked(
-            plan.table, Form.JOINED, cohorts=cohorts, events=len(images),
-            seconds=time.monotonic() - began, rows=len(rows),
-        )  # fmt: skip
-        partial = PartialAnswer(plan.rules.readable, read_joined(rows, cohorts, len(images)))
-        excluded = excluded_cohorts(rows)
-        if excluded:
-            settings = grouping.settings()
-            alone = await self._loop(plan, subject, [settings[n] for n in excluded], images)
-            partial.add(alone, excluded)
-        return partial
-
-    async def _loop(
-        self, plan: Plan, subject: Subject, cohorts: Sequence[Settings], images: Sequence[str]
-    ) -> PartialAnswer:
-        began = time.monotonic()
-        partial = await self._looped.ask(subject, cohorts, images)
-        self._observer.asked(
-            plan.table, Form.LOOPED, cohorts=len(cohorts), events=len(images),
-            seconds=time.monotonic() - began, rows=partial.rows,
-        )  # fmt: skip
-        for state, count in Counter(partial.broken.values()).items():
-            self._observer.failed(plan.table, Form.LOOPED, state, count)
-        return partial
+        return set()
 
 
 def _numbers(visible: Visible, everybody: frozenset[int]) -> frozenset[int]:
     return everybody if visible is EVERYBODY else visible
 
 
-def _columns_of(grouping: Grouping[M]) -> list[list[str]]:
-    """Turn the cohorts' values into one array for each known setting, empty if it is not read."""
-    columns: list[list[str]] = [[], [], [], []]
-    for place, name in enumerate(grouping.reads):
-        columns[KNOWN_SETTINGS.index(name)] = [values[place] for values in grouping.values]
-    return columns
-
-
-def _portions(images: Sequence[Image]) -> Iterator[list[bytes]]:
-    """Cut a question to a bounded number of images and bytes."""
-    portion: list[bytes] = []
-    size = 0
-    for image in images:
-        if portion and (len(portion) >= _MOST_IMAGES or size + len(image.json) > _MOST_BYTES):
-            yield portion
-            portion, size = [], 0
-        portion.append(image.json)
-        size += len(image.json)
-    if portion:
-        yield portion
-
-
-def _gone(grouping: Grouping[M], images: Sequence[Image]) -> Answer[M]:
+def _gone(audience: Audience[M], images: Sequence[Image]) -> Answer[M]:
     everything = frozenset(range(len(images)))
     return Answer(
-        frozenset(), grouping, [NOBODY] * len(images), undecidable=everything, is_gone=True
-    )
+        frozenset(), audience.grouped(()), [NOBODY] * len(images), undecidable=everything,
+        is_gone=True,
+    )  # fmt: skip

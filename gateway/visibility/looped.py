@@ -1,10 +1,19 @@
-"""The looped form: every cohort by itself, and none at the cost of another.
+"""Asking each cohort by itself, and none at the cost of another: the looped and the opaque form.
 
 A cohort whose policies raise, or take too long, is denied and told. The statement's own timeout is
-all that ends a policy that never comes back, so each such cohort costs everybody that time once;
-then it is not asked for a while. Errors that are the server's by their class are asked again, but
-not for ever: a policy could raise them itself, and would stop its table for everybody.
+all that ends a policy that never comes back, so it costs everybody of the table that time once;
+then the user is not asked about the table for a while, whichever of its tokens comes. Errors that
+are the server's by their class are asked again, but not without end: a policy could raise them
+itself, and would stop its table for everybody.
+
+In the looped form the policies' text is evaluated on images. It is parsed and planned with nothing
+but pg_catalog in the search path, under which Postgres wrote it: every name in it means what it
+meant when the policy was made, and no object made later can get between. Functions that policies
+call count on the session's own search path, time zone and so on: these are set by the statement
+itself, before the first row.
 """
+
+# ruff: noqa: S608 (a statement is what is made here, of text that comes from Postgres' own catalogs)
 
 from __future__ import annotations
 
@@ -18,13 +27,15 @@ from gateway.visibility.queries import (
     PolicyStallsError,
     QuestionError,
 )
+from gateway.visibility.quoting import escape_template, quote_name
 from shared.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.visibility.cohorts import Settings
-    from gateway.visibility.queries import Subject, VisibilityQueries
+    from gateway.visibility.queries import CohortQuestion, Subject, VisibilityQueries
+    from gateway.visibility.rules import Rules
 
 _STRIKES: Final = 3
 _MOST_KEPT: Final = 10_000
@@ -32,8 +43,36 @@ _MOST_PAIRS: Final = 1_000_000
 """Of cohorts and images asked about in one go: what their answer may take in memory."""
 
 
+def row_type(rules: Rules) -> str:
+    """Return the name of a table's row type, as SQL."""
+    return f"{quote_name(rules.schema)}.{quote_name(rules.table)}"
+
+
+def looped_template(rules: Rules) -> str:
+    """Return the template of the statement on images: see `ayb_realtime.ask_cohorts`.
+
+    The policies' names are resolved in a level of its own, where the row is all there is. They
+    stand in FILTER, not in WHERE, where the planner would try casts of settings for its estimates,
+    and raise for rows that another arm of an OR decides.
+    """
+    policies = rules.policies or ()
+    restrictive = "".join(f"({p.expression}) AND " for p in policies if not p.permissive)
+    permissive = " OR ".join(f"({p.expression})" for p in reversed(policies) if p.permissive)
+    condition = escape_template(f"{restrictive}({permissive or 'false'})")
+    table = escape_template(quote_name(rules.table))
+    return f"""WITH ayb_own AS MATERIALIZED (
+SELECT pg_catalog.count(pg_catalog.set_config($1[ayb_s.ayb_n], $1[ayb_s.ayb_n + 1], true))
+FROM pg_catalog.generate_series(1, pg_catalog.cardinality($1), 2) AS ayb_s (ayb_n))
+SELECT pg_catalog.array_agg(ayb_asked.ayb_image) FILTER (WHERE ayb_judged.ayb_seen),
+NULL::pg_catalog.int4[]
+FROM (SELECT pg_catalog.unnest(%2$L::{escape_template(row_type(rules))}[]) AS ayb_row,
+pg_catalog.unnest(%1$L::pg_catalog.int4[]) AS ayb_image FROM ayb_own OFFSET 0) AS ayb_asked
+CROSS JOIN LATERAL (SELECT ({condition}) AS ayb_seen
+FROM pg_catalog.unnest(ARRAY[ayb_asked.ayb_row]) AS {table}) AS ayb_judged"""
+
+
 class Looped:
-    """Asks the looped form, and remembers who was too slow."""
+    """Asks cohorts by themselves, and remembers who was too slow."""
 
     def __init__(
         self, queries: VisibilityQueries, *, budget_seconds: float, quarantine_seconds: float
@@ -45,7 +84,7 @@ class Looped:
         self._strikes: dict[tuple[int, str], int] = {}
 
     async def ask(
-        self, subject: Subject, cohorts: Sequence[Settings], images: Sequence[str]
+        self, subject: Subject, question: CohortQuestion, cohorts: Sequence[Settings]
     ) -> PartialAnswer:
         """Ask about cohorts by their settings.
 
@@ -53,70 +92,94 @@ class Looped:
         `DatabaseUnavailableError`, `RulesChangedError`.
         """
         most = max(1, _MOST_PAIRS // max(1, len(cohorts)))
-        partial = await self._ask(subject, cohorts, images[:most])
-        for start in range(most, len(images), most):
-            partial.extend(await self._ask(subject, cohorts, images[start : start + most]))
+        partial = await self._ask(subject, question.part(0, most), cohorts)
+        for start in range(most, len(question), most):
+            partial.extend(await self._ask(subject, question.part(start, start + most), cohorts))
         return partial
 
     async def _ask(
-        self, subject: Subject, cohorts: Sequence[Settings], images: Sequence[str]
+        self, subject: Subject, question: CohortQuestion, cohorts: Sequence[Settings]
     ) -> PartialAnswer:
-        now = time.monotonic()
-        table = (subject.relid, subject.role)
-        slow = {n for n, c in enumerate(cohorts) if self._slow.get((*table, c), now) > now}
-        pending = [n for n in range(len(cohorts)) if n not in slow]
-        partial = PartialAnswer(frozenset(), [frozenset()] * len(images))
-        seen: list[set[int]] = [set() for _ in images]
-        partial.broken.update(dict.fromkeys(slow, QUERY_CANCELED))
+        partial = PartialAnswer([frozenset()] * len(question))
+        seen: list[set[int]] = [set() for _ in range(len(question))]
+        pending = self._without_slow(subject, cohorts, list(range(len(cohorts))), partial)
         is_first = True
         while is_first or pending:
-            answer = await self._ask_once(subject, [cohorts[n] for n in pending], images)
-            partial.columns = answer.columns if is_first else partial.columns & answer.columns
             is_first = False
+            answer = await self._ask_once(subject, question, [cohorts[n] for n in pending])
             partial.undecidable.update(answer.undecidable)
-            partial.rows += len(answer.seen) + len(answer.broken)
+            partial.rows += len(answer.seen) + len(answer.superseded) + len(answer.broken)
             for cohort, numbers in answer.seen.items():
                 for image in numbers:
                     seen[image].add(pending[cohort])
+            for cohort, numbers in answer.superseded.items():
+                for image in numbers:
+                    partial.superseded.setdefault(image, set()).add(pending[cohort])
             for cohort, state in answer.broken.items():
                 partial.broken[pending[cohort]] = state
                 if state == QUERY_CANCELED:
-                    self._set_aside((*table, cohorts[pending[cohort]]))
-            if answer.failure is not None:
-                partial.broken.update(dict.fromkeys(pending, answer.failure))
+                    self._set_aside(subject, cohorts[pending[cohort]])
             pending = [] if answer.go_on is None else pending[answer.go_on :]
+            pending = self._without_slow(subject, cohorts, pending, partial)
         everybody = frozenset(range(len(cohorts)))
         partial.seen = [everybody if len(who) == len(everybody) else frozenset(who) for who in seen]
         return partial
 
     async def _ask_once(
-        self, subject: Subject, cohorts: Sequence[Settings], images: Sequence[str]
+        self, subject: Subject, question: CohortQuestion, cohorts: Sequence[Settings]
     ) -> LoopedAnswer:
         table = (subject.relid, subject.role)
         strikes = self._strikes.get(table, 0)
         try:
             answer = await self._queries.each(
                 subject,
+                question,
                 cohorts,
-                images,
                 budget_seconds=self._budget_seconds,
                 is_lenient=strikes >= _STRIKES,
             )
         except PolicyStallsError:
-            self._strikes[table] = strikes + 1
+            self._strike(table)
             raise
         except QuestionError as error:
             if error.sqlstate == QUERY_CANCELED and strikes < _STRIKES:
-                self._strikes[table] = strikes + 1
+                self._strike(table)
                 raise DatabaseUnavailableError("database unavailable: out of time") from None
-            # Not one cohort's: the role cannot be taken, or making rows of the images never ends.
-            return LoopedAnswer(frozenset(), list(range(len(images))), error.sqlstate, None)
+            # Not one cohort's or one image's: making rows of the images never ends, for example.
+            return LoopedAnswer(list(range(len(question))))
         self._strikes.pop(table, None)
         return answer
 
-    def _set_aside(self, cohort: tuple[int, str, Settings]) -> None:
+    def _strike(self, table: tuple[int, str]) -> None:
+        if len(self._strikes) >= _MOST_KEPT:
+            self._strikes.clear()
+        self._strikes[table] = self._strikes.get(table, 0) + 1
+
+    def _without_slow(
+        self,
+        subject: Subject,
+        cohorts: Sequence[Settings],
+        pending: Sequence[int],
+        partial: PartialAnswer,
+    ) -> list[int]:
+        """Leave out cohorts of users who are set aside; they count as too slow."""
+        now = time.monotonic()
+        rest = []
+        for n in pending:
+            if self._slow.get(_user(subject, cohorts[n]), now) > now:
+                partial.broken[n] = QUERY_CANCELED
+            else:
+                rest.append(n)
+        return rest
+
+    def _set_aside(self, subject: Subject, cohort: Settings) -> None:
         now = time.monotonic()
         if len(self._slow) >= _MOST_KEPT:
             self._slow = {key: until for key, until in self._slow.items() if until > now}
         if len(self._slow) < _MOST_KEPT:
-            self._slow[cohort] = now + self._quarantine_seconds
+            self._slow[_user(subject, cohort)] = now + self._quarantine_seconds
+
+
+def _user(subject: Subject, cohort: Settings) -> tuple[int, str, Settings]:
+    """Return whom a cohort's time is accounted to: its user, if there is one."""
+    return (subject.relid, subject.role, cohort[:1] if cohort[0] else cohort)

@@ -1,4 +1,4 @@
-"""Who is told what questions to Postgres cost, and how they went."""
+"""What questions to Postgres cost, and how they went, for metrics and logs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Protocol
 
 
 class Observer(Protocol):
-    """Is told what questions cost and how they went; `table` is `schema.table`."""
+    """Counts what questions cost and how they went; `table` is `schema.table`."""
 
     def planned(self, table: str, role: str, form: str, reason: str | None) -> None:
-        """The rules of a table were read: the form, and why it is looped."""
+        """The rules of a table were read: the form, and why it is not joined."""
 
     def asked(
         self, table: str, form: str, *, cohorts: int, events: int, seconds: float, rows: int
@@ -17,7 +17,7 @@ class Observer(Protocol):
         """A question was answered, with so many rows."""
 
     def failed(self, table: str, form: str, sqlstate: str, cohorts: int) -> None:
-        """The joined form raised (and is asked again as a loop), or policies of cohorts did."""
+        """The joined form raised (and another form is asked), or policies of cohorts did."""
 
     def differed(self, table: str, pairs: int) -> None:
         """The self-check found so many pairs of image and cohort that a SELECT shows otherwise."""
@@ -27,7 +27,7 @@ class Observer(Protocol):
 
 
 class SilentObserver:
-    """Listens to nothing."""
+    """Counts nothing."""
 
     def planned(self, table: str, role: str, form: str, reason: str | None) -> None:
         """Do nothing."""

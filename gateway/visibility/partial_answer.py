@@ -14,29 +14,31 @@ class PartialAnswer:
     """Which cohorts see which images; cohorts and images count from 0.
 
     `broken` has the SQLSTATE for cohorts on which policies raise, `undecidable` are the images that
-    do not fit the table as it is, `rows` is the number of rows that Postgres answered with.
+    do not fit the table as it is, `superseded` are, by image, the cohorts that see its row but
+    changed since. `rows` is the number of rows that Postgres answered with.
     """
 
-    columns: frozenset[str]
     seen: list[frozenset[int]]
     undecidable: set[int] = field(default_factory=set)
+    superseded: dict[int, set[int]] = field(default_factory=dict)
     broken: dict[int, str] = field(default_factory=dict)
     rows: int = 0
 
     def extend(self, other: PartialAnswer) -> None:
-        """Append a partial on further images about the same cohorts."""
-        self.columns &= other.columns
+        """Append an answer about further images, for the same cohorts."""
         self.undecidable.update(len(self.seen) + n for n in other.undecidable)
+        self.superseded.update((len(self.seen) + n, who) for n, who in other.superseded.items())
         self.seen.extend(other.seen)
         self.broken.update(other.broken)
         self.rows += other.rows
 
     def add(self, other: PartialAnswer, cohorts: Sequence[int]) -> None:
-        """Add a partial on the same images about these cohorts, which this one left out."""
-        self.columns &= other.columns
+        """Add an answer about the same images for these cohorts, which this one left out."""
         self.undecidable |= other.undecidable
         self.broken.update((cohorts[n], state) for n, state in other.broken.items())
         for image, seen in enumerate(other.seen):
             if seen:
                 self.seen[image] |= {cohorts[n] for n in seen}
+        for image, who in other.superseded.items():
+            self.superseded.setdefault(image, set()).update(cohorts[n] for n in who)
         self.rows += other.rows

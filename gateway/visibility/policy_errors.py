@@ -1,4 +1,4 @@
-"""What a client is told of a policy that raises: which kind of error, never a value."""
+"""What a client learns of a policy that raises: which kind of error, never a value."""
 
 from __future__ import annotations
 
@@ -17,10 +17,18 @@ _TEXTS: Final = {
     "25006": "a policy writes",
     "54001": "a policy recurses too deeply",
     "P0001": "a policy's function raises",
+    "P0004": "an assertion in a policy's function fails",
+    "22P05": "a value has a character that the database's encoding does not have",
+    "22021": "a value is no valid text",
 }
+
+NO_KEY: Final = "AYB04"
+"""Our own state: a table that must be asked about by SELECT has no primary key."""
 
 
 def explain_failure(sqlstate: str) -> str:
     """Put an SQLSTATE into words. A code that a function made up is not repeated: it is data."""
+    if sqlstate == NO_KEY:
+        return "the policies can only be asked about rows by a primary key, and there is none"
     text = _TEXTS.get(sqlstate)
     return f"{text} (SQLSTATE {sqlstate})" if text is not None else "a policy raises an error"

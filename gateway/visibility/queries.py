@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -76,15 +76,39 @@ class Subject:
     fingerprint: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class CohortQuestion:
+    """A statement that is asked for each cohort by itself: see `ayb_realtime.ask_cohorts`.
+
+    `images` are JSON: for the looped form, with the row type, the part that policies read; for the
+    opaque form, with their keys, the rows as they are compared.
+    """
+
+    template: str
+    images: Sequence[str]
+    row_type: str | None = None
+    keys: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def part(self, start: int, stop: int) -> CohortQuestion:
+        """Return the same question about some of the images."""
+        return replace(self, images=self.images[start:stop], keys=self.keys[start:stop])
+
+
 @dataclass(slots=True)
 class LoopedAnswer:
-    """What the looped form answered; cohorts and images count from 0."""
+    """What cohorts answered, each by itself; cohorts and images count from 0.
 
-    columns: frozenset[str]
+    `go_on` is the first cohort that was not asked, since the time was up. Images that a cohort does
+    not see are missing in `seen`; `superseded` are those whose row it sees, but changed since.
+    """
+
     undecidable: list[int]
-    failure: str | None
-    go_on: int | None
+    go_on: int | None = None
     seen: dict[int, list[int]] = field(default_factory=dict)
+    superseded: dict[int, list[int]] = field(default_factory=dict)
     broken: dict[int, str] = field(default_factory=dict)
 
 
@@ -186,60 +210,55 @@ class VisibilityQueries:
     async def each(
         self,
         subject: Subject,
+        question: CohortQuestion,
         cohorts: Sequence[Settings],
-        images: Sequence[str],
         *,
         budget_seconds: float,
         is_lenient: bool,
     ) -> LoopedAnswer:
-        """Ask the looped form."""
+        """Ask a question for each cohort by itself, as many as the time allows, one at least.
+
+        Raises `RulesChangedError`, `QuestionError`, `DatabaseUnavailableError`.
+        """
+        # As bytes, since the database's encoding may have no place for a cohort's text.
+        settings = [value.encode("utf-8", "surrogatepass") for c in cohorts for value in c]
+        about = (subject.lsn, subject.relid, subject.role, subject.fingerprint)
+        limits = (dt.timedelta(seconds=budget_seconds), is_lenient)
         with _errors():
-            rows = await self._fetch(
-                _SQL["judge_each"],
-                subject.lsn,
-                subject.relid,
-                subject.role,
-                subject.fingerprint,
-                [value for settings in cohorts for value in settings],
-                images,
-                dt.timedelta(seconds=budget_seconds),
-                is_lenient,
-            )
-        if any(row["cohort"] == -1 for row in rows):
-            raise RulesChangedError
+            if question.row_type is not None:
+                rows = await self._fetch(
+                    _SQL["judge_looped"], *about, question.row_type, question.template,
+                    settings, question.images, *limits,
+                )  # fmt: skip
+            else:
+                rows = await self._fetch(
+                    _SQL["judge_opaque"], *about, question.template,
+                    settings, question.images, question.keys, *limits,
+                )  # fmt: skip
         last = rows[-1]
+        if last["cohort"] == -1:
+            raise RulesChangedError
         answer = LoopedAnswer(
-            columns=frozenset(last["names"]),
             undecidable=[n - 1 for n in last["visible"]],
-            failure=last["failure"],
             go_on=None if last["next_cohort"] is None else last["next_cohort"] - 1,
         )
         for row in rows[:-1]:
+            cohort = row["cohort"] - 1
             if row["visible"]:
-                answer.seen[row["cohort"] - 1] = [n - 1 for n in row["visible"]]
+                answer.seen[cohort] = [n - 1 for n in row["visible"]]
+            if row["superseded"]:
+                answer.superseded[cohort] = [n - 1 for n in row["superseded"]]
             if row["failure"] is not None:
-                answer.broken[row["cohort"] - 1] = row["failure"]
+                answer.broken[cohort] = row["failure"]
         return answer
 
-    async def verify(
-        self, subject: Subject, cohorts: Sequence[Settings], images: Sequence[str]
-    ) -> dict[int | None, set[int]]:
-        """Ask with real SELECTs: by cohort, the images of unchanged rows that it is shown.
-
-        Under None stand those that are unchanged by the outbox. All numbers count from 0.
-        """
+    async def latest_images(
+        self, relid: int, key: Sequence[str], keys: Sequence[str]
+    ) -> list[str | None]:
+        """Read the image that the last change in the outbox left of each row, by its key."""
         with _errors():
-            rows = await self._fetch(
-                _SQL["verify"],
-                subject.relid,
-                subject.role,
-                [value for settings in cohorts for value in settings],
-                images,
-            )
-        return {
-            row["cohort"] - 1 if row["cohort"] else None: {n - 1 for n in row["seen"] or ()}
-            for row in rows
-        }
+            [row] = await self._fetch(_SQL["latest_images"], relid, key, keys)
+        return row[0] or []
 
 
 @contextlib.contextmanager

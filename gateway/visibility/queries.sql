@@ -16,10 +16,15 @@ SELECT ayb_realtime.readable_columns($1, $2)
 SELECT kind, events, cohorts
 FROM ayb_realtime.judge_joined($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
--- name: judge_each
--- The looped form: each cohort by itself.
-SELECT cohort, visible, failure, names, next_cohort
-FROM ayb_realtime.judge_each($1, $2, $3, $4, $5, $6, $7, $8)
+-- name: judge_looped
+-- The looped form: each cohort by itself, on images.
+SELECT cohort, visible, superseded, failure, next_cohort
+FROM ayb_realtime.judge_looped($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+
+-- name: judge_opaque
+-- The opaque form: a SELECT by each cohort.
+SELECT cohort, visible, superseded, failure, next_cohort
+FROM ayb_realtime.judge_opaque($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
 -- name: pure_functions
 -- The names under which pg_catalog has functions that see nothing but their arguments: those that
@@ -31,6 +36,6 @@ FROM (
     GROUP BY p.proname HAVING bool_and(p.provolatile = 'i') OR p.proname = 'pg_input_is_valid'
 ) AS f
 
--- name: verify
--- The self-check: what a real SELECT shows of rows that are unchanged.
-SELECT cohort, seen FROM ayb_realtime.verify($1, $2, $3, $4)
+-- name: latest_images
+-- For the self-check: what the outbox says that rows are like now.
+SELECT ayb_realtime.latest_images($1, $2, $3)

@@ -7,7 +7,12 @@ after the question was asked.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+
+Shape = Literal["plain", "stamp", "array", "composite"]
+"""What a value needs to be written as an image has it: see `column_facts`."""
 
 
 class Column(msgspec.Struct, frozen=True, array_like=True):
@@ -16,10 +21,24 @@ class Column(msgspec.Struct, frozen=True, array_like=True):
     number: int
     name: str
     is_readable: bool
+    xmin: str = ""
+    shape: Shape = "plain"
+
+
+class KeyColumn(msgspec.Struct, frozen=True, array_like=True):
+    """A column of the primary key: its type, and the operator by which its index finds a value."""
+
+    name: str
+    type: str
+    operator: str
 
 
 class Need(msgspec.Struct, frozen=True, array_like=True):
-    """A column that a policy reads. `undecidable` says which values in an image are in doubt."""
+    """A column that a policy reads.
+
+    `undecidable` says which of its values in an image leave open what the value was: `no`, `null`
+    (a null), `any` (one that holds a null), `all`; or `opaque`: no image tells.
+    """
 
     name: str
     undecidable: str
@@ -49,6 +68,10 @@ class Function(msgspec.Struct, frozen=True):
     body: str | None
     executable: bool
     overloads: int
+    mentions: bool = False
+    """Whether its body has the name of the table in it."""
+    extension: bool = False
+    """Whether it came with an extension."""
 
 
 class Relation(msgspec.Struct, frozen=True):
@@ -57,6 +80,8 @@ class Relation(msgspec.Struct, frozen=True):
     name: str
     kind: str
     secured: bool
+    kin: bool = False
+    """Whether it is the table itself, or its parent, partition or the like."""
 
 
 class Type(msgspec.Struct, frozen=True):
@@ -73,12 +98,22 @@ class Rules(msgspec.Struct, frozen=True):
     table: str
     bypass: bool
     columns: tuple[Column, ...]
+    key: tuple[KeyColumn, ...] | None = None
+    """The primary key, if there is one."""
     needs: tuple[Need, ...] | None = None
     policies: tuple[Policy, ...] | None = None
     functions: tuple[Function, ...] | None = None
     relations: tuple[Relation, ...] | None = None
     types: tuple[Type, ...] | None = None
+    nested_functions: tuple[Function, ...] | None = None
+    """Functions that the policies of other tables call, where those tables are read under RLS."""
+    nested_relations: tuple[Relation, ...] | None = None
     operators: tuple[str, ...] | None = None
+    """The schemas of operators that are no part of Postgres."""
+    own_operators: tuple[str, ...] | None = None
+    """Those of operators that came with no extension either."""
+    casts: bool = False
+    """Whether there are casts, of no extension, for types that policies name or read."""
     others: tuple[str, ...] | None = None
     reused: dict[str, int] | None = None
     """Columns that took over another's name, each with the last seq that may be from before."""
@@ -91,7 +126,7 @@ class Rules(msgspec.Struct, frozen=True):
         return frozenset(column.name for column in self.columns if column.is_readable)
 
     def means_others(self, image: bytes, seq: int, *, is_whole: bool = True) -> bool:
-        """Tell whether a change's image may mean other columns by its names than the table has."""
+        """Whether a change's image may mean other columns by its names than the table has."""
         if not self.reused or seq > max(self.reused.values()):
             return False
         if not is_whole:
@@ -102,29 +137,35 @@ class Rules(msgspec.Struct, frozen=True):
             return True
         return any(seq <= last for name, last in self.reused.items() if name in members)
 
-    def is_undecidable(self, image: bytes) -> bool:
-        """Tell whether an image lacks a column that policies read, has it in doubt, or is none."""
+    def judged_image(self, image: bytes) -> str | None:
+        """Return the part of an image that policies read, as JSON.
+
+        None if it is undecidable: a column that policies read is missing, or its value leaves open
+        what it was, or the image is none. What no policy reads need not be read back from JSON.
+        """
         try:
             members = _image_decoder.decode(image)
         except (msgspec.DecodeError, RecursionError):
-            return True
-        if not self.needs:
-            return False
-        for need in self.needs:
+            return None
+        read: dict[str, msgspec.Raw] = {}
+        for need in self.needs or ():
             value = members.get(need.name)
-            if value is None or need.undecidable == "all":
-                return True
-            if need.undecidable != "no" and bytes(value) == b"null":
-                return True
-            if need.undecidable == "any" and b"null" in bytes(value):
-                return True
-        return False
+            if value is None or need.undecidable in ("all", "opaque"):
+                return None
+            text = bytes(value)
+            if need.undecidable != "no" and text == b"null":
+                return None
+            if need.undecidable == "any" and b"null" in text:
+                return None
+            read[need.name] = value
+        return _image_encoder.encode(read).decode()
 
 
 _rules_decoder = msgspec.json.Decoder(Rules)
 _image_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_image_encoder = msgspec.json.Encoder()
 
 
 def decode_rules(text: str) -> Rules:
-    """Read what `ayb_realtime.rules` says."""
+    """Decode what `ayb_realtime.rules` returns."""
     return _rules_decoder.decode(text)

@@ -101,6 +101,14 @@ class Engine:
         )
         return [Image(row[0].encode()) for row in rows]
 
+    async def insert(self, table: str, *rows: dict[str, Any]) -> list[Image]:
+        """Put rows into a table and return their images, as capture writes them."""
+        await self.admin.fetch(
+            f"INSERT INTO {table} SELECT * FROM json_populate_recordset(NULL::{table}, $1)",
+            json.dumps(rows),
+        )
+        return [Image(json.dumps(row).encode()) for row in rows]
+
     async def ask(self, table, members, images, *, role=ROLE) -> Seen:
         """Ask for members given as a mapping to settings, about images or dicts."""
         audience: Audience[Any] = Audience(role)

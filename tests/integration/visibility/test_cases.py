@@ -113,7 +113,8 @@ async def test_security_definer(engine):
         """
     )
     await engine.admin.execute(f"INSERT INTO friends VALUES ('{A}', '{B}')")
-    seen = await engine.ask("posts", ONLY_USERS, [post(1, A), post(2, B)])
+    images = await engine.insert("posts", post(1, A), post(2, B))
+    seen = await engine.ask("posts", ONLY_USERS, images)
     assert seen.by("a") == set()
     assert seen.by("b") == {0}
 
@@ -255,9 +256,9 @@ async def test_odd_names_and_texts(engine, expression, images_seen):
         (
             """CREATE TYPE mark AS ENUM ('m');
             CREATE FUNCTION mark_json(mark) RETURNS json LANGUAGE plpgsql STABLE
-                AS $$ BEGIN RETURN to_json(current_setting('ayb.user_id', true)); END $$;
+                AS $$ BEGIN RETURN to_json(concat(current_setting('ayb.user_id', true))); END $$;
             CREATE CAST (mark AS json) WITH FUNCTION mark_json(mark);
-            CREATE TABLE t (id int, name text, marked mark)""",
+            CREATE TABLE t (id int PRIMARY KEY, name text, marked mark)""",
             "to_jsonb(marked) = to_jsonb(name)",
         ),
         (
@@ -275,7 +276,13 @@ async def test_what_a_policy_calls_unseen(engine, objects, policy):
         f"{objects}; GRANT SELECT ON t TO ayb_authenticated;"
         f"ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON t USING ({policy})"
     )
-    images = [{"id": n, "name": name, "marked": "m"} for n, name in enumerate(("a", "b"))]
+    await engine.admin.execute("INSERT INTO t VALUES (0, 'a', 'm'), (1, 'b', 'm')")
+    images = await engine.images("t")
     seen = await engine.ask("t", {"a": settings(user="a"), "b": settings(user="b")}, images)
-    assert seen.by("a") == {0}
-    assert seen.by("b") == {1}
+    if "CAST" in objects:
+        # Each client's SELECT shows its row, but with another value than the image has.
+        assert seen.by("a") == seen.by("b") == set()
+        assert seen.answer.superseded == {0: {0}, 1: {1}}
+    else:
+        assert seen.by("a") == {0}
+        assert seen.by("b") == {1}

@@ -217,11 +217,16 @@ async def test_json_null_that_tells(engine, policy, is_joining):
         CREATE POLICY p ON posts USING ({policy})
         """
     )
-    engine.visibility = Visibility(engine.pool, is_joining=is_joining)
+    engine.visibility = Visibility(engine.pool, is_joining=is_joining, observer=engine.recorder)
     assert await engine.admin.fetchval(f"SELECT count(*) FROM posts WHERE {policy}") == 0
     seen = await engine.ask("posts", MEMBERS, await engine.images("posts"))
     assert seen.by("a") == set()
-    assert seen.answer.undecidable == {0}
+    form = engine.recorder.plans[-1][1] if engine.recorder.plans else None
+    if "_" in policy or "[1]" in policy:
+        # The names of a composite's attributes may have changed since, so no image is judged.
+        assert form == "opaque"
+    else:
+        assert seen.answer.undecidable == {0}
 
 
 async def test_nothing_stays_behind(engine, database):
@@ -261,7 +266,8 @@ async def test_functions_see_the_usual_search_path(engine):
         """
     )
     await engine.admin.execute("INSERT INTO friends VALUES ($1)", A)
-    assert (await engine.ask("posts", MEMBERS, [post(1, A), post(2, B)])).by("b") == {0}
+    images = await engine.insert("posts", post(1, A), post(2, B))
+    assert (await engine.ask("posts", MEMBERS, images)).by("b") == {0}
 
 
 async def test_operators_out_of_the_search_path(engine):
@@ -275,7 +281,8 @@ async def test_operators_out_of_the_search_path(engine):
         CREATE FUNCTION shop.same(shop.code, text) RETURNS boolean LANGUAGE sql IMMUTABLE
             AS $$ SELECT shop.same($1::text, $2) $$;
         CREATE OPERATOR shop.= (LEFTARG = shop.code, RIGHTARG = text, FUNCTION = shop.same);
-        CREATE TABLE posts (id int, code shop.code);
+        CREATE TABLE posts (id int PRIMARY KEY, code shop.code);
+        INSERT INTO posts VALUES (1, 'a');
         GRANT SELECT ON posts TO ayb_authenticated;
         GRANT USAGE ON SCHEMA shop TO ayb_authenticated;
         ALTER TABLE posts ENABLE ROW LEVEL SECURITY;
@@ -462,6 +469,7 @@ async def test_role_taken_for_the_session_does_not_stay(engine, database, is_joi
         + POSTS
         + "CREATE POLICY p ON posts USING (sly(''))"
     )
+    await engine.insert("posts", post(1, A))
     async with gateway_pool(database) as pool:
         engine.visibility = Visibility(pool, is_joining=is_joining)
         for _ in range(3):
@@ -508,7 +516,7 @@ async def test_statements_that_a_policy_deallocates(engine, database):
         assert (await engine.ask("posts", MEMBERS, [post(1, A)])).by("a") == {0}
         for _ in range(3):
             seen = await engine.ask("notes", MEMBERS, [{"id": 1}])
-            assert seen.broken() or seen.answer.undecidable
+            assert seen.by("a") == {0}
             seen = await engine.ask("posts", MEMBERS, [post(1, A)])
             assert seen.by("a") == {0}
             assert not seen.broken()

@@ -1,0 +1,119 @@
+"""Which tables need a real SELECT, since images cannot be judged by their policies.
+
+An image is the row as it was, and a policy that looks at the table itself sees the row as it is
+now. A text written in private, blanked and then published would be shown to whoever comes back
+from before. A function that is given something of the row may look the row up; one without
+arguments may return what it has read of the table. So a table is *opaque* to us
+
+* certainly, where its policies read the table itself (or a parent, partition, or view, which may
+  show it), directly or through the policies of other tables or a function whose body names it; or
+  where an image does not tell what a value was;
+* unless the joined form is known to be right, where a function or operator, of no extension and
+  not declared to depend on nothing but its arguments and settings, is given something of the row.
+
+A function's body is searched for the table's name, no deeper: one that hides the table behind
+another function or builds the name at run time is beyond what can be known.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from gateway.visibility.joined.lexer import Token, UnreadableError, tokenize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gateway.visibility.rules import Function, Rules
+
+_LOOKING: Final = frozenset(
+    (
+        "query_to_xml", "query_to_xmlschema", "query_to_xml_and_xmlschema", "table_to_xml",
+        "table_to_xmlschema", "table_to_xml_and_xmlschema", "cursor_to_xml", "schema_to_xml",
+        "database_to_xml", "ts_stat", "ts_rewrite", "lo_get", "loread", "nextval", "currval",
+    )
+)  # fmt: skip
+"""Functions of Postgres that may read a table named by their arguments, or have an effect."""
+_SYSTEM_COLUMNS: Final = ("ctid", "xmin", "xmax", "cmin", "cmax", "tableoid")
+_BOUND_BY_NAME: Final = ("distinct", "nullif", "using", "natural", "row", "in")
+"""Constructs that look an operator up by its bare name, as does CASE with an operand."""
+
+
+def why_certainly_opaque(rules: Rules, trusted: frozenset[str] = frozenset()) -> str | None:
+    """Return why images cannot be judged by the policies, whatever their form; else None."""
+    for relation in (*(rules.relations or ()), *(rules.nested_relations or ())):
+        if relation.kin:
+            return f"a policy reads {relation.name}, so the row as it is now"
+        if relation.kind not in ("r", "p", "m", "c"):  # c: see the values of composites
+            return f"{relation.name}, which a policy reads, is not a plain table"
+    for function in _functions(rules, trusted):
+        if function.mentions:
+            return f"a policy calls {function.schema}.{function.name}(), which names the table"
+    return _why_values_tell_too_little(rules) or _why_texts_tell_too_little(rules)
+
+
+def _why_values_tell_too_little(rules: Rules) -> str | None:
+    for need in rules.needs or ():
+        if need.undecidable == "opaque":
+            return f"no image tells what the value of {need.name} was"
+    return "a policy reads a type with casts of its own" if rules.casts else None
+
+
+def _why_texts_tell_too_little(rules: Rules) -> str | None:
+    for policy in rules.policies or ():
+        try:
+            tokens = tokenize(policy.expression)
+        except UnreadableError as error:
+            return f"policy {policy.name}: {error}"
+        if _names(tokens, rules.schema, rules.table):
+            return f"policy {policy.name} reads the table itself"
+        if rules.operators and _is_bound_by_name(tokens):
+            return f"policy {policy.name} may use an operator that its text does not tell"
+    return None
+
+
+def why_opaque(rules: Rules, trusted: frozenset[str] = frozenset()) -> str | None:
+    """Return why images must not be judged in a loop; else None."""
+    for function in _functions(rules, trusted):
+        if function.arguments and not (
+            function.extension and function.volatility == "i" and not function.definer
+        ):
+            name = f"{function.schema}.{function.name}()"
+            return f"a policy calls {name}, which may be given something of the row"
+    if rules.own_operators:
+        return f"a policy uses an operator of the schema {rules.own_operators[0]}"
+    for policy in rules.policies or ():
+        for token in tokenize(policy.expression):
+            if token.is_word(*_LOOKING, *_SYSTEM_COLUMNS):
+                return f"policy {policy.name} uses {token.value}"
+    return None
+
+
+def _functions(rules: Rules, trusted: frozenset[str]) -> Iterator[Function]:
+    for function in (*(rules.functions or ()), *(rules.nested_functions or ())):
+        if f"{function.schema}.{function.name}" not in trusted:
+            yield function
+
+
+def _names(tokens: Sequence[Token], schema: str, table: str) -> bool:
+    """Whether a text names the table with its schema: as a source of rows, or as a type."""
+    return any(
+        tokens[n].value == schema
+        and tokens[n].kind in ("name", "quoted")
+        and tokens[n + 1].is_mark(".")
+        and tokens[n + 2].kind in ("name", "quoted")
+        and tokens[n + 2].value == table
+        and not (n + 3 < len(tokens) and tokens[n + 3].is_mark("."))
+        for n in range(len(tokens) - 2)
+    )
+
+
+def _is_bound_by_name(tokens: Sequence[Token]) -> bool:
+    """Whether an operator is bound by a bare name that the text does not show."""
+    for place, token in enumerate(tokens):
+        if token.is_word(*_BOUND_BY_NAME):
+            return True
+        following = tokens[place + 1] if place + 1 < len(tokens) else None
+        if token.is_word("case") and following is not None and not following.is_word("when"):
+            return True
+    return False

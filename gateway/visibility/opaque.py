@@ -1,0 +1,144 @@
+"""The opaque form: a real SELECT by each cohort decides, and only on rows that are still the same.
+
+The rows that have the images' keys are selected under the client's role and settings, and each
+that is visible is written as capture writes it. An image is seen if this is the image byte for
+byte, so nobody receives what a SELECT would not show at that moment. Otherwise the image is
+withheld: the row has changed since (it is *superseded*), and its later change is judged by itself.
+Rows that are gone are seen by nobody.
+
+The self-check asks the same of the other forms' answers: see `gateway.visibility.self_check`.
+"""
+
+# ruff: noqa: S608 (a statement is what is made here, of text that comes from Postgres' own catalogs)
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from gateway.visibility.quoting import escape_template, quote_name
+
+if TYPE_CHECKING:
+    from gateway.visibility.rules import Column, Rules
+
+_UTC: Final = b'+00:00"'
+_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+@dataclass(frozen=True, slots=True)
+class OpaqueRow:
+    """An image as it is compared: the columns that the role may read, and the key, as JSON."""
+
+    row: str
+    key: str
+
+
+def opaque_row(rules: Rules, image: bytes) -> OpaqueRow | None:
+    """Return what is compared of an image; None if it lacks a column that the table has now."""
+    try:
+        members = _decoder.decode(image)
+        key = [_text(bytes(members[column.name])) for column in rules.key or ()]
+        values = [
+            _value(bytes(members[column.name]), column)
+            for column in rules.columns
+            if column.is_readable
+        ]
+    except (msgspec.DecodeError, RecursionError, KeyError):
+        return None
+    fields = b",".join(b'"f%d":%b' % (n, value) for n, value in enumerate(values, 1))
+    return OpaqueRow((b"{" + fields + b"}").decode(), json.dumps(key))
+
+
+def opaque_template(rules: Rules) -> str:
+    """Return the template of the statement: see `ayb_realtime.ask_cohorts`.
+
+    The visible rows are found first, with the policies under the session's own settings; then the
+    settings that pin how values are written are set, and the rows are compared. That the keys are
+    among those asked about is a condition of its own, on the table alone, so that policies need not
+    be evaluated (and raise) on rows that nobody asks about.
+    """
+    table = f"{quote_name(rules.schema)}.{quote_name(rules.table)}"
+    columns = [column for column in rules.columns if column.is_readable]
+    selected = "".join(
+        f", ayb_now.{quote_name(column.name)} AS ayb_c{n}" for n, column in enumerate(columns)
+    )
+    keys = " AND ".join(
+        f"ayb_now.{quote_name(key.name)} {key.operator} {_key('ayb_asked.ayb_key', n, key.type)} "
+        f"AND ayb_now.{quote_name(key.name)} {key.operator} ANY "
+        f"(ARRAY(SELECT {_key('ayb_k', n, key.type)} FROM ayb_keys AS ayb_keys (ayb_k)))"
+        for n, key in enumerate(rules.key or ())
+    )
+    written = ", ".join(_written(f"ayb_c{n}", column) for n, column in enumerate(columns))
+    return f"""WITH ayb_keys AS MATERIALIZED (
+SELECT pg_catalog.unnest(%3$L::pg_catalog.text[])
+), ayb_seen AS MATERIALIZED (
+SELECT ayb_asked.ayb_image, ayb_asked.ayb_row{escape_template(selected)}
+FROM ROWS FROM (pg_catalog.unnest(%1$L::pg_catalog.int4[]),
+pg_catalog.unnest(%2$L::pg_catalog.text[]), pg_catalog.unnest(%3$L::pg_catalog.text[]))
+AS ayb_asked (ayb_image, ayb_row, ayb_key)
+JOIN {escape_template(table)} AS ayb_now ON {escape_template(keys)}
+), ayb_pinned AS MATERIALIZED (
+SELECT pg_catalog.count(pg_catalog.set_config(ayb_pin.ayb_name, ayb_pin.ayb_value, true))
+FROM (SELECT pg_catalog.count(*) FROM ayb_seen) AS ayb_all
+CROSS JOIN (VALUES {_PINS}) AS ayb_pin (ayb_name, ayb_value)
+), ayb_compared AS MATERIALIZED (
+SELECT ayb_image, pg_catalog.translate(
+pg_catalog.row_to_json(ROW({written}))::pg_catalog.text, E'\\r\\n', '  ')
+OPERATOR(pg_catalog.=) ayb_row AS ayb_same FROM ayb_pinned CROSS JOIN ayb_seen
+)
+SELECT pg_catalog.array_agg(ayb_image) FILTER (WHERE ayb_same),
+pg_catalog.array_agg(ayb_image) FILTER (WHERE NOT ayb_same) FROM ayb_compared"""
+
+
+_PINS: Final = ", ".join(
+    f"('{name}'::pg_catalog.text, '{value}'::pg_catalog.text)"
+    for name, value in (
+        ("TimeZone", "UTC"), ("DateStyle", "ISO, MDY"), ("IntervalStyle", "postgres"),
+        ("extra_float_digits", "1"), ("bytea_output", "hex"), ("lc_monetary", "C"),
+    )
+)  # fmt: skip
+"""As `ayb_realtime.capture_row` has them."""
+
+
+def _key(keys: str, place: int, type_: str) -> str:
+    return f"({keys}::pg_catalog.json OPERATOR(pg_catalog.->>) {place})::{type_}"
+
+
+def _text(value: bytes) -> str | None:
+    """Return what `->>` makes of a JSON value."""
+    if value == b"null":
+        return None
+    if value.startswith(b'"'):
+        return msgspec.json.decode(value, type=str)
+    return value.decode()
+
+
+def _value(value: bytes, column: Column) -> bytes:
+    if column.shape == "stamp" and value.endswith(_UTC):
+        return value.removesuffix(_UTC) + b'Z"'
+    if b"\n" in value or b"\r" in value:
+        return value.replace(b"\r", b" ").replace(b"\n", b" ")
+    return value
+
+
+def _written(name: str, column: Column) -> str:
+    """Return the expression that writes a column as capture and relay do."""
+    if column.shape == "stamp":
+        return (
+            f"pg_catalog.replace(pg_catalog.to_json({name})::pg_catalog.text, "
+            "'+00:00\"', 'Z\"')::pg_catalog.json"
+        )
+    text = f"pg_catalog.format('%%s', {name})"
+    if column.shape == "composite":
+        has_bounds = f"pg_catalog.strpos({text}, ']={{') OPERATOR(pg_catalog.>) 0"
+    elif column.shape == "array":
+        has_bounds = f"pg_catalog.left({text}, 1) OPERATOR(pg_catalog.=) '['"
+    else:
+        return name
+    return (
+        f"CASE WHEN {has_bounds} THEN pg_catalog.to_json({text}) "
+        f"ELSE pg_catalog.to_json({name}) END"
+    )

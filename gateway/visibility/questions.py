@@ -1,0 +1,188 @@
+"""Putting a table's question to Postgres in the form of its plan, in bounded portions."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import structlog
+
+from gateway.visibility.answer import EVERYBODY, NOBODY, Answer, Image, Visible
+from gateway.visibility.cohorts import KNOWN_SETTINGS
+from gateway.visibility.joined.answer_rows import excluded_cohorts, read_joined
+from gateway.visibility.looped import looped_template, row_type
+from gateway.visibility.opaque import opaque_row, opaque_template
+from gateway.visibility.partial_answer import PartialAnswer
+from gateway.visibility.plan import Form, Plan
+from gateway.visibility.policy_errors import NO_KEY, explain_failure
+from gateway.visibility.queries import CohortQuestion, QuestionError
+from shared.errors import AybError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gateway.visibility.cohorts import Grouping, Settings
+    from gateway.visibility.looped import Looped
+    from gateway.visibility.observer import Observer
+    from gateway.visibility.queries import Subject, VisibilityQueries
+
+M = TypeVar("M")
+log = structlog.get_logger(__name__)
+
+_MOST_IMAGES: Final = 1_000
+_MOST_BYTES: Final = 8 * 1024 * 1024
+_UNDEFINED: Final = frozenset(("3F000", "42703", "42704", "42883", "42P01"))
+"""States of names that are not found."""
+
+
+class JoinedFailsError(AybError):
+    """The joined form fails by how it is written, so it would at each batch."""
+
+
+class NamesNotFoundError(AybError):
+    """Functions that policies call find their tables only by the search path of a real client."""
+
+
+class Questions:
+    """Asks about images by a plan."""
+
+    def __init__(self, queries: VisibilityQueries, looped: Looped, observer: Observer) -> None:
+        self._queries = queries
+        self._looped = looped
+        self._observer = observer
+
+    async def ask(
+        self, plan: Plan, subject: Subject, grouping: Grouping[M], images: Sequence[Image]
+    ) -> Answer[M]:
+        """Ask which cohorts see which images.
+
+        Raises `RulesChangedError`, `JoinedFailsError`, `NamesNotFoundError`,
+        `DatabaseUnavailableError`.
+        """
+        rules = plan.rules
+        if plan.form in (Form.OPEN, Form.CLOSED) or not images:
+            await self._queries.joined(subject, None, ((), (), (), ()), ())
+            all_alike: Visible = EVERYBODY if plan.form is Form.OPEN else NOBODY
+            return Answer(rules.readable, grouping, [all_alike] * len(images), rules=rules)
+        visible: list[Visible] = []
+        broken: dict[int, str] = {}
+        undecidable: set[int] = set()
+        superseded: dict[int, frozenset[int]] = {}
+        for portion in _portions(images):
+            start = len(visible)
+            if plan.form is Form.OPAQUE:
+                fit, partial = await self._ask_opaque(plan, subject, grouping, portion)
+            else:
+                fit, partial = await self._ask_about_images(plan, subject, grouping, portion)
+            undecidable.update(start + n for n in set(range(len(portion))).difference(fit))
+            undecidable.update(start + fit[n] for n in partial.undecidable)
+            superseded.update((start + fit[n], frozenset(c)) for n, c in partial.superseded.items())
+            broken.update((n, explain_failure(state)) for n, state in partial.broken.items())
+            seen: list[Visible] = [NOBODY] * len(portion)
+            for n, cohorts in zip(fit, partial.seen, strict=True):
+                seen[n] = EVERYBODY if len(cohorts) == len(grouping) else cohorts
+            visible.extend(seen)
+        return Answer(
+            rules.readable, grouping, visible, broken, frozenset(undecidable), superseded,
+            rules=rules,
+        )  # fmt: skip
+
+    async def _ask_opaque(
+        self, plan: Plan, subject: Subject, grouping: Grouping[M], images: Sequence[bytes]
+    ) -> tuple[list[int], PartialAnswer]:
+        if not plan.rules.key:
+            nobody = PartialAnswer([NOBODY] * len(images))
+            nobody.broken.update(dict.fromkeys(range(len(grouping)), NO_KEY))
+            return list(range(len(images))), nobody
+        rows = [(n, opaque_row(plan.rules, image)) for n, image in enumerate(images)]
+        fit = [(n, row) for n, row in rows if row is not None]
+        question = CohortQuestion(
+            opaque_template(plan.rules),
+            [row.row for _, row in fit],
+            keys=[row.key for _, row in fit],
+        )
+        partial = await self._loop(plan, subject, question, grouping.settings())
+        return [n for n, _ in fit], partial
+
+    async def _ask_about_images(
+        self, plan: Plan, subject: Subject, grouping: Grouping[M], images: Sequence[bytes]
+    ) -> tuple[list[int], PartialAnswer]:
+        judged = [(n, plan.rules.judged_image(image)) for n, image in enumerate(images)]
+        fit = [(n, text) for n, text in judged if text is not None]
+        texts = [text for _, text in fit]
+        if plan.question is None:
+            partial = await self._loop(plan, subject, _looped(plan, texts), grouping.settings())
+            if partial.broken and len(partial.broken) == len(grouping) and plan.rules.key:
+                states = set(partial.broken.values())
+                if states <= _UNDEFINED:
+                    raise NamesNotFoundError(f"SQLSTATE {', '.join(sorted(states))}")
+        else:
+            partial = await self._ask_joined(plan, subject, grouping, texts)
+        return [n for n, _ in fit], partial
+
+    async def _ask_joined(
+        self, plan: Plan, subject: Subject, grouping: Grouping[M], images: Sequence[str]
+    ) -> PartialAnswer:
+        began = time.monotonic()
+        cohorts = len(grouping)
+        try:
+            rows = await self._queries.joined(subject, plan.question, _columns_of(grouping), images)
+        except QuestionError as error:
+            self._observer.failed(plan.table, Form.JOINED, error.sqlstate, cohorts)
+            log.info("joined question failed", table=plan.table, sqlstate=error.sqlstate)
+            if error.sqlstate.startswith("42"):
+                raise JoinedFailsError(f"SQLSTATE {error.sqlstate}") from None
+            return await self._loop(plan, subject, _looped(plan, images), grouping.settings())
+        self._observer.asked(
+            plan.table, Form.JOINED, cohorts=cohorts, events=len(images),
+            seconds=time.monotonic() - began, rows=len(rows),
+        )  # fmt: skip
+        partial = PartialAnswer(read_joined(rows, cohorts, len(images)))
+        excluded = excluded_cohorts(rows)
+        if excluded:
+            settings = grouping.settings()
+            question = _looped(plan, images)
+            alone = await self._loop(plan, subject, question, [settings[n] for n in excluded])
+            partial.add(alone, excluded)
+        return partial
+
+    async def _loop(
+        self, plan: Plan, subject: Subject, question: CohortQuestion, cohorts: Sequence[Settings]
+    ) -> PartialAnswer:
+        form = Form.OPAQUE if question.row_type is None else Form.LOOPED
+        began = time.monotonic()
+        partial = await self._looped.ask(subject, question, cohorts)
+        self._observer.asked(
+            plan.table, form, cohorts=len(cohorts), events=len(question),
+            seconds=time.monotonic() - began, rows=partial.rows,
+        )  # fmt: skip
+        for state, count in Counter(partial.broken.values()).items():
+            self._observer.failed(plan.table, form, state, count)
+        return partial
+
+
+def _looped(plan: Plan, images: Sequence[str]) -> CohortQuestion:
+    return CohortQuestion(looped_template(plan.rules), images, row_type=row_type(plan.rules))
+
+
+def _columns_of(grouping: Grouping[M]) -> list[list[str]]:
+    """Turn the cohorts' values into one array for each known setting, empty if it is not read."""
+    columns: list[list[str]] = [[], [], [], []]
+    for place, name in enumerate(grouping.reads):
+        columns[KNOWN_SETTINGS.index(name)] = [values[place] for values in grouping.values]
+    return columns
+
+
+def _portions(images: Sequence[Image]) -> Iterator[list[bytes]]:
+    """Cut a question to a bounded number of images and bytes."""
+    portion: list[bytes] = []
+    size = 0
+    for image in images:
+        if portion and (len(portion) >= _MOST_IMAGES or size + len(image.json) > _MOST_BYTES):
+            yield portion
+            portion, size = [], 0
+        portion.append(image.json)
+        size += len(image.json)
+    if portion:
+        yield portion

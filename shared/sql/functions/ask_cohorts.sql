@@ -1,0 +1,62 @@
+-- Ask a statement once for each cohort, none at the cost of another: see ask_cohort. `settings` are
+-- four for each cohort: see assume_client. `template` makes the statement about some images from
+-- their numbers (%1$L), their rows (%2$L) and their keys (%3$L). Where a cohort's statement about
+-- all of them raises, each image is asked about alone: an error of one image is that image's.
+--
+-- Rows: for cohorts that see anything, or fail (counted from 1), the images that are visible and
+-- those that are superseded, and the SQLSTATE of an error. If the time was up, a last row with
+-- cohort 0 says where to go on.
+CREATE OR REPLACE FUNCTION ayb_realtime.ask_cohorts(
+    client text, settings bytea[], own text[], is_own_first boolean, template text,
+    numbers integer[], images text[], keys text[], deadline timestamptz, lenient boolean
+) RETURNS TABLE (cohort integer, visible integer[], superseded integer[], failure text, next_cohort integer)
+    LANGUAGE plpgsql VOLATILE
+AS $ask$
+DECLARE
+    most_failures constant integer := 100;
+    has_stale_plans constant boolean := ayb_realtime.keeps_plans_of_settings();
+    whole constant text := format(template, numbers, images, keys);
+    answer record;
+    failures integer;
+    is_over boolean := false;
+BEGIN
+    FOR place IN 1 .. cardinality(settings) / 4 LOOP
+        -- At least one a call: or nothing would ever be asked where preparing takes the whole time.
+        IF is_over OR (place > 1 AND clock_timestamp() > deadline) THEN
+            cohort := 0;
+            visible := NULL;
+            superseded := NULL;
+            failure := NULL;
+            next_cohort := place;
+            RETURN NEXT;
+            RETURN;
+        END IF;
+        IF has_stale_plans THEN
+            EXECUTE 'DISCARD PLANS';
+        END IF;
+        cohort := place;
+        SELECT * INTO answer FROM ayb_realtime.ask_cohort(
+            client, settings[4 * place - 3 : 4 * place], own, is_own_first, whole, lenient);
+        visible := answer.visible;
+        superseded := answer.superseded;
+        failure := answer.failure;
+        is_over := answer.is_over;
+        failures := 0;
+        IF failure IS NOT NULL AND cardinality(numbers) > 1 THEN
+            FOR part IN 1 .. cardinality(numbers) LOOP
+                EXIT WHEN is_over OR failures = most_failures;
+                SELECT * INTO answer FROM ayb_realtime.ask_cohort(
+                    client, settings[4 * place - 3 : 4 * place], own, is_own_first,
+                    format(template, numbers[part : part], images[part : part], keys[part : part]), lenient);
+                visible := visible || answer.visible;
+                superseded := superseded || answer.superseded;
+                is_over := answer.is_over;
+                failures := CASE WHEN answer.failure IS NULL THEN 0 ELSE failures + 1 END;
+            END LOOP;
+        END IF;
+        IF visible IS NOT NULL OR superseded IS NOT NULL OR failure IS NOT NULL THEN
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END
+$ask$;

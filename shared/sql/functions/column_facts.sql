@@ -1,0 +1,27 @@
+-- The columns of a table: number, name, whether the role may read it, xmin, and what its values need
+-- to be written as capture and relay write them: stamp (a timestamptz), array or composite (which
+-- may have bounds: see image_query), or plain.
+CREATE OR REPLACE FUNCTION ayb_realtime.column_facts(table_oid oid, role_oid oid) RETURNS json
+    LANGUAGE plpgsql STABLE
+AS $columns$
+BEGIN
+    RETURN (
+        SELECT json_agg(json_build_array(
+            a.attnum,
+            a.attname,
+            has_schema_privilege(role_oid, c.relnamespace, 'USAGE')
+                AND has_column_privilege(role_oid, c.oid, a.attnum, 'SELECT'),
+            a.xmin,
+            CASE WHEN 'timestamptz'::regtype IN (t.oid, t.typbasetype) THEN 'stamp'
+                WHEN t.typcategory = 'C' OR e.typtype = 'c' THEN 'composite'
+                WHEN t.typcategory = 'A' THEN 'array'
+                ELSE 'plain' END
+        ) ORDER BY a.attnum)
+        FROM pg_attribute a
+        JOIN pg_class c ON c.oid = a.attrelid
+        JOIN pg_type t ON t.oid = a.atttypid
+        LEFT JOIN pg_type e ON e.oid = t.typelem
+        WHERE a.attrelid = table_oid AND a.attnum > 0 AND NOT a.attisdropped
+    );
+END
+$columns$;

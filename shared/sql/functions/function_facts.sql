@@ -1,0 +1,53 @@
+-- The functions, no part of Postgres, that policies call. `mentions` says that the body has the name
+-- of the table in it, or reads it by what Postgres has recorded; `extension` that the function came
+-- with an extension.
+CREATE OR REPLACE FUNCTION ayb_realtime.function_facts(table_oid oid, role_oid oid, policies oid[]) RETURNS json
+    LANGUAGE plpgsql STABLE
+AS $functions$
+DECLARE
+    name constant text := (SELECT relname FROM pg_class WHERE oid = table_oid);
+BEGIN
+    IF policies = '{}' THEN
+        RETURN NULL;
+    END IF;
+    RETURN (
+        SELECT json_agg(json_build_object(
+            'schema', pn.nspname,
+            'name', f.proname,
+            'arguments', f.pronargs,
+            'kind', f.prokind,
+            'language', l.lanname,
+            'volatility', f.provolatile,
+            'definer', f.prosecdef,
+            'configured', f.proconfig IS NOT NULL,
+            'set', f.proretset,
+            'returns', format_type(f.prorettype, NULL),
+            'body', CASE WHEN l.lanname = 'sql' THEN b.body END,
+            'mentions', l.lanname NOT IN ('c', 'internal') AND CASE
+                WHEN quote_ident(name) = name THEN b.body ~* ('\m' || name || '\M')
+                -- A keyword is a name only in quotes.
+                WHEN name ~ '^[a-z_][a-z0-9_]*$' THEN b.body ~ ('["'']' || name || '["'']')
+                ELSE strpos(lower(b.body), lower(name)) > 0 END,
+            'extension', EXISTS (
+                SELECT FROM pg_depend e
+                WHERE e.classid = 'pg_proc'::regclass AND e.objid = f.oid AND e.deptype = 'e'
+            ),
+            'executable', has_function_privilege(role_oid, f.oid, 'EXECUTE'),
+            'overloads', (
+                SELECT count(*) FROM pg_proc o
+                WHERE o.proname = f.proname AND o.pronamespace = f.pronamespace
+            ),
+            'xmin', f.xmin
+        ) ORDER BY f.oid)
+        FROM pg_proc f
+        JOIN pg_namespace pn ON pn.oid = f.pronamespace
+        JOIN pg_language l ON l.oid = f.prolang
+        CROSS JOIN LATERAL (SELECT coalesce(pg_get_function_sqlbody(f.oid), f.prosrc)) AS b (body)
+        WHERE f.oid IN (
+            SELECT d.refobjid FROM pg_depend d
+            WHERE d.classid = 'pg_policy'::regclass AND d.objid = ANY (policies)
+            AND d.refclassid = 'pg_proc'::regclass
+        )
+    );
+END
+$functions$;

@@ -1,0 +1,58 @@
+-- The looped form: each cohort by itself, on images that became rows of the table once. Rows:
+--
+--   cohort > 0   visible: the images (from 1) that it sees; failure: the SQLSTATE of an error, the
+--                images are then those that were decided without one
+--   cohort = 0   once, last; visible: the images that cannot be judged; next_cohort: where to go on,
+--                if the time was up
+--   cohort = -1  the rules changed meanwhile, or are not those expected (a digest)
+--
+-- The statement's names are resolved with nothing in the search path but pg_catalog, as they were
+-- written, so no object made later can capture one. See gateway/visibility/looped.py.
+CREATE OR REPLACE FUNCTION ayb_realtime.judge_looped(
+    after_lsn pg_lsn, table_oid oid, client text, expected text, row_type text, template text,
+    settings bytea[], images text[], budget interval, lenient boolean
+) RETURNS TABLE (cohort integer, visible integer[], superseded integer[], failure text, next_cohort integer)
+    LANGUAGE plpgsql VOLATILE
+AS $judge$
+DECLARE
+    own constant text[] := ayb_realtime.pin_session();
+    deadline timestamptz;
+    rows_ text[];
+    unread integer[];
+    numbers integer[];
+    fitting text[];
+    go_on integer;
+BEGIN
+    PERFORM ayb_realtime.catch_up(after_lsn);
+    deadline := clock_timestamp() + budget;
+    IF md5(ayb_realtime.rules(table_oid, client)::text) IS DISTINCT FROM expected THEN
+        cohort := -1;
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    rows_ := ayb_realtime.read_images(client, row_type, images, lenient);
+    SELECT array_agg(u.n::integer ORDER BY u.n) FILTER (WHERE u.row_ IS NOT NULL),
+        array_agg(u.row_ ORDER BY u.n) FILTER (WHERE u.row_ IS NOT NULL),
+        coalesce(array_agg(u.n::integer ORDER BY u.n) FILTER (WHERE u.row_ IS NULL), '{}')
+    INTO numbers, fitting, unread
+    FROM unnest(rows_) WITH ORDINALITY AS u (row_, n);
+    IF numbers IS NOT NULL THEN
+        FOR cohort, visible, superseded, failure, next_cohort IN
+            SELECT * FROM ayb_realtime.ask_cohorts(
+                client, settings, own, false, template, numbers, fitting, NULL, deadline, lenient)
+        LOOP
+            IF cohort = 0 THEN
+                go_on := next_cohort;
+            ELSE
+                RETURN NEXT;
+            END IF;
+        END LOOP;
+    END IF;
+    cohort := CASE WHEN md5(ayb_realtime.rules(table_oid, client)::text) IS DISTINCT FROM expected THEN -1 ELSE 0 END;
+    visible := unread;
+    superseded := NULL;
+    failure := NULL;
+    next_cohort := go_on;
+    RETURN NEXT;
+END
+$judge$;

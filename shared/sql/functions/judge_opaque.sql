@@ -1,0 +1,37 @@
+-- The opaque form: a real SELECT by each cohort, of the rows that have the images' keys. Rows are
+-- those of judge_looped; a cohort's `superseded` are the images whose row it sees, but changed
+-- since. Policies, functions and the statement run under the session's own settings, as for a real
+-- client. See gateway/visibility/opaque.py.
+CREATE OR REPLACE FUNCTION ayb_realtime.judge_opaque(
+    after_lsn pg_lsn, table_oid oid, client text, expected text, template text,
+    settings bytea[], images text[], keys text[], budget interval, lenient boolean
+) RETURNS TABLE (cohort integer, visible integer[], superseded integer[], failure text, next_cohort integer)
+    LANGUAGE plpgsql VOLATILE
+AS $judge$
+DECLARE
+    own constant text[] := ayb_realtime.pin_session();
+    go_on integer;
+BEGIN
+    PERFORM ayb_realtime.catch_up(after_lsn);
+    IF cardinality(images) > 0 THEN
+        FOR cohort, visible, superseded, failure, next_cohort IN
+            SELECT * FROM ayb_realtime.ask_cohorts(
+                client, settings, own, true, template,
+                ARRAY(SELECT generate_series(1, cardinality(images))), images, keys,
+                clock_timestamp() + budget, lenient)
+        LOOP
+            IF cohort = 0 THEN
+                go_on := next_cohort;
+            ELSE
+                RETURN NEXT;
+            END IF;
+        END LOOP;
+    END IF;
+    cohort := CASE WHEN md5(ayb_realtime.rules(table_oid, client)::text) IS DISTINCT FROM expected THEN -1 ELSE 0 END;
+    visible := '{}';
+    superseded := NULL;
+    failure := NULL;
+    next_cohort := go_on;
+    RETURN NEXT;
+END
+$judge$;

@@ -1,0 +1,20 @@
+-- The schemas of the operators, no part of Postgres, that policies use; without those that came with
+-- an extension, if so asked.
+CREATE OR REPLACE FUNCTION ayb_realtime.operator_schemas(policies oid[], with_extensions boolean) RETURNS json
+    LANGUAGE plpgsql STABLE
+AS $operators$
+BEGIN
+    RETURN (
+        SELECT json_agg(DISTINCT n.nspname ORDER BY n.nspname)
+        FROM pg_depend d
+        JOIN pg_operator o ON o.oid = d.refobjid
+        JOIN pg_namespace n ON n.oid = o.oprnamespace
+        WHERE d.classid = 'pg_policy'::regclass AND d.objid = ANY (policies)
+        AND d.refclassid = 'pg_operator'::regclass
+        AND (with_extensions OR NOT EXISTS (
+            SELECT FROM pg_depend e
+            WHERE e.classid = 'pg_operator'::regclass AND e.objid = o.oid AND e.deptype = 'e'
+        ))
+    );
+END
+$operators$;

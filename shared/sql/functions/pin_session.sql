@@ -1,0 +1,36 @@
+-- Pin, for the transaction, the settings under which values and expressions are written as text and
+-- read back, so that no default of the database or of a login bends them. Returns, as names and
+-- values in turn, what the session had where it differs: policies run under that again, since their
+-- functions count on it. Parallel workers, the read-only flag and row_security stay pinned.
+--
+-- There is no SET clause (its end would undo the pins), so every name here is qualified.
+CREATE OR REPLACE FUNCTION ayb_realtime.pin_session() RETURNS text[]
+    LANGUAGE plpgsql VOLATILE
+AS $pin$
+DECLARE
+    pins constant text[] := ARRAY[
+        'search_path', 'pg_catalog, pg_temp', 'TimeZone', 'UTC', 'DateStyle', 'ISO, MDY',
+        'IntervalStyle', 'postgres', 'extra_float_digits', '1', 'bytea_output', 'hex',
+        'lc_monetary', 'C', 'array_nulls', 'on', 'xmloption', 'content', 'xmlbinary', 'base64'
+    ];
+    own text[] := '{}';
+    found text;
+    place integer := 1;
+BEGIN
+    PERFORM pg_catalog.set_config('transaction_read_only', 'on', true),
+        pg_catalog.set_config('row_security', 'on', true),
+        pg_catalog.set_config('max_parallel_workers_per_gather', '0', true),
+        pg_catalog.set_config('quote_all_identifiers', 'off', true),
+        pg_catalog.set_config('standard_conforming_strings', 'on', true),
+        pg_catalog.set_config('transform_null_equals', 'off', true);
+    WHILE place OPERATOR(pg_catalog.<) pg_catalog.array_length(pins, 1) LOOP
+        found := pg_catalog.current_setting(pins[place]);
+        IF found OPERATOR(pg_catalog.<>) pins[place OPERATOR(pg_catalog.+) 1] THEN
+            own := own OPERATOR(pg_catalog.||) ARRAY[pins[place], found];
+            PERFORM pg_catalog.set_config(pins[place], pins[place OPERATOR(pg_catalog.+) 1], true);
+        END IF;
+        place := place OPERATOR(pg_catalog.+) 2;
+    END LOOP;
+    RETURN own;
+END
+$pin$;

@@ -1,0 +1,39 @@
+-- What makes an image's value of a user-defined type undecidable (see needed_columns): opaque, if a
+-- part of it has names that may have changed since (a composite's attributes, a regclass) or is
+-- written by a cast to json; null, if it is json under domains; any, if json lies within it; or no.
+-- By itself, for it is rarely needed.
+CREATE OR REPLACE FUNCTION ayb_realtime.value_kind(type_oid oid) RETURNS text
+    LANGUAGE plpgsql STABLE
+AS $kind$
+BEGIN
+    RETURN (
+        WITH RECURSIVE part (oid, is_inside) AS (
+            SELECT type_oid, false
+            UNION
+            SELECT m.oid, m.is_inside
+            FROM part
+            JOIN pg_type t ON t.oid = part.oid
+            CROSS JOIN LATERAL (
+                SELECT t.typbasetype, part.is_inside WHERE t.typtype = 'd'
+                UNION ALL
+                SELECT t.typelem, true WHERE t.typtype = 'b' AND t.typelem <> 0
+                UNION ALL
+                SELECT f.atttypid, true FROM pg_attribute f
+                WHERE t.typtype = 'c' AND f.attrelid = t.typrelid AND f.attnum > 0 AND NOT f.attisdropped
+            ) AS m (oid, is_inside)
+        )
+        SELECT CASE
+            WHEN bool_or(t.typtype = 'c' OR (t.oid < 16384 AND t.typname LIKE 'reg%') OR EXISTS (
+                SELECT FROM pg_cast c
+                WHERE c.castsource = t.oid AND c.casttarget = 'json'::regtype AND c.oid >= 16384::oid
+            )) THEN 'opaque'
+            WHEN bool_or(is_json AND part.is_inside) THEN 'any'
+            WHEN bool_or(is_json) THEN 'null'
+            ELSE 'no'
+        END
+        FROM part
+        JOIN pg_type t ON t.oid = part.oid
+        CROSS JOIN LATERAL (SELECT t.oid = ANY (ARRAY['json', 'jsonb']::regtype[])) AS j (is_json)
+    );
+END
+$kind$;
