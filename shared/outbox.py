@@ -13,22 +13,29 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 import msgspec
+import structlog
 
 from shared.change import NO_IMAGE, Batch, Change, Op, TableChanges
 from shared.errors import SchemaError
+from shared.postgres import UNAVAILABLE
 from shared.render import UnreadableImageError, render
 from shared.sql import queries
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from asyncpg import Connection
+    from asyncpg import Connection, Record
 
     Row = Mapping[str, Any]
     """Keys seq, index, relid, op, new, old, truncated; images are JSON text as bytes."""
 
 MAX_RECORD_BYTES: Final = 1024 * 1024
 """A larger row image travels as its key alone."""
+
+_WITH_NEW: Final = (Op.CREATE, Op.UPDATE)
+_WITH_OLD: Final = (Op.UPDATE, Op.DELETE)
+
+log = structlog.get_logger(__name__)
 
 _SQL: Final = queries("shared", "outbox.sql")
 _MISSING: Final = (
@@ -107,7 +114,7 @@ def _change(row: Row, table: Captured) -> Change:
     index, seq, op = row["index"], row["seq"], Op(row["op"])
     new, old = row["new"], row["old"]
     try:
-        if op is not Op.TRUNCATE and new is None and old is None:
+        if (new is None and op in _WITH_NEW) or (old is None and op in _WITH_OLD):
             return Change(index, seq, op, lost=True)
         return Change(
             index,
@@ -149,7 +156,8 @@ async def read_batches(
     as long as the limits allow, but a batch is never cut. It is empty, or begins later, if batches
     are not visible yet (on a replica that lags) or have been rotated away.
     """
-    rows = await connection.fetch(
+    rows = await fetch_images(
+        connection,
         _SQL["read_batches"],
         after,
         upto,
@@ -196,7 +204,27 @@ async def whole_images(
     """Fetch the whole (new, old) images of truncated changes from the outbox, by table and seq.
 
     The table is part of the key because a forged message may name another table's change. Images
-    that have been rotated away are missing from the result.
+    that have been rotated away are missing from the result. One image takes at most 8 MiB: capture
+    has reduced larger ones. The caller bounds the sum (`image_bytes`).
     """
-    rows = await connection.fetch(_SQL["whole_images"], list(seqs))
+    rows = await fetch_images(connection, _SQL["whole_images"], list(seqs))
     return {(row["relid"], row["seq"]): (row["new"], row["old"]) for row in rows}
+
+
+async def fetch_images(connection: Connection, query: str, *arguments: object) -> list[Record]:
+    r"""Fetch rows with images, by a query whose last parameter guards each image by itself.
+
+    Postgres stores values that it cannot read again: `\u0000` in a `json`, nesting that exceeds
+    its stack, bytes that are not in the database's encoding. One of them fails the whole query, so
+    the query is repeated with the guard, which makes an image that raises an error NULL.
+    """
+    try:
+        rows: list[Record] = await connection.fetch(query, *arguments, False)
+    except UNAVAILABLE:
+        raise
+    except (asyncpg.SyntaxOrAccessError, asyncpg.InvalidSchemaNameError):
+        raise
+    except asyncpg.PostgresError as error:
+        log.warning("an image cannot be read", sqlstate=error.sqlstate, error=str(error))
+        rows = await connection.fetch(query, *arguments, True)
+    return rows

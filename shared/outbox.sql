@@ -14,10 +14,11 @@ SELECT
     ) AS history
 
 -- name: read_batches
--- Recorded batches after $1 and up to $2, with their changes of the tables named in $3 or with an OID
--- in $4. As many as fit into $5 batches, $6 changes and $7 bytes, but at least one. Images above $8
--- bytes are reduced to the key. The first row of each batch describes it in head and has no seq. A
--- batch is left out if its content may have been rotated away (horizon).
+-- Recorded batches after $1 and up to $2 with their changes of the tables named in $3 or with an oid
+-- in $4. As many as fit: $5 batches, $6 changes, $7 bytes, but one at least. Images above $8 bytes
+-- are cut to the key. With $9 an image that raises an error is NULL. The first row of each batch
+-- describes it in head and has no seq. A batch is left out if its content may have been rotated away
+-- (horizon).
 WITH numbered AS MATERIALIZED (
     SELECT b.*
     FROM ayb_realtime.batches b
@@ -62,17 +63,20 @@ FROM taken t
 UNION ALL
 SELECT
     t.id, c.seq, c.index, c.relid, c.op::text,
-    convert_to(CASE WHEN c.truncated THEN ayb_realtime.key_image(c.new, w.key)
-        ELSE c.new::text END, 'UTF8'),
-    convert_to(CASE WHEN c.truncated THEN ayb_realtime.key_image(c.old, w.key)
-        ELSE c.old::text END, 'UTF8'),
+    CASE WHEN $9 THEN ayb_realtime.readable_image(c.new, CASE WHEN c.truncated THEN w.key END)
+    WHEN c.truncated THEN convert_to(ayb_realtime.key_image(c.new, w.key), 'UTF8')
+    ELSE convert_to(c.new::text, 'UTF8') END,
+    CASE WHEN $9 THEN ayb_realtime.readable_image(c.old, CASE WHEN c.truncated THEN w.key END)
+    WHEN c.truncated THEN convert_to(ayb_realtime.key_image(c.old, w.key), 'UTF8')
+    ELSE convert_to(c.old::text, 'UTF8') END,
     c.truncated, NULL
 FROM taken t
 CROSS JOIN LATERAL (
     SELECT
         d.*,
         row_number() OVER (ORDER BY d.seq) - 1 AS index,
-        coalesce(octet_length(d.new::text) > $8, false)
+        d.reduced
+        OR coalesce(octet_length(d.new::text) > $8, false)
         OR coalesce(octet_length(d.old::text) > $8, false) AS truncated
     FROM ayb_realtime.changes d
     WHERE d.xid = ANY (t.xids) AND d.seq BETWEEN t.first_seq AND t.last_seq
@@ -101,11 +105,15 @@ CROSS JOIN LATERAL (
 ) found
 
 -- name: whole_images
--- The whole images of single changes, and their tables. The index of the outbox begins with xid, so
--- a change is found through its batch, usually the first that reaches up to it.
+-- The whole images of single changes, and their tables. With $2 an image that raises an error is
+-- NULL. The index of the outbox begins with xid, so a change is found through its batch, usually the
+-- first that reaches up to it.
 SELECT
     found.seq, found.relid,
-    convert_to(found.new::text, 'UTF8') AS new, convert_to(found.old::text, 'UTF8') AS old
+    CASE WHEN $2 THEN ayb_realtime.readable_image(found.new, NULL)
+    ELSE convert_to(found.new::text, 'UTF8') END AS new,
+    CASE WHEN $2 THEN ayb_realtime.readable_image(found.old, NULL)
+    ELSE convert_to(found.old::text, 'UTF8') END AS old
 FROM unnest($1::bigint[]) AS wanted (seq)
 CROSS JOIN LATERAL (
     SELECT c.seq, c.relid, c.new, c.old

@@ -1,13 +1,15 @@
 """Row images as clients see them.
 
-The capture trigger writes a row as `row_to_json` prints it under pinned settings. Two things remain
-to be done, and every other byte stays as it is: `timestamptz` values end in `+00:00`, which becomes
-`Z`, and values of type `json` may contain raw line breaks, which would end a line of a Server-Sent
-Event.
+The capture trigger writes a row as `row_to_json` prints it under pinned settings. Two things are
+left to do, and both leave every other byte unchanged: `timestamptz` values end in `+00:00`, where
+RFC 3339 in UTC has `Z`, and values of type `json` may contain raw line breaks, which would end a
+line of a Server-Sent Event. Whatever is rendered can be decoded on every way to the client.
 """
 
 from __future__ import annotations
 
+import re
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -20,6 +22,9 @@ DEEPEST: Final = 200
 
 _UTC: Final = b'+00:00"'
 _LINE_BREAKS: Final = bytes.maketrans(b"\r\n", b"  ")
+_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_STEPS: Final = tuple(1 if byte in b"[{" else -1 for byte in range(256))
 
 _decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encoder = msgspec.json.Encoder()
@@ -32,21 +37,24 @@ class UnreadableImageError(ValueError):
 def render(image: bytes, stamps: Collection[str]) -> bytes:
     """Render a row image; `stamps` are its columns of type `timestamptz`.
 
-    Only values at the top level are touched, and only as a whole: text that merely looks like a
-    time is left alone. Raises `UnreadableImageError` for an image that is not a JSON object or is
-    nested too deeply.
+    Only values at the top level change, and only as a whole: text that merely looks like a time
+    stays. Raises `UnreadableImageError` if the image is not a JSON object, contains half of a
+    surrogate pair (Postgres stores those as `json`), or is nested too deeply.
     """
     if b"\n" in image or b"\r" in image:
-        # Inside a JSON string a line break is always escaped.
+        # Inside a JSON string a line break is always written as an escape.
         image = image.translate(_LINE_BREAKS)
     if image.count(b"[") + image.count(b"{") > DEEPEST and _depth(image) > DEEPEST:
         raise UnreadableImageError(f"nested more than {DEEPEST} deep")
-    if not stamps or _UTC not in image:
+    has_stamps = stamps and _UTC in image
+    if not has_stamps and b"\\u" not in image:
         return image
     try:
         members = _decoder.decode(image)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableImageError(str(error)) from None
+    if not has_stamps:
+        return image
     changed = False
     for name in stamps:
         value = members.get(name)
@@ -57,21 +65,5 @@ def render(image: bytes, stamps: Collection[str]) -> bytes:
 
 
 def _depth(text: bytes) -> int:
-    deepest = depth = 0
-    in_string = escaped = False
-    for byte in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif byte == 0x5C:
-                escaped = True
-            elif byte == 0x22:
-                in_string = False
-        elif byte == 0x22:
-            in_string = True
-        elif byte in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"]}":
-            depth -= 1
-    return deepest
+    brackets = _STRING.sub(b"", text).translate(None, _NO_BRACKETS)
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)

@@ -27,6 +27,11 @@ LEFT JOIN LATERAL (
 ) t ON true
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
 AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'ayb_realtime', 'pg_toast')
+-- As in the view captured: bytes of an unknown encoding name nothing to a client.
+AND (getdatabaseencoding() <> 'SQL_ASCII' OR NOT EXISTS (
+    SELECT FROM pg_attribute a
+    WHERE a.attrelid = c.oid AND n.nspname || c.relname || a.attname ~ '[^ -~]'
+))
 ORDER BY n.nspname, c.relname
 
 -- name: limit_lock_wait

@@ -70,14 +70,14 @@ LIMIT 1
 
 -- name: read
 -- What has become visible since the snapshot $1: at most $2 changes and $3 bytes, but one at least.
--- Images above $4 bytes are reduced to the key. One statement sees one snapshot, and the insert
--- position is taken after it, so all that is seen is committed before that position. The first row
--- tells about the whole.
+-- Images above $4 bytes are cut to the key. With $5 an image that raises an error is NULL. One
+-- statement sees one snapshot, and the insert position is taken after it, so everything seen is
+-- committed before that position. The first row describes the whole.
 WITH now AS MATERIALIZED (
     SELECT pg_current_snapshot() AS snapshot, pg_current_wal_insert_lsn() AS lsn
 ), found AS MATERIALIZED (
     SELECT
-        c.seq, c.xid, c.relid, c.op, c.new, c.old,
+        c.seq, c.xid, c.relid, c.op, c.reduced, c.new, c.old,
         coalesce(octet_length(c.new::text), 0) AS new_bytes,
         coalesce(octet_length(c.old::text), 0) AS old_bytes
     FROM ayb_realtime.changes c
@@ -88,7 +88,7 @@ WITH now AS MATERIALIZED (
 ), measured AS (
     SELECT
         f.*,
-        f.new_bytes > $4 OR f.old_bytes > $4 AS truncated,
+        f.reduced OR f.new_bytes > $4 OR f.old_bytes > $4 AS truncated,
         row_number() OVER w - 1 AS index,
         sum(least(f.new_bytes, $4) + least(f.old_bytes, $4)) OVER w AS bytes
     FROM found f
@@ -120,10 +120,14 @@ FROM now n
 UNION ALL
 SELECT
     t.seq, t.index, t.xid, t.relid, t.op::text,
-    convert_to(CASE WHEN t.truncated THEN ayb_realtime.key_image(t.new, d.key)
-        ELSE t.new::text END, 'UTF8'),
-    convert_to(CASE WHEN t.truncated THEN ayb_realtime.key_image(t.old, d.key)
-        ELSE t.old::text END, 'UTF8'),
+    CASE WHEN $5 THEN
+        ayb_realtime.readable_image(t.new, CASE WHEN t.truncated THEN coalesce(d.key, '{}') END)
+    WHEN t.truncated THEN convert_to(ayb_realtime.key_image(t.new, d.key), 'UTF8')
+    ELSE convert_to(t.new::text, 'UTF8') END,
+    CASE WHEN $5 THEN
+        ayb_realtime.readable_image(t.old, CASE WHEN t.truncated THEN coalesce(d.key, '{}') END)
+    WHEN t.truncated THEN convert_to(ayb_realtime.key_image(t.old, d.key), 'UTF8')
+    ELSE convert_to(t.old::text, 'UTF8') END,
     t.truncated, NULL, NULL, NULL, NULL, NULL
 FROM taken t
 LEFT JOIN described d USING (relid)

@@ -30,7 +30,7 @@ import structlog
 from relay.outbox.epoch import Checkpoint, Snapshot, read_checkpoint
 from relay.outbox.remainder import BatchLimits, Remainder
 from shared.change import Batch, TableChanges
-from shared.outbox import assemble, decode_tables, read_batches
+from shared.outbox import assemble, decode_tables, fetch_images, read_batches
 from shared.sql import queries
 
 if TYPE_CHECKING:
@@ -125,8 +125,13 @@ class Outbox:
 
     async def _read_new(self) -> Batch | None:
         limits = self._limits
-        head, *rows = await self._connection.fetch(
-            _SQL["read"], self._seen, limits.changes, limits.bytes, limits.record_bytes
+        head, *rows = await fetch_images(
+            self._connection,
+            _SQL["read"],
+            self._seen,
+            limits.changes,
+            limits.bytes,
+            limits.record_bytes,
         )
         snapshot: Snapshot = head["snapshot"]
         tables = decode_tables(head["tables"])

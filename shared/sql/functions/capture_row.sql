@@ -8,18 +8,20 @@
 -- and the writer notifies. An awake relay does not hold it: writers share it until their commit and
 -- pay nothing. See docs/decisions/0002-wake-up-lock.md for why no wake-up is ever missed.
 --
--- The SET clauses pin whatever the writer's session could bend in the JSON (pg_temp last, or a
--- writer's temporary type named json would run with the relay's rights). The inner blocks catch
--- what a value may do to us while it becomes JSON (over 1 GB, a cast of a user-defined type that
--- raises), so that a writer never fails because of capture; a change without its image is told
--- to clients as resync. Where no number can be had, only the end of the sequence is caught (see
--- below): what else stands in the way, such as a lock that the writer does not wait for, fails the
--- writer as it would at the insert, or there would be a gap that nobody knows of. Nothing is written
--- inside of the blocks: they cost no subtransaction id.
+-- The SET clauses pin every setting of the writer's session that changes the JSON (pg_temp comes
+-- last, or a writer's temporary type named json would run with the relay's rights). The inner block
+-- catches what a value can raise while it becomes JSON (a cast of a user-defined type), so that a
+-- writer never fails because of capture; clients get resync for a change without an image. If no
+-- number can be had, only the end of the sequence is caught (see below): anything else, such as a
+-- lock that the writer does not wait for, fails the writer as it would at the insert, because the
+-- gap would go unnoticed. Nothing is written inside the block, so it costs no subtransaction id.
 --
--- Where the outbox has grown to twice its bound, since the relay is down or a transaction is in the
--- way, capture stops rather than fill the disk: the sequence is set to its end, and nextval raises
--- until the relay has made room. The size is looked at every 1024 changes, and with each large one.
+-- An image of more than 8 MiB, or of more than Postgres can hold (1 GB), is reduced: see
+-- reduced_image.sql.
+--
+-- If the outbox grows to twice its bound, because the relay is down or a transaction is in the way,
+-- capture stops rather than fill the disk: the sequence is set to its end, and nextval raises until
+-- the relay has made room. The size is checked every 1024 changes and with each large one.
 -- See docs/decisions/0003-outbox-ring.md.
 
 CREATE OR REPLACE FUNCTION ayb_realtime.capture_row() RETURNS trigger
@@ -37,6 +39,7 @@ DECLARE
     number bigint;
     new_image json;
     old_image json;
+    is_reduced boolean := false;
 BEGIN
     IF TG_NAME <> '!ayb_realtime_row_' || root::text THEN
         IF TG_NAME = '!ayb_realtime_row_' || TG_RELID::text THEN
@@ -61,6 +64,14 @@ BEGIN
                 EXECUTE ayb_realtime.image_query(TG_RELID) INTO old_image USING OLD;
             END IF;
         END IF;
+        IF octet_length(new_image::text) > 8388608 THEN
+            is_reduced := true;
+            new_image := ayb_realtime.reduced_image(TG_RELID, NEW);
+        END IF;
+        IF octet_length(old_image::text) > 8388608 THEN
+            is_reduced := true;
+            old_image := ayb_realtime.reduced_image(TG_RELID, OLD);
+        END IF;
     EXCEPTION WHEN OTHERS THEN
         IF number IS NULL THEN
             IF SQLSTATE = '2200H' THEN
@@ -70,9 +81,18 @@ BEGIN
         END IF;
         new_image := NULL;
         old_image := NULL;
+        IF SQLSTATE IN ('53200', '54000') THEN
+            is_reduced := true;
+            IF TG_OP <> 'DELETE' THEN
+                new_image := ayb_realtime.reduced_image(TG_RELID, NEW);
+            END IF;
+            IF TG_OP <> 'INSERT' THEN
+                old_image := ayb_realtime.reduced_image(TG_RELID, OLD);
+            END IF;
+        END IF;
     END;
-    INSERT INTO ayb_realtime.changes (seq, relid, op, new, old)
-    VALUES (number, root, left(TG_OP, 1)::"char", new_image, old_image);
+    INSERT INTO ayb_realtime.changes (seq, relid, op, reduced, new, old)
+    VALUES (number, root, left(TG_OP, 1)::"char", is_reduced, new_image, old_image);
     IF NOT pg_try_advisory_xact_lock_shared(4707185, 1) THEN
         NOTIFY ayb_realtime;
     END IF;

@@ -14,6 +14,7 @@ DECLARE
     number bigint;
     new_image json;
     old_image json;
+    is_reduced boolean := false;
     query text;
 BEGIN
     IF TG_NAME <> '!ayb_realtime_row_' || root::text THEN
@@ -34,6 +35,14 @@ BEGIN
         IF TG_OP <> 'INSERT' THEN
             EXECUTE query INTO old_image USING OLD;
         END IF;
+        IF octet_length(new_image::text) > 8388608 THEN
+            is_reduced := true;
+            new_image := ayb_realtime.reduced_image(TG_RELID, NEW);
+        END IF;
+        IF octet_length(old_image::text) > 8388608 THEN
+            is_reduced := true;
+            old_image := ayb_realtime.reduced_image(TG_RELID, OLD);
+        END IF;
     EXCEPTION WHEN OTHERS THEN
         IF number IS NULL THEN
             IF SQLSTATE = '2200H' THEN
@@ -43,9 +52,18 @@ BEGIN
         END IF;
         new_image := NULL;
         old_image := NULL;
+        IF SQLSTATE IN ('53200', '54000') THEN
+            is_reduced := true;
+            IF TG_OP <> 'DELETE' THEN
+                new_image := ayb_realtime.reduced_image(TG_RELID, NEW);
+            END IF;
+            IF TG_OP <> 'INSERT' THEN
+                old_image := ayb_realtime.reduced_image(TG_RELID, OLD);
+            END IF;
+        END IF;
     END;
-    INSERT INTO ayb_realtime.changes (seq, relid, op, new, old)
-    VALUES (number, root, left(TG_OP, 1)::"char", new_image, old_image);
+    INSERT INTO ayb_realtime.changes (seq, relid, op, reduced, new, old)
+    VALUES (number, root, left(TG_OP, 1)::"char", is_reduced, new_image, old_image);
     IF NOT pg_try_advisory_xact_lock_shared(4707185, 1) THEN
         NOTIFY ayb_realtime;
     END IF;

@@ -1,16 +1,18 @@
--- The query that makes the image of a row ($1) where row_to_json alone would not do:
+-- The query that makes the image of a row ($1) if row_to_json alone cannot:
 --
--- * Generated columns that are not stored (Postgres 18) are missing in a trigger's row, so they are
---   computed. Their expressions hold no functions but built-in ones.
--- * JSON has no place for the bounds of an array whose subscripts do not begin at 1. A policy that
---   reads such an array would be asked about other elements. So it, and a composite that holds one,
---   becomes a string, as Postgres prints it, from which it is read back whole.
+-- * Generated columns that are not stored (Postgres 18) are missing from a trigger's row, so they are
+--   computed. Their expressions contain built-in functions only.
+-- * JSON cannot express the bounds of an array whose subscripts do not begin at 1. A policy that
+--   reads such an array would be asked about other elements. So it, and a composite that contains
+--   one, becomes a string as Postgres prints it, which reads back as the same value.
+--
+-- A column may have the name of an alias here: image.* is the row in any case.
 CREATE OR REPLACE FUNCTION ayb_realtime.image_query(table_oid oid) RETURNS text
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp
 AS $query$
     SELECT format(
-        'SELECT row_to_json(image) FROM (SELECT %s FROM '
+        'SELECT row_to_json(image.*) FROM (SELECT %s FROM '
         '(SELECT %s FROM (SELECT ($1).*) AS source) AS source) AS image',
         string_agg(
             CASE WHEN t.typcategory IN ('A', 'C') THEN format(

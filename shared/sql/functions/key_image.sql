@@ -1,4 +1,5 @@
--- The key columns of a row image, each value as it stands there.
+-- The key columns of a row image, each value as it stands there. The whole image is parsed, so this
+-- raises an error for what Postgres stores as json but does not parse again (\u0000, for example).
 CREATE OR REPLACE FUNCTION ayb_realtime.key_image(image json, key text[]) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (

@@ -13,6 +13,8 @@ CREATE TABLE ayb_realtime.changes (
     xid   xid8 NOT NULL DEFAULT pg_current_xact_id(),
     relid oid NOT NULL,
     op    "char" NOT NULL,  -- I, U, D, T
+    -- Whether an image was too large, and holds its key and small values only (capture_row).
+    reduced boolean NOT NULL DEFAULT false,
     new   json,
     old   json,
     at    timestamptz NOT NULL DEFAULT clock_timestamp()
@@ -104,7 +106,8 @@ CREATE TABLE ayb_realtime.horizon (
 INSERT INTO ayb_realtime.horizon DEFAULT VALUES;
 
 -- What a change's table is like now: its name as clients know it, the primary key in key order, and
--- the columns of type timestamptz or a domain over it.
+-- the columns of type timestamptz or a domain over it. SQL_ASCII holds bytes of any encoding: names
+-- there that are not plain ASCII have no meaning to a client.
 CREATE VIEW ayb_realtime.captured AS
 SELECT
     c.oid AS relid,
@@ -136,7 +139,11 @@ SELECT
         ORDER BY a.attnum
     ) AS stamps
 FROM pg_catalog.pg_class c
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace;
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE pg_catalog.getdatabaseencoding() <> 'SQL_ASCII' OR NOT EXISTS (
+    SELECT FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid = c.oid AND n.nspname || c.relname || a.attname ~ '[^ -~]'
+);
 
 -- Which column had a name last, for every name that a captured table's columns have had. An image
 -- names its columns: where another column takes a name over (one is dropped or renamed, and another

@@ -1,0 +1,15 @@
+-- A row image, or its key columns if a key is given, in UTF-8. NULL if the image raises an error,
+-- whatever it is: the error of one image must not become that of all images read with it.
+CREATE OR REPLACE FUNCTION ayb_realtime.readable_image(image json, key text[]) RETURNS bytea
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $readable$
+BEGIN
+    IF key IS NULL THEN
+        RETURN convert_to(image::text, 'UTF8');
+    END IF;
+    RETURN convert_to(ayb_realtime.key_image(image, key), 'UTF8');
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
+END
+$readable$;
