@@ -76,6 +76,7 @@ class Relay:
             channel_prefix=settings.realtime_channel_prefix,
             queue_bytes=settings.relay_queue_bytes,
             metrics=metrics,
+            note=health.note,
         )
 
     async def run(self) -> None:

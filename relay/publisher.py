@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ from shared import signature
 from shared.backoff import Backoff
 from shared.change import encode
 from shared.channels import Channels
-from shared.redis import UNAVAILABLE, heed_cancellation, redis_client
+from shared.redis import UNAVAILABLE, describe, heed_cancellation, redis_client
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from shared.change import Batch
 
 log = structlog.get_logger(__name__)
+
+Note = Callable[[str, str | None], object]
+"""Shows what an operator should know about a part, or with None that there is nothing."""
 
 _PIPELINE_BYTES: Final = 4 * 1024 * 1024
 _ROOM_SECONDS: Final = 0.25
@@ -54,12 +58,15 @@ class Publisher:
         channel_prefix: str | None,
         queue_bytes: int,
         metrics: RelayMetrics,
+        note: Note,
     ) -> None:
         self._key = key
         self._channel_prefix = channel_prefix
         self._history = ""
         self._channels = Channels("")
-        self._targets = [Target(url, queue_bytes=queue_bytes, metrics=metrics) for url in urls]
+        self._targets = [
+            Target(url, queue_bytes=queue_bytes, metrics=metrics, note=note) for url in urls
+        ]
         self._last_tick: _Parcel | None = None
 
     async def run(self) -> None:
@@ -124,7 +131,7 @@ class Publisher:
 class Target:
     """One Redis, its queue, and the task that empties it."""
 
-    def __init__(self, url: str, *, queue_bytes: int, metrics: RelayMetrics) -> None:
+    def __init__(self, url: str, *, queue_bytes: int, metrics: RelayMetrics, note: Note) -> None:
         parts = urlsplit(url)
         self.name = f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
         self._url = url
@@ -136,6 +143,8 @@ class Target:
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._up = False
+        self._trouble: str | None = None
+        self._note = note
 
     @property
     def is_filling(self) -> bool:
@@ -177,8 +186,7 @@ class Target:
                 await self._publish(client)
             except UNAVAILABLE as error:
                 heed_cancellation()
-                if self._up:
-                    log.warning("redis unavailable", target=self.name, error=str(error))
+                self._note_trouble(describe(error, self._url))
                 self._set_up(False)
                 self._clear()
             finally:
@@ -206,9 +214,18 @@ class Target:
             heed_cancellation()
             self._metrics.published.labels(self.name).inc(len(messages))
 
+    def _note_trouble(self, error: str) -> None:
+        """Log a failure once, and again when its reason changes; show it in readiness."""
+        if error != self._trouble:
+            self._trouble = error
+            log.warning("redis unavailable", target=self.name, error=error)
+            self._note(f"redis {self.name}", f"{error}; gateways there poll the outbox")
+
     def _set_up(self, up: bool) -> None:
         if up and not self._up:
             log.info("redis connected", target=self.name)
+            self._trouble = None
+            self._note(f"redis {self.name}", None)
         self._up = up
         self._metrics.redis_up.labels(self.name).set(up)
 

@@ -11,6 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 UNAVAILABLE: Final = (RedisError, OSError, TimeoutError)
 """Errors after which the connection is opened again."""
@@ -43,6 +44,14 @@ def redis_client(url: str, *, answer_seconds: float | None = 5.0) -> redis.Redis
     )
     pool.connection_class = type("Connection", (_ClosedIsUnavailable, pool.connection_class), {})
     return redis.Redis.from_pool(pool)
+
+
+def describe(error: BaseException, url: str) -> str:
+    """Say in one line what went wrong with the Redis at `url`; some errors say nothing."""
+    if isinstance(error, (TimeoutError, RedisTimeoutError)):
+        tls = "; rediss:// needs a port that speaks TLS" if url.startswith("rediss://") else ""
+        return f"no answer in time{tls}"
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 class _ClosedIsUnavailable:

@@ -25,7 +25,7 @@ from shared.backoff import Backoff
 from shared.change import decode_table_message, decode_tick, memory_bytes
 from shared.channels import Channels
 from shared.errors import BusMessageError, DatabaseUnavailableError, first_error
-from shared.redis import UNAVAILABLE, redis_client
+from shared.redis import UNAVAILABLE, describe, redis_client
 
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub
@@ -78,6 +78,7 @@ class Bus:
         self._pending = PendingTables(most_bytes=_MOST_PENDING_BYTES)
         self._ticked_at = float("-inf")
         self._logged_at = float("-inf")
+        self._trouble = ""
 
     @property
     def is_pushing(self) -> bool:
@@ -106,7 +107,10 @@ class Bus:
             try:
                 await self._listen(backoff)
             except* UNAVAILABLE as group:
-                log.warning("redis unavailable", error=str(first_error(group)))
+                error = describe(first_error(group), self._url)
+                if error != self._trouble:
+                    log.warning("redis unavailable", error=error)
+                self._trouble = error
             except* _HistoryChangedError:
                 log.warning("the read database has another history: subscribing to its channels")
             self._metrics.bus_connected.set(0)
@@ -174,6 +178,7 @@ class Bus:
                 is_connected = True
                 self._metrics.bus_connected.set(1)
                 log.info("redis connected")
+                self._trouble = ""
                 backoff.reset()
             if message["type"] == "message":
                 self._on_message(message)
