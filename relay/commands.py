@@ -12,6 +12,7 @@ import structlog
 
 from relay.app import Relay
 from relay.doctor.checks import examine
+from relay.doctor.options import DoctorOptions
 from relay.health import Health
 from relay.metrics import RelayMetrics
 from relay.schema.install import install
@@ -82,7 +83,7 @@ def _execute_on_database(command: str) -> int:
                 print(f"warning: {warning}")
             print("the triggers and the schema ayb_realtime are removed")
         case "doctor":
-            return 0 if asyncio.run(examine(settings, print)) else 1
+            return 0 if asyncio.run(examine(DoctorOptions.of(settings), print)) else 1
     return 0
 
 

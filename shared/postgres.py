@@ -185,7 +185,7 @@ async def _open(
             command_timeout=command_seconds,
             server_settings={"application_name": application_name},
         )
-    except asyncpg.exceptions.ClientConfigurationError as error:
+    except (asyncpg.exceptions.ClientConfigurationError, ValueError) as error:
         raise SettingsError(f"the database URL cannot be used: {error}") from None
     except (*UNAVAILABLE, asyncpg.PostgresError) as error:
         # Whatever the server says before there is a session, it may say otherwise tomorrow.

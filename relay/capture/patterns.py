@@ -2,8 +2,11 @@
 
 `*` stands for any characters. A part in double quotes is taken as it is, a quote in it doubled; a
 part without them is folded to lower case, as in SQL. A bare name means the schema `public`. A
-pattern that begins with `!` takes tables out again. AYB's own tables (`_ayb_*`) are left out unless
-a pattern names them without a wildcard.
+pattern that begins with `!` takes tables out again.
+
+A wildcard never means bookkeeping: AYB's own tables (`_ayb_*`) and those in which frameworks keep
+their migrations and sessions. The list has only names that leave no doubt, since leaving out a
+table of an application loses its events. A pattern without a wildcard captures these too.
 """
 
 from __future__ import annotations
@@ -20,6 +23,41 @@ if TYPE_CHECKING:
 _PART: Final = r'(?:"(?:[^"]|"")+"|[^"!.\s][^".\s]*)'
 _FORM: Final = re.compile(rf"(!?)(?:({_PART})\.)?({_PART})")
 _OWN: Final = "_ayb_"
+BOOKKEEPING: Final = frozenset(
+    {
+        "__diesel_schema_migrations",
+        "__drizzle_migrations",
+        "__EFMigrationsHistory",
+        "_prisma_migrations",
+        "_sqlx_migrations",
+        "alembic_version",
+        "ar_internal_metadata",
+        "databasechangelog",
+        "databasechangeloglock",
+        "django_admin_log",
+        "django_content_type",
+        "django_migrations",
+        "django_session",
+        "doctrine_migration_versions",
+        "flyway_schema_history",
+        "goose_db_version",
+        "gorp_migrations",
+        "knex_migrations",
+        "knex_migrations_lock",
+        "kysely_migration",
+        "kysely_migration_lock",
+        "mikro_orm_migrations",
+        "pgmigrations",
+        "phinxlog",
+        "refinery_schema_history",
+        "schema_migrations",
+        "SequelizeMeta",
+        "spatial_ref_sys",
+        "typeorm_metadata",
+    }
+)
+"""Names of tables that frameworks and extensions keep for themselves."""
+
 _NEVER: Final = ("pg_catalog", "information_schema", "ayb_realtime")
 
 
@@ -27,6 +65,7 @@ _NEVER: Final = ("pg_catalog", "information_schema", "ayb_realtime")
 class Pattern:
     """One pattern; its parts are regular expressions."""
 
+    text: str
     schema: re.Pattern[str]
     table: re.Pattern[str]
     excludes: bool
@@ -40,7 +79,7 @@ def parse_pattern(text: str) -> Pattern:
         raise SettingsError(f"AYB_REALTIME_TABLES: not a table pattern: {text}")
     excludes, schema, table = match.group(1) == "!", match.group(2) or "public", match.group(3)
     is_exact = not any("*" in part and not part.startswith('"') for part in (schema, table))
-    return Pattern(_expression(schema), _expression(table), excludes, is_exact)
+    return Pattern(text, _expression(schema), _expression(table), excludes, is_exact)
 
 
 def _expression(part: str) -> re.Pattern[str]:
@@ -50,13 +89,26 @@ def _expression(part: str) -> re.Pattern[str]:
 
 
 def matches(patterns: Iterable[Pattern], schema: str, table: str) -> bool:
-    """Tell whether a table is to be captured."""
-    if schema in _NEVER or schema.startswith("pg_"):
+    """Return whether a table is to be captured."""
+    fitting = _fitting(patterns, schema, table)
+    if any(pattern.excludes for pattern in fitting):
         return False
-    wanted = False
-    for pattern in patterns:
-        if pattern.schema.fullmatch(schema) and pattern.table.fullmatch(table):
-            if pattern.excludes:
-                return False
-            wanted = wanted or pattern.is_exact or not table.startswith(_OWN)
-    return wanted
+    return any(pattern.is_exact or not is_bookkeeping(table) for pattern in fitting)
+
+
+def leaves_out(patterns: Iterable[Pattern], schema: str, table: str) -> bool:
+    """Return whether a table is not captured only because it is bookkeeping."""
+    fitting = _fitting(patterns, schema, table)
+    is_by_wildcard = bool(fitting) and not any(p.excludes or p.is_exact for p in fitting)
+    return is_by_wildcard and is_bookkeeping(table)
+
+
+def is_bookkeeping(table: str) -> bool:
+    """Return whether a table is one that a framework, or AYB, keeps for itself."""
+    return table in BOOKKEEPING or table.startswith(_OWN)
+
+
+def _fitting(patterns: Iterable[Pattern], schema: str, table: str) -> list[Pattern]:
+    if schema in _NEVER or schema.startswith("pg_"):
+        return []
+    return [p for p in patterns if p.schema.fullmatch(schema) and p.table.fullmatch(table)]

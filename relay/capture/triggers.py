@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 import structlog
 
-from relay.capture.patterns import Pattern, matches
+from relay.capture.patterns import Pattern, leaves_out, matches
 from shared.sql import queries
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ class Capture:
         self._lock_milliseconds = lock_milliseconds
         self._metrics = metrics
         self._told: dict[tuple[str, str], str] = {}
+        self._left_out: set[str] = set()
 
     async def install(self) -> list[Table]:
         """Install what is missing, remove what is too much; list what could not be captured."""
@@ -134,9 +135,16 @@ class Capture:
             elif not wanted and table.triggers and table.is_owned:
                 await self._try(table, self._release, "release")
             captured += wanted
+            if leaves_out(self._patterns, table.schema, table.name):
+                self._note_left_out(table.quoted)
         if self._metrics is not None:
             self._metrics.captured_tables.set(captured)
         return failed
+
+    def _note_left_out(self, table: str) -> None:
+        if table not in self._left_out:
+            self._left_out.add(table)
+            log.info("bookkeeping is not captured", table=table, remedy="name it in full")
 
     async def note_names(self) -> None:
         """Note which columns have which names: see `column_names` in the migrations."""

@@ -1,73 +1,80 @@
-"""`python -m relay doctor`: what a deployment needs, checked one by one.
-
-Each check says what it found, and where something is wrong, what to do about it. Nothing is
-changed.
-"""
+"""All checks, in order, and what becomes of one that cannot be made."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import secrets
-import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import asyncpg
 
-from relay.doctor.access import connected, read_database, skew, tables
-from relay.doctor.finding import Finding, Level, fail, ok, warn
-from relay.metrics import RelayMetrics
+from relay.capture.patterns import parse_pattern
+from relay.doctor.bus import check_redis
+from relay.doctor.finding import Finding, Level, fail, ok
+from relay.doctor.read_database import check_read_database
+from relay.doctor.server import check_listen, check_outbox, check_server
+from relay.doctor.tables import check_tables
 from relay.schema.migrate import missing_scripts
-from relay.session.wakeup import Listener, ListenError
-from shared.channels import ROOT
-from shared.errors import AybError
-from shared.logging import redact
-from shared.postgres import UNAVAILABLE as POSTGRES_UNAVAILABLE
-from shared.redis import UNAVAILABLE as REDIS_UNAVAILABLE
-from shared.redis import redis_client
-from shared.sql import queries
+from shared.errors import AybError, DatabaseUnavailableError, OperatorError, SettingsError
+from shared.postgres import UNAVAILABLE, TransactionPoolingError, connect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from asyncpg import Connection
 
-    from relay.settings import RelaySettings
+    from relay.capture.patterns import Pattern
+    from relay.doctor.options import DoctorOptions
+    from shared.postgres import DatabaseAddress
 
-_SQL: Final = queries("relay.doctor")
-
-OLDEST_VERSION: Final = 14
-_LONG_SECONDS: Final = 300.0
-_ANSWER_SECONDS: Final = 5.0
+_NAME = "ayb-relay doctor"
+_ROLES = "run `python -m relay roles | psql` as a superuser or the owner of the database"
 
 
-async def examine(settings: RelaySettings, tell: Callable[[Finding], None]) -> bool:
-    """Check everything and tell each finding; whether none of them is a failure."""
+async def examine(options: DoctorOptions, report: Callable[[Finding], None]) -> bool:
+    """Make every check and report each finding; return whether none is a failure."""
     healthy = True
-    async for finding in _findings(settings):
+    async for finding in _findings(options):
         healthy = healthy and finding.level is not Level.FAIL
-        tell(finding)
+        report(finding)
     return healthy
 
 
-async def _findings(settings: RelaySettings) -> AsyncIterator[Finding]:
+async def _findings(options: DoctorOptions) -> AsyncIterator[Finding]:
     try:
-        async with connected(settings.database) as connection:
-            async for finding in _database(settings, connection):
+        patterns = [parse_pattern(text) for text in options.table_patterns]
+    except SettingsError as error:
+        yield fail(str(error), "see AYB_REALTIME_TABLES in docs/settings.md")
+        patterns = None
+    position: object = None
+    try:
+        connection = await connect(options.database, application_name=_NAME)
+        try:
+            async for finding in _database(options, patterns, connection):
                 yield finding
-            if settings.read_database is not None:
-                async for finding in read_database(settings, settings.read_database, connection):
+            position = await connection.fetchval("SELECT pg_current_wal_insert_lsn()")
+        finally:
+            connection.terminate()
+    except (*UNAVAILABLE, AybError, asyncpg.PostgresError) as error:
+        yield _stopped("database", "AYB_DATABASE_URL", options.database, error)
+    if options.read_database is not None:
+        try:
+            connection = await connect(options.read_database, application_name=_NAME)
+            try:
+                async for finding in check_read_database(options, connection, position):
                     yield finding
-    except (*POSTGRES_UNAVAILABLE, AybError, asyncpg.PostgresError) as error:
-        yield fail(f"database: {error}", "check AYB_DATABASE_URL, and that the server runs")
-    for url in settings.redis_url:
-        yield await _redis(url.get_secret_value())
+            finally:
+                connection.terminate()
+        except (*UNAVAILABLE, AybError, asyncpg.PostgresError) as error:
+            yield _stopped("read database", "AYB_READ_DATABASE_URL", options.read_database, error)
+    for url in options.redis_urls:
+        yield await check_redis(url)
 
 
-async def _database(settings: RelaySettings, connection: Connection) -> AsyncIterator[Finding]:
-    async for finding in _server(connection):
+async def _database(
+    options: DoctorOptions, patterns: list[Pattern] | None, connection: Connection
+) -> AsyncIterator[Finding]:
+    async for finding in check_server(connection):
         yield finding
-    yield await _listen(settings, connection)
+    yield await check_listen(options.database, connection)
     missing = await missing_scripts(connection)
     if missing:
         yield fail(
@@ -76,97 +83,32 @@ async def _database(settings: RelaySettings, connection: Connection) -> AsyncIte
         )
         return
     yield ok("schema ayb_realtime is up to date")
-    async for finding in tables(settings, connection):
+    if patterns is not None:
+        async for finding in check_tables(connection, patterns, options.auth_role):
+            yield finding
+    async for finding in check_outbox(connection):
         yield finding
-    async for finding in _outbox(connection):
-        yield finding
 
 
-async def _server(connection: Connection) -> AsyncIterator[Finding]:
-    began = time.time()
-    server = await connection.fetchrow(_SQL["server"])
-    yield skew("database", server["clock"], began, time.time())
-    version = server["version_text"]
-    if server["version"] < OLDEST_VERSION * 10_000:
-        yield fail(f"Postgres {version} is too old", f"use Postgres {OLDEST_VERSION} or newer")
+def _stopped(what: str, setting: str, address: DatabaseAddress, error: BaseException) -> Finding:
+    """Describe what kept a database from being checked to the end."""
+    cause = error.__cause__ or error
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    if isinstance(error, (TransactionPoolingError, SettingsError)):
+        remedy = f"change {setting}"
+    elif isinstance(cause, asyncpg.InvalidAuthorizationSpecificationError):
+        source = address.password_file or setting
+        remedy = f"check the login in {setting}, that it may log in, and its password ({source})"
+    elif isinstance(cause, asyncpg.InvalidCatalogNameError):
+        remedy = f"check the name of the database in {setting}"
+    elif isinstance(cause, asyncpg.TooManyConnectionsError):
+        remedy = "raise max_connections or the login's limit, or end other connections"
+    elif isinstance(cause, asyncpg.InsufficientPrivilegeError):
+        remedy = f"this login lacks a right: {_ROLES}"
+    elif isinstance(error, DatabaseUnavailableError):
+        remedy = f"check {setting}, and that the server runs"
+    elif isinstance(error, OperatorError):
+        remedy = "see the message"
     else:
-        yield ok(f"Postgres {version}")
-    if server["is_standby"]:
-        yield fail("AYB_DATABASE_URL leads to a standby", "the relay needs the primary")
-    if server["encoding"] == "SQL_ASCII":
-        yield fail(
-            "the database's encoding is SQL_ASCII: text may be no text",
-            "dump the database and restore it with encoding UTF8",
-        )
-    if server["prepared_transactions"] > 0:
-        yield warn(
-            "prepared transactions are possible: the relay polls instead of using NOTIFY",
-            "set max_prepared_transactions to 0, or AYB_RELAY_NOTIFY=on if no transaction that "
-            "writes to captured tables is ever prepared",
-        )
-
-
-async def _listen(settings: RelaySettings, connection: Connection) -> Finding:
-    began = time.perf_counter()
-    try:
-        listener = await Listener.open(settings.database, RelayMetrics())
-        try:
-            await listener.test(connection)
-        finally:
-            await listener.close()
-    except ListenError as error:
-        return fail("LISTEN hears nothing", str(error))
-    return ok(f"LISTEN hears NOTIFY ({(time.perf_counter() - began) * 1000:.0f} ms)")
-
-
-async def _outbox(connection: Connection) -> AsyncIterator[Finding]:
-    row = await connection.fetchrow(_SQL["outbox"])
-    size = f"{row['bytes'] / 2**20:.0f} of {row['most_bytes'] / 2**20:.0f} MiB"
-    if row["is_stopped"]:
-        yield fail(
-            f"capture has stopped: the outbox is full ({size})",
-            "start the relay, end transactions that have been open for long, or raise "
-            "AYB_REALTIME_OUTBOX_BYTES",
-        )
-    else:
-        yield ok(f"outbox: {size}")
-    if not row["may_rotate"]:
-        yield fail(
-            "this login may not rotate the outbox",
-            "let the relay's login own the schema ayb_realtime and what is in it",
-        )
-    if await connection.fetchval(_SQL["relay_active"]):
-        yield ok("a relay is active")
-    else:
-        yield warn("no relay is active", "start one: `python -m relay run`")
-    age = await connection.fetchval(_SQL["oldest_transaction"])
-    if age is not None and age > _LONG_SECONDS:
-        yield warn(
-            f"a transaction that writes has been open for {age:.0f} s: the outbox cannot be "
-            "rotated past it",
-            "see pg_stat_activity and pg_prepared_xacts",
-        )
-
-
-async def _redis(url: str) -> Finding:
-    shown = redact(url)
-    client = redis_client(url)
-    channel = f"{ROOT}:doctor:{secrets.token_hex(8)}"
-    began = time.perf_counter()
-    try:
-        async with asyncio.timeout(_ANSWER_SECONDS), client.pubsub() as pubsub:
-            await pubsub.subscribe(channel)
-            await client.publish(channel, b"test")
-            async for message in pubsub.listen():
-                if message["type"] == "message":
-                    break
-    except REDIS_UNAVAILABLE as error:
-        return fail(
-            f"Redis {shown}: {error or 'no answer'}",
-            "check AYB_REDIS_URL, that the server runs, and the ACL: its user needs publish and "
-            f"subscribe on channels {ROOT}:*",
-        )
-    finally:
-        with contextlib.suppress(*REDIS_UNAVAILABLE):
-            await client.aclose()
-    return ok(f"Redis {shown} passes messages on ({(time.perf_counter() - began) * 1000:.0f} ms)")
+        remedy = "see the server's log for what it refused"
+    return fail(f"{what}: {reason}", remedy)

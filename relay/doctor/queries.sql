@@ -34,7 +34,14 @@ SELECT
         AND has_schema_privilege(to_regrole(quote_ident($2)), n.oid, 'USAGE'),
         false
     ) AS is_readable,
-    EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS has_key
+    EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS has_key,
+    ARRAY(
+        SELECT a.attname::text
+        FROM pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        AND has_column_privilege(to_regrole(quote_ident($2)), c.oid, a.attnum, 'SELECT')
+        ORDER BY a.attnum
+    ) AS readable
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = ANY ($1)
@@ -57,14 +64,18 @@ SELECT
     AND has_table_privilege('ayb_realtime.captured', 'SELECT') AS may_read,
     has_table_privilege('ayb_realtime.changes', 'INSERT, UPDATE, DELETE, TRUNCATE') AS may_write
 
--- name: relay_active
--- Whether somebody holds the leader lock.
-SELECT EXISTS (
-    SELECT FROM pg_locks l
-    WHERE l.locktype = 'advisory' AND l.classid = 4707185 AND l.objid = 2 AND l.objsubid = 2
-    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND l.granted
-)
+-- name: leader
+-- The session that holds the leader lock, if there is one.
+SELECT
+    l.pid,
+    a.usename::text AS login,
+    coalesce(host(a.client_addr), 'a local socket') AS address,
+    a.backend_start AT TIME ZONE 'UTC' AS since
+FROM pg_locks l
+JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'advisory' AND l.classid = 4707185 AND l.objid = 2 AND l.objsubid = 2
+AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+AND l.granted
 
 -- name: oldest_transaction
 -- Age in seconds of the oldest open transaction of this database, prepared ones included.
@@ -80,9 +91,6 @@ SELECT greatest(
         WHERE p.database = current_database()
     )
 )
-
--- name: insert_position
-SELECT pg_current_wal_insert_lsn()
 
 -- name: replay
 -- How far a standby is behind position $1, in bytes, and when its newest commit was made.

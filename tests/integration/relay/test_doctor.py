@@ -9,6 +9,7 @@ from devstack.servers import free_port
 from relay.capture.triggers import list_tables
 from relay.doctor.checks import examine
 from relay.doctor.finding import Level
+from relay.doctor.options import DoctorOptions
 from relay.schema.install import InstallError, install
 from relay.settings import RelaySettings
 from shared.errors import SchemaError, first_error
@@ -35,7 +36,7 @@ def settings(database, valkey_server):
 
 async def _findings(settings):
     found = []
-    healthy = await examine(settings, found.append)
+    healthy = await examine(DoctorOptions.of(settings), found.append)
     assert healthy is all(finding.level is not Level.FAIL for finding in found)
     return found
 
@@ -55,7 +56,7 @@ async def test_healthy(database, settings, relays, ear):
         found = await _findings(settings())
     assert not [finding for finding in found if finding.level is Level.FAIL]
     assert _find(found, "a relay is active").level is Level.OK
-    assert _find(found, "every table is captured").level is Level.OK
+    assert _find(found, "captured: public.t").level is Level.OK
     assert _find(found, "LISTEN").level is Level.OK
     # The server of the tests allows prepared transactions.
     assert _find(found, "prepared transactions").level is Level.WARN
@@ -105,7 +106,9 @@ async def test_faults_of_roles(database, settings):
 
 
 async def test_nothing_there(settings):
-    """Servers that are away are reported one by one, without the passwords in their URLs."""
+    """Servers that are away are reported one by one, without the passwords in their URLs. The read
+    database is looked at all the same.
+    """
     port = free_port()
     found = await _findings(
         settings(
@@ -113,8 +116,67 @@ async def test_nothing_there(settings):
             redis_url=f"redis://:secret@127.0.0.1:{port}",
         )
     )
-    assert [finding.level for finding in found] == [Level.FAIL, Level.FAIL]
+    failed = [finding for finding in found if finding.level is Level.FAIL]
+    assert [finding.what.partition(" ")[0] for finding in failed] == ["database:", "Redis"]
+    _find(found, "may read the outbox and nothing more")
     assert "secret" not in "".join(map(str, found))
+
+
+async def test_what_keeps_it_from_looking(database, settings):
+    """What is said to do is about what is wrong, not about another setting."""
+    missing = database.gateway_dsn.replace("ayb_gateway@", "no_such_login@")
+    nowhere = database.dsn.replace(database.name, "no_such_database")
+    await database.execute("REVOKE USAGE ON SCHEMA ayb_realtime FROM ayb_relay")
+    await database.execute("ALTER SCHEMA ayb_realtime OWNER TO postgres")
+    for changed, what, remedy in (
+        ({"read_database_url": missing}, "read database: ", "AYB_READ_DATABASE_URL"),
+        ({"database_url": nowhere}, "database: ", "the name of the database in AYB_DATABASE_URL"),
+        ({"database_url": database.relay_dsn}, "permission denied for schema", "relay roles"),
+        ({"realtime_tables": ("a.b.c",)}, "not a table pattern: a.b.c", "AYB_REALTIME_TABLES"),
+        ({"database_url": "postgresql://h:port/x"}, "cannot be used", "change AYB_DATABASE_URL"),
+    ):
+        found = await _findings(settings(**changed))
+        (failed,) = [finding for finding in found if finding.level is Level.FAIL
+                     and "is not captured" not in finding.what]  # fmt: skip
+        assert what in failed.what
+        assert remedy in failed.remedy
+        assert ("AYB_DATABASE_URL" in failed.remedy) is ("AYB_DATABASE_URL" in remedy)
+
+
+async def test_tables_by_name(database, settings, owner_relays, relays):
+    """It says which tables are captured, which patterns mean none, what is left out, which columns
+    look like secrets, and what replication writes past the triggers.
+    """
+    await database.execute("""
+        CREATE TABLE todos (id int PRIMARY KEY, title text, password_hash text, hash_tag text);
+        CREATE TABLE hidden (id int PRIMARY KEY, api_key text);
+        CREATE TABLE django_migrations (id int PRIMARY KEY);
+        GRANT SELECT ON todos TO ayb_authenticated;
+        GRANT SELECT (id) ON hidden TO ayb_authenticated;
+    """)
+    tables = {"realtime_tables": ("todos", "hidden", "nosuch", "django_*")}
+    async with relays.running(**tables):
+        found = await _findings(settings(**tables))
+    assert _find(found, "captured: public.hidden, public.todos").level is Level.OK
+    assert _find(found, "nosuch in AYB_REALTIME_TABLES means no table").level is Level.WARN
+    assert "public.django_migrations" in _find(found, "left out as bookkeeping").what
+    secrets = _find(found, "look like secrets")
+    assert secrets.what.startswith("public.todos: ")
+    assert secrets.what.endswith(": password_hash")
+    assert "public.todos" in _find(found, "session_replication_role = replica").what
+    await database.execute("ALTER TABLE todos DISABLE TRIGGER ALL")
+    found = await _findings(settings(**tables))
+    assert "are disabled" in _find(found, "public.todos is not captured").what
+    async with owner_relays.running(**tables):
+        found = await _findings(settings(**tables))
+    assert not [finding for finding in found if "session_replication_role" in finding.what]
+
+
+async def test_who_leads(settings, relays):
+    """The active relay is named: login, address and since when."""
+    async with relays.running():
+        said = _find(await _findings(settings()), "a relay is active").what
+    assert "ayb_relay from 127.0.0.1, connected since 20" in said
 
 
 async def test_replica(database, settings, postgres_server, server_dir):

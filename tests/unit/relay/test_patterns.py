@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relay.capture.patterns import matches, parse_pattern
+from relay.capture.patterns import leaves_out, matches, parse_pattern
 from shared.errors import SettingsError
 
 
@@ -36,6 +36,16 @@ from shared.errors import SettingsError
         ("public.*,!public.p*", "public.posts", False),
         ("public.*,!public.p*", "public.comments", True),
         ("!public.p*,public.*", "public.posts", False),
+        ("public.*", "public.schema_migrations", False),
+        ("public.*", "public.SequelizeMeta", False),
+        ("public.*", "public.django_session", False),
+        ("public.*,schema_migrations", "public.schema_migrations", True),
+        ("public.*,!schema_migrations", "public.schema_migrations", False),
+        # Names that an application may well have chosen by itself.
+        ("public.*", "public.migrations", True),
+        ("public.*", "public.sessions", True),
+        ("public.*", "public.auth_user", True),
+        ("public.*", "public.users", True),
         ("public.line*break", "public.line\nbreak", True),
     ],
 )
@@ -43,6 +53,25 @@ def test_matches(patterns, table, wanted):
     """Names, wildcards, quotes, exceptions; never the system's schemas nor, by wildcard, AYB's."""
     schema, _, name = table.partition(".")
     assert matches([parse_pattern(text) for text in patterns.split(",")], schema, name) is wanted
+
+
+@pytest.mark.parametrize(
+    ("patterns", "table", "left_out"),
+    [
+        ("public.*", "public.django_session", True),
+        ("public.*", "public._ayb_users", True),
+        ("public.*", "public.posts", False),
+        ("public.*,!*", "public.django_session", False),
+        ("public.*,django_session", "public.django_session", False),
+        ("posts", "public.django_session", False),
+        ("*.*", "pg_catalog.django_session", False),
+    ],
+)
+def test_left_out(patterns, table, left_out):
+    """Bookkeeping is left out only where nothing but a wildcard means it."""
+    schema, _, name = table.partition(".")
+    parsed = [parse_pattern(text) for text in patterns.split(",")]
+    assert leaves_out(parsed, schema, name) is left_out
 
 
 @pytest.mark.parametrize("text", ["", "a.b.c", ".", "a.", '"a', "a b", "!"])
