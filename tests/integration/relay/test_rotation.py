@@ -125,7 +125,9 @@ async def test_idle_outbox_empties(database, rig):
         await rig.age(100)
         await rig.rotation.turn()
     assert await rig.value("SELECT count(*) FROM ayb_realtime.changes") == 0
-    assert await rig.state() == outbox.LogState(1, first, first + 1, {1: first})
+    state = await rig.state()
+    assert (state.epoch, state.last_batch, state.horizon) == (1, first, first + 1)
+    assert state.first_batches == {1: first}
     await _insert(database, 11, 11)
     await rig.reopen(retention=400)
     assert await rig.read() == [11]
@@ -246,10 +248,10 @@ async def test_capture_stops_at_twice_the_bound(database, rig):
         await transaction.commit()
     assert await rig.read() == []
     assert rig.outbox.has_hole_due
-    tick = await rig.outbox.skip_number()
-    assert [table.table for table in tick.tables] == ["public.t"]
+    batch = await rig.outbox.skip_number()
+    assert [table.table for table in batch.tables] == ["public.t"]
     state = await rig.state()
-    assert (state.last_batch, state.horizon) == (tick.batch, tick.batch + 1)
+    assert (state.last_batch, state.horizon) == (batch.id, batch.id + 1)
     await database.execute("INSERT INTO t VALUES (-3)")
     assert await rig.read() == [-3]
     assert not rig.outbox.has_hole_due
