@@ -1,1 +1,1 @@
-"""One command runs all of it: embedded servers, demo tables and users, relay and gateway."""
+"""The whole stack with one command: embedded servers, demo tables and users, relay and gateway."""

@@ -27,7 +27,7 @@ def tell(source: str, line: str) -> None:
 
 
 def welcome(stack: Stack) -> str:
-    """Say what to paste into another terminal."""
+    """Return the lines to paste into another terminal."""
     text = files("devstack").joinpath("welcome.txt").read_text("utf-8")
     for name, value in (
         ("GATEWAY", stack.gateway_url),
@@ -41,12 +41,12 @@ def welcome(stack: Stack) -> str:
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:
-    """End as by Ctrl-C."""
+    """Stop as Ctrl-C does."""
     raise KeyboardInterrupt
 
 
 def main() -> int:
-    """Run until interrupted; returns the exit status."""
+    """Run until interrupted; return the exit status."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     try:

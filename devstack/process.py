@@ -1,4 +1,4 @@
-"""A child process that ends with us, and by its process id only."""
+"""A child process that ends with us, addressed only by its process id."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _LAUNCH = Path(__file__).with_name("launch.py")
 
 
 class Child:
-    """A program in the foreground of a session of its own, with its output in a file.
+    """A program in the foreground of its own session, with its output in a file.
 
-    The terminal's Ctrl-C does not reach it: whoever started it decides in which order things end.
-    On Linux it gets `end_signal` when its parent dies, more exactly when the thread that started
-    it ends: so all are started by one thread that lives as long as we do.
+    The terminal's Ctrl-C does not reach it: its starter decides the order in which processes end.
+    On Linux it gets `end_signal` when its parent dies, or more exactly when the thread that started
+    it ends. So one thread that lives as long as we do starts all of them.
     """
 
     def __init__(
@@ -84,14 +84,14 @@ class Child:
         self._process.send_signal(number)
 
     def wait(self, seconds: float | None = None) -> int:
-        """Wait for the end and return the exit status; raise `TimeoutError` past the time."""
+        """Wait for the end and return the exit status; raise `TimeoutError` when the time is up."""
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise TimeoutError(f"{self.name} still runs after {seconds:g} s") from None
 
     def stop(self, seconds: float = 20.0) -> int:
-        """End the process politely, past the time by force; return its exit status."""
+        """End the process politely, or by force after a time; return its exit status."""
         self.signal(signal.SIGCONT)
         self.signal(self._end_signal)
         try:
@@ -109,7 +109,7 @@ class Child:
         self.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a frozen process go on."""
+        """Resume a frozen process."""
         self.signal(signal.SIGCONT)
 
 

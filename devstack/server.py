@@ -1,4 +1,4 @@
-"""What both servers have in common: a child process that can be ended in every way."""
+"""What both servers have in common: a child process that can be stopped in every way."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _TURN_SECONDS = 0.02
 
 
 class Server:
-    """A server on loopback: started until it answers, ended in an orderly way or by force."""
+    """A server on loopback: started until it answers, stopped in an orderly way or by force."""
 
     name: str
     port: int
     _child: Child | None = None
 
     def start(self) -> None:
-        """Start, and return when the server takes connections; raise `OperatorError` if not."""
+        """Start, and return once the server accepts connections; raise `OperatorError` if not."""
         raise NotImplementedError
 
     @property
@@ -39,13 +39,13 @@ class Server:
         return self._child is not None and self._child.is_running
 
     def stop(self) -> None:
-        """Shut down in an orderly way; nothing happens if it does not run."""
+        """Shut down in an orderly way; do nothing if it is not running."""
         if self._child is not None:
             self._child.stop()
             self._child = None
 
     def kill(self) -> None:
-        """End by SIGKILL, as a crash does."""
+        """Kill with SIGKILL, like a crash."""
         self._running().kill()
         self._child = None
 
@@ -59,7 +59,7 @@ class Server:
         self._running().pause()
 
     def resume(self) -> None:
-        """Let a frozen server go on."""
+        """Resume a frozen server."""
         self._running().resume()
 
     def __enter__(self) -> Self:
@@ -95,7 +95,7 @@ class Server:
 
 
 def _complaint(output: str) -> str:
-    """The line of a server's output that tells why it ended."""
+    """Return the line of a server's output that says why it ended."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    telling = [line for line in lines if re.search(r"FATAL|PANIC|Fatal|Failed|could not", line)]
-    return (telling or lines[-1:] or ["it said nothing"])[0]
+    fatal = [line for line in lines if re.search(r"FATAL|PANIC|Fatal|Failed|could not", line)]
+    return (fatal or lines[-1:] or ["it printed nothing"])[0]

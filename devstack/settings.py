@@ -35,14 +35,14 @@ class DevSettings(BaseSettings):
     """A Redis or Valkey to be used instead of the embedded one."""
 
     auth_jwt_secret: SecretStr | None = None
-    """By default one that is made once and kept beside the data."""
+    """By default one that is created once and kept beside the data."""
 
 
 def open_data_dir(settings: DevSettings) -> Path:
-    """Find or make the folder of the data.
+    """Find or create the data folder.
 
-    Root runs Postgres as another user, who may be unable to reach the folder (under /root, say):
-    then it lies under /var/tmp.
+    Root runs Postgres as another user, who may be unable to reach the folder (under /root, for
+    example). It is then under /var/tmp.
     """
     folder = settings.dev_dir.absolute()
     try:
@@ -55,14 +55,14 @@ def open_data_dir(settings: DevSettings) -> Path:
                 link.symlink_to(elsewhere)  # by which `make clean` finds it
             folder = elsewhere
         if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
-            raise OperatorError(f"{folder} belongs to somebody else: remove it, or set AYB_DEV_DIR")
+            raise OperatorError(f"{folder} belongs to another user: remove it, or set AYB_DEV_DIR")
     except OSError as error:
         raise OperatorError(f"{folder} cannot be used: {error.strerror}") from None
     return folder
 
 
 def jwt_secret(settings: DevSettings, folder: Path) -> str:
-    """The key of the tokens; kept, so that they outlive a restart."""
+    """Return the key of the tokens, which is kept so that tokens survive a restart."""
     if settings.auth_jwt_secret is not None:
         return settings.auth_jwt_secret.get_secret_value()
     file = folder / "jwt-secret"

@@ -1,4 +1,4 @@
-"""All of it on one machine: what is started, in which order, and watched, and stopped."""
+"""Everything on one machine: what is started, in which order, watched, and stopped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TURN_SECONDS: Final = 0.05
 
 
 class Stack:
-    """Postgres, Valkey, the demo, relay and gateway: started in this order, ended in reverse."""
+    """Postgres, Valkey, the demo, relay and gateway: started in this order, stopped in reverse."""
 
     def __init__(self, settings: DevSettings, tell: Callable[[str, str], None]) -> None:
         self._settings = settings
@@ -74,7 +74,7 @@ class Stack:
         self._wait_until_ready(f"{self.gateway_url}/readyz")
 
     def watch(self) -> None:
-        """Tell what relay and gateway say; raise `OperatorError` if a part has ended."""
+        """Report what relay and gateway print; raise `OperatorError` if a part has ended."""
         for child in self._children:
             self._pass_on(child)
             if not child.is_running:
@@ -84,7 +84,7 @@ class Stack:
                 raise OperatorError(f"{server.name} has ended; its log is {server.log}")
 
     def stop(self) -> None:
-        """End what was started, the last first."""
+        """Stop what was started, in reverse order."""
         while self._children:
             child = self._children.pop()
             child.stop()
@@ -93,7 +93,7 @@ class Stack:
             self._servers.pop().stop()
 
     def _check_ports(self) -> None:
-        """Look at all ports before anything starts."""
+        """Check all ports before anything starts."""
         settings = self._settings
         if settings.database_url is None:
             check_port(
@@ -106,7 +106,7 @@ class Stack:
         check_port(settings.server_port, purpose="the gateway", setting="AYB_SERVER_PORT")
 
     def _start_postgres(self, folder: Path) -> tuple[str, str]:
-        """Give the URLs for relay and gateway: on a foreign server both use what was given."""
+        """Return the URLs for relay and gateway; for a foreign server both are the given one."""
         if self._settings.database_url is not None:
             self.database_url = self._settings.database_url.get_secret_value()
             self._tell("postgres", "using AYB_DATABASE_URL")
@@ -160,7 +160,7 @@ class Stack:
         while not _answers(url):
             self.watch()
             if time.monotonic() > end:
-                raise OperatorError(f"{url} does not say that it is ready")
+                raise OperatorError(f"{url} does not report that it is ready")
             time.sleep(_TURN_SECONDS)
 
     def _run(self, folder: Path, name: str, module: list[str], environment: dict[str, str]) -> None:
@@ -177,7 +177,7 @@ class Stack:
         )
 
     def _pass_on(self, child: Child) -> None:
-        """Tell the whole lines that a child has written since the last time."""
+        """Report the whole lines that a child has printed since the last time."""
         with child.log.open("rb") as log:
             log.seek(self._read.get(child.name, 0))
             text = log.read()
@@ -188,7 +188,7 @@ class Stack:
 
 
 def _answers(url: str) -> bool:
-    # The loopback needs no proxy, whatever the environment says.
+    # Loopback needs no proxy, whatever the environment says.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=2):
@@ -198,5 +198,5 @@ def _answers(url: str) -> bool:
 
 
 def _short(path: Path) -> str:
-    """A path as short as it can be said from here."""
+    """Return the shorter of a path and the same path relative to the current folder."""
     return min(str(path), os.path.relpath(path), key=len)

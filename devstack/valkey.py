@@ -1,4 +1,4 @@
-"""A Valkey as a child process of ours."""
+"""A Valkey as a child process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ValkeyServer(Server):
-    """A Valkey (or Redis) on loopback that keeps nothing on disk: the project only publishes.
+    """A Valkey (or Redis) on loopback that keeps nothing on disk, since it only carries messages.
 
     `settings` are those of valkey.conf.
     """
@@ -44,7 +44,7 @@ class ValkeyServer(Server):
         return f"redis://{HOST}:{self.port}/0"
 
     def start(self) -> None:
-        """Start with empty memory."""
+        """Start with an empty memory."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
         check_port(self.port, purpose=self.name)
         options = {

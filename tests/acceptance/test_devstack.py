@@ -163,7 +163,7 @@ async def test_busy_port(environment, data_dir, setting):
     ("files", "message"),
     [
         ({"PG_VERSION": "9\n", "global/pg_control": ""}, "was made by Postgres 9"),
-        ({"base/1/leftover": ""}, "is not (or only half) a Postgres data directory"),
+        ({"base/1/leftover": ""}, "is not a Postgres data directory, or an incomplete one"),
     ],
 )
 async def test_stale_data(environment, data_dir, files, message):
