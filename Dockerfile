@@ -1,39 +1,50 @@
-# Relay and gateway, from one wheel. Build one of them with --target:
+# syntax=docker/dockerfile:1
+# One image for both processes, to publish, sign and scan once:
 #
-#   docker build --target relay -t ayb-realtime-relay .
-#   docker build --target gateway -t ayb-realtime-gateway .
+#   docker build -t ayb-realtime .
+#   docker run ayb-realtime gateway            # also: gateway doctor, gateway explain --help
+#   docker run ayb-realtime relay run          # also: relay install, relay doctor
+#
+# BASE is any image with Python 3.11 or newer as `python3`, with its venv module.
+ARG BASE=python:3.13-slim
 
-FROM python:3.13-slim AS build
+# hadolint ignore=DL3006
+FROM ${BASE} AS build
 WORKDIR /src
-RUN python -m venv /app
+RUN python3 -m venv /app
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 # The pinned dependencies first: they change less often than the code.
 COPY requirements/runtime.txt requirements/runtime.txt
 RUN /app/bin/pip install --require-hashes --only-binary :all: -r requirements/runtime.txt
+# Beside the dependencies, so that the last stage needs no pip.
 COPY pyproject.toml README.md LICENSE ./
 COPY shared shared
 COPY relay relay
 COPY gateway gateway
-RUN /app/bin/pip install --no-deps .
+RUN /app/bin/pip install --no-deps . && /app/bin/pip uninstall --yes pip setuptools
 
-FROM python:3.13-slim AS base
-# A number, so that Kubernetes can see that it is not root (runAsNonRoot).
-RUN groupadd --gid 10001 ayb \
-    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent \
-        --shell /usr/sbin/nologin ayb
+# hadolint ignore=DL3006
+FROM ${BASE}
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="ayb-realtime" \
+    org.opencontainers.image.description="Postgres changes streamed to browsers, each client seeing what Row-Level Security lets it see" \
+    org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.source="https://github.com/ayb-realtime/ayb-realtime" \
+    org.opencontainers.image.version="${VERSION}" \
+    org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /app /app
-ENV PATH=/app/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-WORKDIR /tmp
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+WORKDIR /app
+# A number, so that Kubernetes can check that it is not root (runAsNonRoot). Nothing is written:
+# the root file system may be read-only.
 USER 10001:10001
 STOPSIGNAL SIGTERM
-
-FROM base AS relay
-EXPOSE 8091
-ENTRYPOINT ["ayb-relay"]
-CMD ["run"]
-
-FROM base AS gateway
-# Metrics and the OpenAPI document are not on the public port.
+# Metrics and the OpenAPI document of a gateway are not on its public port.
 ENV AYB_MANAGEMENT_PORT=8092
-EXPOSE 8090 8092
-ENTRYPOINT ["ayb-gateway"]
+EXPOSE 8090 8091 8092
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
+    CMD ["/app/bin/python", "-m", "shared.healthcheck"]
+# Python itself is process 1 and gets SIGTERM.
+ENTRYPOINT ["/app/bin/python", "-m"]
+CMD ["gateway"]
