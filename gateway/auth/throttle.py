@@ -1,9 +1,12 @@
-"""How often a login may be tried: per client network, and per e-mail address.
+"""How often a login may be tried: by a client network, and by a client network for one account.
 
-Each is a bucket that holds some tries and gets one back from time to time; only tries that fail
-are taken from it in the end. It is kept as one number, the time at which it will be full again
-(the generic cell rate algorithm, ITU-T I.371). The number of buckets is bounded: whoever wants to
-have one forgotten must first fill all others.
+An account has no limit of its own: whoever knows an e-mail address could lock its user out. What
+strangers try counts for the network that they try from.
+
+Each limit is a bucket that holds some tries and gets one back from time to time; only tries that
+fail are taken from it in the end. It is kept as one number, the time at which it will be full again
+(the generic cell rate algorithm, ITU-T I.371). The number of buckets is bounded: to have one
+forgotten, all others must be filled first.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ class _Buckets:
         return len(self._full_at)
 
     def wait_seconds(self, key: str, now: float) -> float:
-        """Say how long to wait for a try; 0 if there is one."""
+        """Return how long to wait for a try; 0 if there is one."""
         full_at = max(now, self._full_at.get(key, now))
         wait_seconds = full_at + self._seconds - self._depth_seconds - now
         return wait_seconds if wait_seconds > _ROUNDING_SECONDS else 0.0
@@ -54,37 +57,38 @@ class _Buckets:
 
 
 class LoginThrottle:
-    """Counts the tries of everybody."""
+    """Counts tries."""
 
     def __init__(
         self,
         *,
         per_network: tuple[int, float] = (30, 2.0),
-        per_email: tuple[int, float] = (10, 30.0),
+        per_account: tuple[int, float] = (10, 30.0),
         most_keys: int = MOST_KEYS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take how many failed tries are free, and after how many seconds one comes back."""
+        """Each limit: how many failed tries are free, and in how many seconds one returns."""
         self._networks = _Buckets(*per_network, most_keys)
-        self._emails = _Buckets(*per_email, most_keys)
+        self._accounts = _Buckets(*per_account, most_keys)
         self._clock = clock
 
     @contextlib.contextmanager
     def counting_failures(self, address: str, email: str) -> Iterator[None]:
-        """Take a try, and give it back unless `InvalidCredentialsError` comes out.
+        """Take a try, and give it back unless the body raises `InvalidCredentialsError`.
 
         It is taken first, so that tries at the same time count as well. Raises
         `TooManyTriesError`.
         """
         network = network_of(address)
+        account = f"{network} {email}"
         now = self._clock()
         wait_seconds = max(
-            self._networks.wait_seconds(network, now), self._emails.wait_seconds(email, now)
+            self._networks.wait_seconds(network, now), self._accounts.wait_seconds(account, now)
         )
         if wait_seconds > 0:
             raise TooManyTriesError(retry_seconds=math.ceil(wait_seconds))
         self._networks.take(network, now)
-        self._emails.take(email, now)
+        self._accounts.take(account, now)
         is_wrong = False
         try:
             yield
@@ -94,9 +98,9 @@ class LoginThrottle:
         finally:
             if not is_wrong:
                 self._networks.give_back(network)
-                self._emails.give_back(email)
+                self._accounts.give_back(account)
 
     @property
     def kept(self) -> int:
         """How many buckets are kept."""
-        return len(self._networks) + len(self._emails)
+        return len(self._networks) + len(self._accounts)
