@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
 
@@ -35,6 +35,7 @@ from gateway.web.health import health_router
 from gateway.web.login import login_router
 from gateway.web.open_files import allow_streams
 from gateway.web.openapi import describe, document_router
+from gateway.web.protocol import STREAM_PATH
 from gateway.web.readiness import Readiness
 from gateway.web.scrape import Scrape, metrics_router
 from gateway.web.server import ManagementServer, Server, server_config
@@ -51,12 +52,12 @@ if TYPE_CHECKING:
 
     ASGIApp = Callable[..., Awaitable[None]]
 
-REALTIME_PATH = "/api/realtime"
+_MOST_MANAGEMENT_CONNECTIONS: Final = 32
 
 
 async def serve(settings: GatewaySettings) -> None:
     """Run a gateway until it is asked to stop; a part that fails takes it down, loudly."""
-    allow_streams(settings.realtime_max_connections)
+    budget = allow_streams(settings.realtime_max_connections)
     metrics = GatewayMetrics()
     async with (
         open_pool(
@@ -74,7 +75,7 @@ async def serve(settings: GatewaySettings) -> None:
         ) as pool,
         asyncio.TaskGroup() as group,
     ):
-        gateway = Gateway(settings, pool, group, metrics)
+        gateway = Gateway(settings, pool, group, metrics, most_streams=budget.streams)
         side = [
             group.create_task(gateway.bus.run(), name="bus"),
             group.create_task(gateway.backlog.run(), name="backlog"),
@@ -93,6 +94,7 @@ async def serve(settings: GatewaySettings) -> None:
                 host=settings.server_host,
                 port=settings.server_port,
                 forwarded_allow_ips=settings.forwarded_allow_ips,
+                most_connections=budget.connections,
             ),
             setting="AYB_SERVER_PORT",
             drain=gateway.stop,
@@ -104,6 +106,7 @@ async def serve(settings: GatewaySettings) -> None:
                     host=settings.server_host,
                     port=settings.management_port,
                     forwarded_allow_ips=settings.forwarded_allow_ips,
+                    most_connections=_MOST_MANAGEMENT_CONNECTIONS,
                 ),
                 setting="AYB_MANAGEMENT_PORT",
             )
@@ -123,6 +126,8 @@ class Gateway:
         pool: asyncpg.Pool,
         group: asyncio.TaskGroup,
         metrics: GatewayMetrics,
+        *,
+        most_streams: int,
     ) -> None:
         def spawn(work: Coroutine[Any, Any, None], name: str) -> object:
             return group.create_task(work, name=name)
@@ -181,7 +186,7 @@ class Gateway:
             delay_seconds=settings.realtime_drain_delay_seconds,
         )
         limits = StreamLimits(
-            most=settings.realtime_max_connections,
+            most=most_streams,
             most_per_user=settings.realtime_max_connections_per_user,
             most_per_address=settings.realtime_max_connections_per_address,
         )
@@ -251,7 +256,7 @@ class Gateway:
             install_error_handlers(management)
             management.include_router(health)
         management.include_router(metrics_router(scrape))
-        document = describe(web, REALTIME_PATH)
+        document = describe(web, STREAM_PATH)
         management.include_router(document_router(document))
         self.app = _dispatch(stream, web)
         self.management = management
@@ -282,7 +287,7 @@ def _dispatch(stream: StreamEndpoint, web: ASGIApp) -> ASGIApp:
     """Lead the stream past the framework: nothing may stand between the hub and the socket."""
 
     async def app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:  # noqa: ANN401
-        if scope["path"] != REALTIME_PATH or scope["method"] == "OPTIONS":
+        if scope["path"] != STREAM_PATH or scope["method"] == "OPTIONS":
             await web(scope, receive, send)
         elif scope["method"] == "GET":
             with contextlib.suppress(ConnectionError):

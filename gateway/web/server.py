@@ -1,19 +1,19 @@
-"""The web server: uvicorn, with our own way to stop, and sockets that notice vanished peers."""
+"""The web server: uvicorn, with our own way to start and to stop."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import signal
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway.streams.connection import WRITE_SECONDS
+from gateway.web.idle_connections import IdleConnections
+from gateway.web.protocol import StreamProtocol
 from shared.errors import OperatorError
-from shared.postgres import keep_socket_alive
 
 if TYPE_CHECKING:
     import socket
@@ -23,83 +23,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 GRACE_SECONDS: Final = 3
-HEAD_SECONDS: Final = 20.0
-PEER_SECONDS: Final = WRITE_SECONDS + 10
-"""Later than a stream ends that takes nothing, which is named and counted so."""
-
-MOST_HEAD_BYTES: Final = 96 * 1024
-"""A query of 48 KiB, a token of 16 KiB, and cookies of other applications."""
-
-_HEAD_TOO_LARGE: Final = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"content-type: application/json\r\ncontent-length: 47\r\nconnection: close\r\n\r\n"
-    b'{"code":431,"message":"request head too large"}'
-)
-
-
-class StreamProtocol(HttpToolsProtocol):
-    """HTTP/1.1 with bounds that uvicorn leaves open, over a socket that notices a vanished peer.
-
-    The head of a request may take `MOST_HEAD_BYTES` and `HEAD_SECONDS`. A request that is sent
-    behind an unanswered one ends the connection: uvicorn would never tell the stream before it that
-    its client is gone. `scope["ayb.abort"]` cuts the socket: ASGI has no way to end a response
-    whose peer takes nothing. `scope["ayb.unsent"]` returns how many bytes wait for the peer.
-    """
-
-    _head_bytes = 0
-    _head_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Set the socket's options."""
-        super().connection_made(transport)
-        sock = transport.get_extra_info("socket")
-        if sock is not None and transport.get_extra_info("peername"):
-            keep_socket_alive(sock, unacknowledged_seconds=PEER_SECONDS)
-        self._await_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer."""
-        self._end_head()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Refuse a head without end."""
-        super().data_received(data)
-        if self._head_timer is None and (self.cycle is None or self.cycle.response_complete):
-            self._await_head()
-        if self._head_timer is not None:
-            self._head_bytes += len(data)
-            if self._head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
-                if self.cycle is None or self.cycle.response_complete:
-                    self.transport.write(_HEAD_TOO_LARGE)
-                self.transport.close()
-
-    def on_message_begin(self) -> None:
-        """Count what belongs to the head of another request."""
-        super().on_message_begin()
-        self._await_head()
-
-    def on_headers_complete(self) -> None:
-        """Offer to cut the socket."""
-        self._end_head()
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.transport.abort()
-            return
-        self.scope["ayb.abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
-        self.scope["ayb.unsent"] = (  # type: ignore[typeddict-unknown-key]
-            self.transport.get_write_buffer_size
-        )
-        super().on_headers_complete()
-
-    def _await_head(self) -> None:
-        if self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
-
-    def _end_head(self) -> None:
-        self._head_bytes = 0
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
 
 
 class ListenError(OperatorError):
@@ -179,13 +102,19 @@ class Server(ManagementServer):
 
 
 def server_config(
-    app: Callable[..., Awaitable[None]], *, host: str, port: int, forwarded_allow_ips: str
+    app: Callable[..., Awaitable[None]],
+    *,
+    host: str,
+    port: int,
+    forwarded_allow_ips: str,
+    most_connections: int,
 ) -> uvicorn.Config:
     """Configure uvicorn: no access log (it would hold tokens), no lifespan (we have our own)."""
+    idle = IdleConnections(most_connections=most_connections)
     options: dict[str, Any] = {
         "host": host,
         "port": port,
-        "http": StreamProtocol,
+        "http": functools.partial(StreamProtocol, idle=idle),
         "ws": "none",
         "lifespan": "off",
         "log_config": None,
