@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,29 +17,36 @@ from tests.faults.conftest import OpenArena
 from tests.support import fault_world
 from tests.support.arena import Arena
 from tests.support.crash import crash, frozen
-from tests.support.databases import Database
+from tests.support.databases import Database, make_template
 from tests.support.replica import lagging_replica
+from tests.support.servers import new_postgres
 from tests.support.waits import gateway_says
+
+
+@pytest.fixture
+async def primary(server_dir: Path) -> AsyncIterator[PostgresServer]:
+    """A Postgres of the test's own: a copy of the session's would hold all that ran before."""
+    with new_postgres(server_dir / f"primary-{secrets.token_hex(4)}") as server:
+        await make_template(server, "app")
+        yield server
 
 
 @contextlib.asynccontextmanager
 async def arena_on_replica(
-    open_arena: OpenArena,
-    database: Database,
-    primary: PostgresServer,
-    folder: Path,
-    *,
-    delay_seconds: float,
+    open_arena: OpenArena, primary: PostgresServer, *, delay_seconds: float
 ) -> AsyncIterator[tuple[Arena, PostgresServer]]:
     """Open an arena whose gateway asks a replica that lags."""
+    folder = primary.data_dir.with_name(primary.data_dir.name + "-replica")
     with lagging_replica(primary, folder, delay_seconds=delay_seconds) as replica:
         arena = await open_arena(
             readers=False,
-            gateway={"AYB_READ_DATABASE_URL": replica.dsn(database.name, user="ayb_gateway")},
+            postgres=primary,
+            database=Database.on(primary, "app"),
+            gateway={"AYB_READ_DATABASE_URL": replica.dsn("app", user="ayb_gateway")},
         )
         async with (
             arena.stack.database.connect() as session,
-            arena.stack.database.connect(replica.dsn(database.name)) as standby,
+            arena.stack.database.connect(replica.dsn("app")) as standby,
             asyncio.timeout(30),
         ):
             lsn = await session.fetchval("SELECT pg_current_wal_insert_lsn()")
@@ -47,27 +55,22 @@ async def arena_on_replica(
                 await asyncio.sleep(0.05)
         yield arena, replica
         await arena.close()
-        await arena.stack.stop("gateway")
+        await arena.stack.close()
 
 
 @pytest.fixture
-async def lagging(open_arena: OpenArena, database, postgres_server, server_dir):
+async def lagging(open_arena: OpenArena, primary: PostgresServer) -> AsyncIterator[Arena]:
     """An arena whose gateway asks a replica that lags by two seconds."""
-    folder = server_dir / f"replica-{database.name}"
-    async with arena_on_replica(open_arena, database, postgres_server, folder, delay_seconds=2) as (
-        arena,
-        _,
-    ):
+    async with arena_on_replica(open_arena, primary, delay_seconds=2) as (arena, _):
         yield arena
 
 
 @pytest.fixture
-async def replicated(open_arena: OpenArena, database, postgres_server, server_dir):
+async def replicated(
+    open_arena: OpenArena, primary: PostgresServer
+) -> AsyncIterator[tuple[Arena, PostgresServer]]:
     """An arena whose gateway asks a replica that does not lag, and that replica."""
-    folder = server_dir / f"replica-{database.name}"
-    async with arena_on_replica(
-        open_arena, database, postgres_server, folder, delay_seconds=0
-    ) as found:
+    async with arena_on_replica(open_arena, primary, delay_seconds=0) as found:
         yield found
 
 

@@ -19,8 +19,9 @@ def copy_server(primary: PostgresServer, folder: Path) -> None:
     # The package's pg_basebackup copies older servers too, and not every build has its own.
     packaged = PostgresServer(primary.data_dir, port=primary.port)
     packaged.run_program(
-        "pg_basebackup", "-D", folder, "-d", primary.dsn(), "-R", "-X", "stream", "-c", "fast"
-    )
+        "pg_basebackup", "-D", folder, "-d", primary.dsn(), "-R", "-X", "stream", "-c", "fast",
+        "--no-sync",
+    )  # fmt: skip
     # The settings that -R writes include parameters that older servers do not know.
     with (folder / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
         file.write(f"primary_conninfo = '{primary.dsn()}'\n")
