@@ -246,17 +246,18 @@ class Backlog:
         self._moved.set()
 
     def on_tick(self, tick: Tick, tables: Mapping[int, TableChanges], size: int) -> None:
-        """Take in what came over the bus: a tick and the table messages before it."""
+        """Take in what came over the bus: a tick and the table messages before it.
+
+        It is kept if it is the next batch, or the newest one, which polling may have found first.
+        """
         current = self._epochs.current
-        if tick.epoch < current:
-            return
-        entry = self._ring.get(tick.batch)
-        if entry is not None and entry.tick.epoch == tick.epoch:
-            if entry.tick != tick:
+        if tick.epoch == current:
+            entry = self._ring.get(tick.batch)
+            if entry is not None and entry.tick != tick:
                 self._distrust(tick.batch)
-        elif tick.batch >= self._newest or tick.epoch > current:
-            self._keep(_RingEntry(tick, dict(tables), size))
-        self._extend()
+            elif entry is None and self._newest <= tick.batch <= self._newest + 1:
+                self._keep(_RingEntry(tick, dict(tables), size))
+                self._believe(tick.batch)
         if (tick.epoch, tick.batch) > (current, self._newest):
             if self._hint is None:
                 self._hinted_at = time.monotonic()
@@ -290,11 +291,7 @@ class Backlog:
         changes = size = 0
         for number in range(start + 1, min(upto, start + _MOST_BATCHES_A_READ) + 1):
             entry = self._ring.get(number)
-            if (
-                entry is None
-                or not self._epochs.holds(entry.tick.epoch, number)
-                or not entry.has_all_of(subscriptions)
-            ):
+            if entry is None or not entry.has_all_of(subscriptions):
                 break
             batch = entry.batch(subscriptions)
             changes += sum(len(table.changes) for table in batch.tables)
@@ -360,9 +357,6 @@ class Backlog:
         return []
 
     def _keep(self, entry: _RingEntry) -> None:
-        replaced = self._ring.pop(entry.tick.batch, None)
-        if replaced is not None:
-            self._bytes -= replaced.size
         self._ring[entry.tick.batch] = entry
         self._bytes += entry.size
         while self._bytes > self._most_bytes and len(self._ring) > 1:
@@ -374,38 +368,25 @@ class Backlog:
             self._bytes -= self._ring.pop(number).size
 
     def _drop_taken_back(self) -> None:
-        current = self._epochs.current
-        self._drop(
-            [
-                number
-                for number, entry in self._ring.items()
-                if entry.tick.epoch <= current and not self._epochs.holds(entry.tick.epoch, number)
-            ]
-        )
+        holds = self._epochs.holds
+        self._drop([n for n, entry in self._ring.items() if not holds(entry.tick.epoch, n)])
 
     def _distrust(self, batch: int) -> None:
         """Leave a batch of which two ticks say different things to the outbox."""
         log.warning("two ticks of one batch differ", batch=batch)
         self._drop([number for number in self._ring if number >= batch])
-        self._newest = max(self._confirmed, min(self._newest, batch - 1))
-        self._extend()
+        self._believe(max(self._confirmed, min(self._newest, batch - 1)))
 
     def _confirm(self, batch: int) -> None:
         self._confirmed = max(self._confirmed, batch)
-        self._newest = max(self._newest, batch)
-        self._extend()
+        self._believe(max(self._newest, batch))
 
-    def _extend(self) -> None:
-        """Count the batches of the current epoch that follow in the ring without a hole."""
-        current = self._epochs.current
-        newest = self._newest
-        while (entry := self._ring.get(newest + 1)) is not None and entry.tick.epoch == current:
-            newest += 1
+    def _believe(self, newest: int) -> None:
         if newest > self._confirmed and self._unconfirmed is None:
             self._unconfirmed = (newest, time.monotonic())
         self._newest = newest
-        self._floor = cursor_at(Position(current, self._epochs.current_start, 0))
-        self._ceiling = cursor_at(Position(current, newest))
+        self._floor = cursor_at(Position(self._epochs.current, self._epochs.current_start, 0))
+        self._ceiling = cursor_at(Position(self._epochs.current, newest))
 
     def _check_unconfirmed(self, last_batch: int) -> None:
         """Take back what only ticks vouch for, if the read database does not have it for long."""
@@ -418,9 +399,9 @@ class Backlog:
         elif time.monotonic() - since > _MOST_UNCONFIRMED_SECONDS:
             log.warning("announced batches never came", announced=self._newest, last=last_batch)
             self._drop([n for n in self._ring if n > last_batch])
-            self._confirmed = self._newest = last_batch
+            self._confirmed = last_batch
             self._unconfirmed = None
-            self._extend()
+            self._believe(last_batch)
 
     def _settle(self) -> None:
         """End the doubt about announced numbers: they are there, or they are forgotten."""
@@ -430,8 +411,5 @@ class Backlog:
             self._doubt.clear()
         elif time.monotonic() - self._hinted_at >= _DOUBT_SECONDS:
             log.info("announced batch is not in the outbox", epoch=hint[0], batch=hint[1])
-            beyond = self._newest
-            current = self._epochs.current
-            self._drop([n for n, e in self._ring.items() if n > beyond or e.tick.epoch > current])
             self._hint = None
             self._doubt.clear()

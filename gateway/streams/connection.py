@@ -170,8 +170,13 @@ class Connection:
         self._write(frames)
 
     def resync(self, position: Position, reason: sse.ResyncReason) -> None:
-        """Ask the client to fetch its tables again, and go on from a position."""
+        """Ask the client to fetch its tables again, and go on from a position.
+
+        What waits for the socket is dropped: it may have been taken back, and is fetched again.
+        """
         self.staged.clear()
+        self._pending.clear()
+        self._pending_bytes = 0
         self.cursor = cursor_at(position)
         self._write([sse.resync_frame(position, reason, self.tables)])
 

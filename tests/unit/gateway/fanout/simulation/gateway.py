@@ -18,6 +18,7 @@ from gateway.fanout import replay as replay_module
 from gateway.fanout.backlog import Backlog
 from gateway.fanout.bus import Bus
 from gateway.fanout.delivery import Delivery
+from gateway.fanout.epochs import Epochs
 from gateway.fanout.heartbeat import Heartbeat
 from gateway.fanout.hub import Hub
 from gateway.fanout.replay import Replayer
@@ -34,6 +35,7 @@ from gateway.web.stream_request import StreamRequest
 from shared.change import Batch, encode
 from shared.channels import Channels
 from shared.errors import DatabaseUnavailableError
+from shared.position import Position
 from tests.support.sse_client import Event, EventStreamParser
 from tests.unit.gateway.fanout.simulation.event_loop import SimulatedLoop, VirtualTime
 from tests.unit.gateway.fanout.simulation.outbox_model import OutboxModel
@@ -96,6 +98,10 @@ class Client:
         self._room.set()
         self._gone = asyncio.Event()
         self._frames = 0
+        self._backlog = gateway.backlog
+        self._loop = gateway.loop
+        self.epochs = gateway.backlog.epochs
+        self._epochs_at_pause: Epochs | None = None
         self._on_event = on_event
         query = ",".join(sorted(t.removeprefix("public.") for t in tables))
         scope = {
@@ -111,16 +117,32 @@ class Client:
 
     def pause(self) -> None:
         """Read nothing from now on."""
-        self._room.clear()
+        if self._room.is_set():
+            self._room.clear()
+            self._epochs_at_pause = self._backlog.epochs
 
     def proceed(self) -> None:
-        """Read on."""
-        self._room.set()
+        """Read on; what was pending until now had been written before."""
+        if not self._room.is_set():
+            self._room.set()
+            self._loop.call_later(0.1, self._forget_pause)
 
     def leave(self) -> None:
         """Close the socket."""
         self._gone.set()
         self._room.set()
+
+    def is_known_to_stand(self, position: Position) -> bool:
+        """Whether the gateway took a position for a good one when it wrote it."""
+        return any(
+            epochs.holds(position.epoch, position.batch)
+            for epochs in (self.epochs, self._epochs_at_pause)
+            if epochs is not None
+        )
+
+    def _forget_pause(self) -> None:
+        if self._room.is_set():
+            self._epochs_at_pause = None
 
     async def _serve(self, gateway: SimulatedGateway, scope: Any) -> None:
         try:
@@ -133,6 +155,7 @@ class Client:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Any) -> None:
+        epochs = self._backlog.epochs  # what the gateway knows when it writes
         if not self._room.is_set():
             await self._room.wait()
         if self._gone.is_set():
@@ -149,6 +172,7 @@ class Client:
         body = message.get("body", b"")
         self.raw.append(body)
         if self.status == 200:
+            self.epochs = epochs
             for event in self.parser.feed(body):
                 self.events.append(event)
                 self._on_event(event)
