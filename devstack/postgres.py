@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -64,6 +65,7 @@ class PostgresServer(Server):
     def start(self) -> None:
         """Make the data directory if there is none, and start."""
         self._prepare()
+        self._check_unused()
         check_port(self.port, purpose=self.name)
         options = {
             "listen_addresses": HOST,
@@ -108,16 +110,31 @@ class PostgresServer(Server):
                 "remove it to start afresh"
             )
 
+    def _check_unused(self) -> None:
+        """Raise `OperatorError` if another server runs on these data.
+
+        Postgres would refuse as well, but by the name of a lock file.
+        """
+        with contextlib.suppress(OSError, ValueError):
+            pid = int((self.data_dir / "postmaster.pid").read_text("utf-8").splitlines()[0])
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if os.fsencode(self.data_dir) in command.split(b"\0"):
+                raise OperatorError(
+                    f"another Postgres (process {pid}) runs on {self.data_dir}: end it, or set "
+                    "AYB_DEV_DIR to another folder"
+                )
+
     def _data_version(self) -> str | None:
         """The major version that made the data, None if there are none."""
         if not self.data_dir.is_dir() or not any(self.data_dir.iterdir()):
             return None
-        if not (self.data_dir / "global/pg_control").is_file():
+        version = self.data_dir / "PG_VERSION"
+        if not version.is_file() or not (self.data_dir / "global/pg_control").is_file():
             raise OperatorError(
                 f"{self.data_dir} is not a Postgres data directory, or an incomplete one: "
                 "remove it to start afresh"
             )
-        return (self.data_dir / "PG_VERSION").read_text(encoding="ascii").strip()
+        return version.read_text(encoding="ascii").strip()
 
     def _initialise(self) -> None:
         # Made beside its place and then renamed: an interrupted initdb leaves nothing half-made.

@@ -1,7 +1,6 @@
--- name: has_demo
--- Whether one of the demo's tables is there already, ours or somebody else's.
-SELECT coalesce(to_regclass('public.posts'), to_regclass('public.comments'),
-    to_regclass('public._ayb_users')) IS NOT NULL
+-- name: present
+-- Which of the tables $1 exist, ours or somebody else's.
+SELECT t.name FROM unnest($1::text[]) AS t (name) WHERE to_regclass('public.' || t.name) IS NOT NULL
 
 -- name: uncaptured
 -- Which of the tables $1 have no capture trigger yet.

@@ -28,6 +28,9 @@ class DevSettings(BaseSettings):
     server_port: int = Field(default=8090, ge=1, le=65_535)
     relay_port: int | None = Field(default=None, ge=1, le=65_535)
 
+    dev_demo: bool = False
+    """Whether the demo may be put into the database of `AYB_DATABASE_URL`."""
+
     database_url: PostgresUrl | None = None
     """A Postgres to be used instead of the embedded one, as a superuser or the tables' owner."""
 

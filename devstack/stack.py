@@ -45,6 +45,12 @@ class Stack:
     def start(self) -> None:
         """Start everything, and return when the demo's tables can be streamed."""
         settings = self._settings
+        if settings.database_url is not None and not settings.dev_demo:
+            raise OperatorError(
+                "AYB_DATABASE_URL is set, and the demo would put tables, logins and users with a "
+                "known password into that database: set AYB_DEV_DEMO=1 if it may, or unset "
+                "AYB_DATABASE_URL for a server of its own"
+            )
         self._check_ports()
         folder = open_data_dir(settings)
         relay_url, read_url = self._start_postgres(folder)
@@ -136,7 +142,7 @@ class Stack:
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise OperatorError(f"Postgres refuses the connection: {error}") from None
         try:
-            made = await install_demo(connection)
+            made = await install_demo(connection, is_embedded=self._settings.database_url is None)
         except asyncpg.PostgresError as error:
             raise OperatorError(f"the demo could not be installed: {error}") from None
         finally:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 
+import structlog
+
 from gateway.app import serve
 from gateway.diagnostics.doctor import doctor_main
 from gateway.diagnostics.explain import explain_main
@@ -14,6 +16,8 @@ from shared.errors import OperatorError, first_error
 from shared.gc_tuning import collect_rarely
 from shared.logging import configure_logging
 from shared.settings import load_settings
+
+log = structlog.get_logger(__name__)
 
 
 def execute(arguments: list[str]) -> int:
@@ -29,6 +33,11 @@ def execute(arguments: list[str]) -> int:
     try:
         settings = load_settings(GatewaySettings)
         configure_logging(level=settings.log_level, form=settings.log_format)
+        if not settings.auth_enabled:
+            log.warning(
+                "authentication is off: every client receives every change, unfiltered",
+                setting="AYB_AUTH_ENABLED",
+            )
         collect_rarely()
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(serve(settings))

@@ -163,6 +163,7 @@ async def test_busy_port(environment, data_dir, setting):
     ("files", "message"),
     [
         ({"PG_VERSION": "9\n", "global/pg_control": ""}, "was made by Postgres 9"),
+        ({"global/pg_control": ""}, "is not a Postgres data directory, or an incomplete one"),
         ({"base/1/leftover": ""}, "is not a Postgres data directory, or an incomplete one"),
     ],
 )
@@ -221,7 +222,11 @@ async def test_a_part_that_dies(environment, victim):
 
 async def test_on_servers_of_others(environment, database, own_valkey):
     """Given URLs are used instead of embedded servers, and those servers are left alone."""
-    environment |= {"AYB_DATABASE_URL": database.dsn, "AYB_REDIS_URL": own_valkey.url}
+    environment |= {
+        "AYB_DATABASE_URL": database.dsn,
+        "AYB_REDIS_URL": own_valkey.url,
+        "AYB_DEV_DEMO": "1",
+    }
     async with devstack(environment) as run:
         await run.until("Ctrl-C stops it all.")
         names = {child.name() for child in run.children()}
@@ -234,6 +239,39 @@ async def test_on_servers_of_others(environment, database, own_valkey):
     assert own_valkey.is_running
     async with database.connect() as connection:
         assert await connection.fetchval("SELECT count(*) FROM posts") == 1
+
+
+async def test_a_database_of_others_is_left_alone(environment, database):
+    """With AYB_DATABASE_URL in the environment by chance, nothing is put into that database."""
+    environment["AYB_DATABASE_URL"] = database.dsn
+    async with devstack(environment) as run:
+        status, output = await run.end()
+    assert status == 1
+    (line,) = output.splitlines()
+    assert "AYB_DEV_DEMO=1" in line
+    async with database.connect() as connection:
+        assert await connection.fetchval("SELECT to_regclass('_ayb_users') IS NULL")
+
+
+async def test_second_starts(environment):
+    """A second one on the same folder, and one whose demo was dropped, say what to do."""
+    async with devstack(environment) as run:
+        await run.until("Ctrl-C stops it all.")
+        other = environment | {name: str(free_port()) for name in SETTINGS}
+        async with devstack(other) as second:
+            status, output = await second.end()
+        assert (status, len(output.splitlines())) == (1, 1)
+        assert "AYB_DEV_DIR" in output
+        (psql,) = re.findall(r"^  (\S+psql \S+) ", run.output, re.MULTILINE)
+        dropping = await shell(f"{psql} -c 'DROP TABLE comments'")
+        assert await dropping.wait() == 0
+        run.interrupt()
+        assert (await run.end())[0] == 0
+    async with devstack(environment) as run:
+        status, _ = await run.end()
+    assert status == 1
+    assert "comments missing" in run.last_line
+    assert "remove .devstack" in run.last_line
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs Postgres as somebody else")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from devstack.settings import DevSettings
 from gateway.settings import GatewaySettings
 from relay.settings import RelaySettings
 
@@ -46,6 +47,10 @@ def test_every_setting_is_documented_with_its_default() -> None:
         f"AYB_{name.upper()}": "" if field.is_required() else written(field.default)
         for kind in (GatewaySettings, RelaySettings)
         for name, field in kind.model_fields.items()
+    } | {
+        f"AYB_{name.upper()}": written(field.default)
+        for name, field in DevSettings.model_fields.items()
+        if name.startswith("dev_")
     }
     page = documented()
     assert page.keys() == settings.keys()
