@@ -17,7 +17,11 @@ from tests.support.databases import TEMPLATE, Database, make_template, open_conn
 from tests.support.requirements import Requirements
 from tests.support.servers import new_postgres
 
-pytest_plugins = ["tests.support.stack_fixtures", "tests.support.nginx"]
+pytest_plugins = [
+    "tests.support.arena_fixtures",
+    "tests.support.nginx",
+    "tests.support.stack_fixtures",
+]
 
 _numbers = itertools.count(1)
 

@@ -10,9 +10,9 @@ import time
 import httpx
 import pytest
 
-from tests.faults.conftest import OpenArena
 from tests.support import fault_world
 from tests.support.arena import Arena
+from tests.support.arena_fixtures import OpenArena
 from tests.support.crash import frozen
 from tests.support.sse_client import SseClient
 from tests.support.stack import Stack

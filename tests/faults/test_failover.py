@@ -7,7 +7,7 @@ import secrets
 import shutil
 from pathlib import Path
 
-from tests.faults.conftest import OpenArena
+from tests.support.arena_fixtures import OpenArena
 from tests.support.crash import crash
 from tests.support.databases import Database, make_template, open_connection
 from tests.support.replica import lagging_replica

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.faults.conftest import OpenArena
 from tests.support.arena import Arena
+from tests.support.arena_fixtures import OpenArena
 from tests.support.proxy import Proxy
 from tests.support.waits import gateway_says
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from tests.faults.conftest import OpenArena
 from tests.support.arena import Arena
+from tests.support.arena_fixtures import OpenArena
 from tests.support.crash import crash
 
 PROCESSES = ("relay", "gateway", "second")

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import httpx
 
 from relay.session.watchdog import PATIENCE_SECONDS
-from tests.faults.conftest import OpenArena
 from tests.support.arena import Arena
+from tests.support.arena_fixtures import OpenArena
 from tests.support.proxy import Proxy
 from tests.support.stack import Stack
 

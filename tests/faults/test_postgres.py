@@ -7,8 +7,8 @@ import secrets
 import shutil
 from pathlib import Path
 
-from tests.faults.conftest import OpenArena
 from tests.support.arena import Arena
+from tests.support.arena_fixtures import OpenArena
 from tests.support.crash import crash, frozen
 from tests.support.databases import Database, make_template
 from tests.support.servers import POSTGRES_SETTINGS, new_postgres

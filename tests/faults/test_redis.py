@@ -11,8 +11,8 @@ from pathlib import Path
 import redis.asyncio as redis
 
 from devstack.servers import ValkeyServer, free_port
-from tests.faults.conftest import OpenArena
 from tests.support.arena import Arena
+from tests.support.arena_fixtures import OpenArena
 from tests.support.bus import channels_of
 from tests.support.proxy import Proxy
 from tests.support.waits import gateway_says

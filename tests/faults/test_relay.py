@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.faults.conftest import RELAY, OpenArena
 from tests.support.arena import Arena
+from tests.support.arena_fixtures import RELAY, OpenArena
 from tests.support.proxy import Proxy
 from tests.support.waits import gateway_says, leads
 

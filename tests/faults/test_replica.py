@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from devstack.servers import PostgresServer
-from tests.faults.conftest import OpenArena
 from tests.support import fault_world
 from tests.support.arena import Arena
+from tests.support.arena_fixtures import OpenArena
 from tests.support.crash import crash, frozen
 from tests.support.databases import Database, make_template
 from tests.support.replica import lagging_replica

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support import fault_world
 from tests.support.arena import Arena
 from tests.support.stack import Stack
+
+if TYPE_CHECKING:
+    from tests.support.stack_fixtures import StartStack
 
 OpenArena = Callable[..., Awaitable[Arena]]
 
@@ -31,11 +35,17 @@ def seed() -> int:
 
 
 @pytest.fixture
-async def open_arena(start_stack, seed: int) -> AsyncIterator[OpenArena]:
+async def open_arena(start_stack: StartStack, seed: int) -> AsyncIterator[OpenArena]:
     """Open an arena on a stack with the test's own settings."""
     arenas: list[Arena] = []
 
-    async def open_(*, relay=None, gateway=None, readers: bool = True, **more) -> Arena:
+    async def open_(
+        *,
+        relay: Mapping[str, str] | None = None,
+        gateway: Mapping[str, str] | None = None,
+        readers: bool = True,
+        **more: Any,
+    ) -> Arena:
         stack: Stack = await start_stack(
             relay={**RELAY, **(relay or {})}, gateway={**GATEWAY, **(gateway or {})}, **more
         )
