@@ -67,12 +67,14 @@ class GatewayMetrics:
         )
         self.overflows = Counter(
             "ayb_streams_overflowed_total",
-            "Times a slow stream was taken off the live one to be replayed to",
+            "Times a slow stream was moved from live delivery to replay",
             registry=r,
         )
         self.open = Gauge("ayb_streams_open", "Open streams", registry=r)
-        self.replaying = Gauge("ayb_streams_replaying", "Streams behind the live one", registry=r)
-        self.batches = Counter("ayb_batches_told_total", "Batches told to live streams", registry=r)
+        self.replaying = Gauge("ayb_streams_replaying", "Streams in replay", registry=r)
+        self.batches = Counter(
+            "ayb_batches_delivered_total", "Batches delivered to live streams", registry=r
+        )
         self.events = Counter("ayb_events_sent_total", "Events written to live streams", registry=r)
         self.replayed = Counter("ayb_events_replayed_total", "Events written in replay", registry=r)
         self.behind_seconds = Gauge(
@@ -101,15 +103,17 @@ class GatewayMetrics:
             "ayb_bus_pushing", "1 while ticks arrive, 0 while the outbox is polled", registry=r
         )
         self.bus_dropped = Counter(
-            "ayb_bus_messages_dropped_total", "Bus messages that were not understood", registry=r
+            "ayb_bus_messages_dropped_total",
+            "Bus messages that were malformed or not signed",
+            registry=r,
         )
         self.bus_foreign = Counter(
             "ayb_bus_messages_foreign_total",
-            "Bus messages of another deployment, which were dropped",
+            "Bus messages of another deployment that were dropped",
             registry=r,
         )
         self.holding = Gauge(
-            "ayb_holding", "1 while events wait because Postgres cannot be asked", registry=r
+            "ayb_holding", "1 while events wait because Postgres cannot be queried", registry=r
         )
 
 
@@ -154,7 +158,7 @@ class VisibilityMetrics:
         )
         self._differences = Counter(
             "ayb_visibility_differences_total",
-            "Pairs of row and cohort for which the self-check's SELECT gave another answer",
+            "Pairs of row and cohort for which the self-check's SELECT answered differently",
             ["table"],
             registry=registry,
         )

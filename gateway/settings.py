@@ -167,7 +167,7 @@ class GatewaySettings(CommonSettings):
     @classmethod
     def _another_port(cls, port: int | None, info: ValidationInfo) -> int | None:
         if port is not None and port == info.data.get("server_port"):
-            raise ValueError("must be another port than AYB_SERVER_PORT")
+            raise ValueError("must differ from AYB_SERVER_PORT")
         return port
 
     @field_validator("cors_origins")
@@ -210,7 +210,7 @@ class GatewaySettings(CommonSettings):
         try:
             jwk.construct(text, "HS256")
         except JWKError:
-            raise ValueError("is a key or certificate, and so no secret") from None
+            raise ValueError("is a key or certificate, not a secret") from None
         return secret
 
     @field_validator("auth_jwt_algorithms")

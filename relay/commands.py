@@ -36,7 +36,7 @@ async def run(settings: RelaySettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with health.serve(settings.relay_host, settings.relay_port) as port:
-        log.info("relay starts", port=port)
+        log.info("relay started", port=port)
         async with asyncio.TaskGroup() as group:
             task = group.create_task(relay.run(), name="relay")
             await stop.wait()

@@ -40,7 +40,7 @@ class RelayMetrics:
         self.wakes = Counter("ayb_relay_wakes", "Notifications received", registry=registry)
         self.missed_wakes = Counter(
             "ayb_relay_missed_wakes",
-            "Changes found asleep that no notification told of",
+            "Changes that a sleeping relay found without a notification",
             registry=registry,
         )
         self.restarts = Counter(
@@ -52,14 +52,14 @@ class RelayMetrics:
             registry=registry,
         )
         self.redis_up = Gauge(
-            "ayb_relay_redis_up", "1 while a Redis takes messages", ["target"], registry=registry
+            "ayb_relay_redis_up", "1 while a Redis accepts messages", ["target"], registry=registry
         )
         self.published = Counter(
             "ayb_relay_published_messages", "Messages published", ["target"], registry=registry
         )
         self.unpublished = Counter(
             "ayb_relay_unpublished_batches",
-            "Batches that a Redis was not told of; gateways read them from the outbox",
+            "Batches not published to a Redis; its gateways read them from the outbox",
             ["target"],
             registry=registry,
         )
@@ -77,7 +77,7 @@ class RelayMetrics:
         )
         self.rotation_refused = Counter(
             "ayb_relay_rotations_refused",
-            "Partitions that could not be emptied since something held them",
+            "Attempts to empty a partition that was in use",
             registry=registry,
         )
 

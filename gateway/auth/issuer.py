@@ -81,7 +81,7 @@ class TokenIssuer:
         """
         signed = parse_token(refresh_token)
         if signed.algorithm != "HS256":
-            raise TokenRefusedError("an algorithm that is not accepted")
+            raise TokenRefusedError("algorithm is not accepted")
         check_signature(signed, [jwk.construct(self._refresh_secret, "HS256")])
         claims = parse_object(signed.payload)
         if seconds_of(claims, "exp") <= self._clock():

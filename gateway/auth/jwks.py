@@ -98,10 +98,10 @@ def _public_key(member: Any) -> PublicKey | None:  # noqa: ANN401 (any JSON)
         key = jwk.construct(public, algorithm)
         bits = base64_to_long(str(public["n"])).bit_length() if kind == "RSA" else None
     except (JWKError, ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
-        log.warning("a key of the key set is left out", kid=kid, reason=type(error).__name__)
+        log.warning("key of the key set ignored", kid=kid, reason=type(error).__name__)
         return None
     if bits is not None and bits not in _RSA_BITS:
-        log.warning("a key of the key set is left out", kid=kid, reason=f"{bits} bits")
+        log.warning("key of the key set ignored", kid=kid, reason=f"{bits} bits")
         return None
     return PublicKey(kid, algorithm, key)
 
@@ -187,7 +187,7 @@ class LiveKeySet:
             self._keys = parse_key_set(await self._source.read())
         except KeySetError as error:
             log.warning(
-                "key set not read, the last one stays",
+                "key set not read, keeping the previous one",
                 source=self._source.name,
                 reason=str(error),
                 known=self.is_known,

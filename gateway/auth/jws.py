@@ -61,7 +61,7 @@ def parse_token(token: str) -> SignedToken:
     if not isinstance(kid, str | None):
         raise TokenRefusedError("kid is not a string")
     if "crit" in header:
-        raise TokenRefusedError("a critical extension")
+        raise TokenRefusedError("critical extension")
     return SignedToken(
         algorithm=algorithm,
         kid=kid,
@@ -77,7 +77,7 @@ def parse_object(text: bytes) -> dict[str, Any]:
         # The decoder takes a BOM off bytes, but refuses one in a string.
         value = json.loads(text.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
     except (ValueError, RecursionError):
-        raise TokenRefusedError("not a JSON object that has one meaning") from None
+        raise TokenRefusedError("not an unambiguous JSON object") from None
     if not isinstance(value, dict):
         raise TokenRefusedError("not a JSON object")
     if _is_deeper(value, MOST_LEVELS):
@@ -109,9 +109,9 @@ def _nested(value: object) -> Iterable[object]:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise ValueError("a repeated key")
+        raise ValueError("repeated key")
     return value
 
 
 def _no_number(_text: str) -> NoReturn:
-    raise ValueError("not a number of JSON")
+    raise ValueError("not a JSON number")

@@ -87,7 +87,7 @@ class TokenVerifier:
 
     async def _keys(self, signed: SignedToken) -> tuple[Key, ...]:
         if signed.algorithm not in self._options.algorithms:
-            raise TokenRefusedError("an algorithm that is not accepted")
+            raise TokenRefusedError("algorithm is not accepted")
         if signed.algorithm == "HS256":
             return () if self._secret is None else (self._secret,)
         if self._key_set is None:
@@ -106,14 +106,14 @@ class TokenVerifier:
         if "nbf" in claims and seconds_of(claims, "nbf") > now + NOT_BEFORE_LEEWAY_SECONDS:
             raise TokenRefusedError("not valid yet")
         if self._options.issuer is not None and claims.get("iss") != self._options.issuer:
-            raise TokenRefusedError("another issuer")
+            raise TokenRefusedError("issuer is not ours")
         if self._options.audience is not None and not is_for(
             self._options.audience, claims.get("aud")
         ):
-            raise TokenRefusedError("another audience")
+            raise TokenRefusedError("audience is not ours")
         if claims.get("mfa_pending", False) is not False:
             # AYB signs with the same secret what it hands out between password and second factor.
-            raise TokenRefusedError("the second factor is still to come")
+            raise TokenRefusedError("second factor pending")
         return Claims(
             user_id=text_of(claims, "sub"),
             email=text_of(claims, "email"),
@@ -128,11 +128,11 @@ class TokenVerifier:
             return self._options.default_role
         role = claims[self._options.role_claim]
         if not isinstance(role, str) or role not in self._options.roles:
-            raise TokenRefusedError("a role that is not on the list")
+            raise TokenRefusedError("role is not on the list")
         return role
 
 
 def check_signature(signed: SignedToken, keys: Iterable[Key]) -> None:
     """Raise `TokenRefusedError` unless one of the keys made the signature."""
     if not any(key.verify(signed.signing_input, signed.signature) for key in keys):
-        raise TokenRefusedError("no key of ours made the signature")
+        raise TokenRefusedError("signature matches no key")

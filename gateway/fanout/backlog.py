@@ -236,7 +236,7 @@ class Backlog:
             self._drop(list(self._ring))
         self._horizon = state.horizon
         if epochs != self._epochs or is_other_history:
-            log.info("epoch", epoch=epochs.current, first_batch=epochs.current_start)
+            log.info("epoch begins", epoch=epochs.current, first_batch=epochs.current_start)
             self._epochs = epochs
             self._confirmed = self._newest = state.last_batch
             self._unconfirmed = None

@@ -27,6 +27,6 @@ def bearer_token(headers: Headers, query: Mapping[str, str]) -> str | None:
     scheme, _, token = given[0].strip().partition(" ")
     token = token.strip()
     if len(given) > 1 or scheme.lower() != "bearer" or not token or " " in token:
-        log.info("token refused", reason="not one bearer token in the header")
+        log.info("token refused", reason="the header is not exactly one bearer token")
         raise InvalidTokenError
     return token

@@ -166,11 +166,11 @@ class Capture:
             told = f"{error}; GRANT TRIGGER, or run `python -m relay install` as the table's owner"
         else:
             self._told.pop(key, None)
-            log.info("table changed", change=what, table=table.quoted)
+            log.info("triggers changed", change=what, table=table.quoted)
             return True
         if self._told.get(key) != told:
             self._told[key] = told
-            log.warning("table not changed", change=what, table=table.quoted, error=told)
+            log.warning("triggers not changed", change=what, table=table.quoted, error=told)
         return False
 
     async def _capture(self, table: Table) -> None:

@@ -118,7 +118,7 @@ class Outbox:
             await self._connection.execute(_SQL["close_hole"], number + 1)
         self._checkpoint = Checkpoint(number, self._seen, self._seen, True, 0, ())
         self.hole_after = None
-        log.warning("number left out: something before it was not captured", batch=number)
+        log.warning("batch number skipped: changes before it were not captured", batch=number)
         rows = await self._connection.fetch(_SQL["triggered_tables"])
         tables = tuple(TableChanges(row["table"], row["relid"], (), ()) for row in rows)
         return Batch(self._epoch, number, 0, at, tables)

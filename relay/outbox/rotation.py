@@ -180,7 +180,7 @@ class Rotation:
         following = range(present + 1, present + PARTITIONS)
         generation = next((n for n in following if n % PARTITIONS not in taken), None)
         if generation is None:
-            log.warning("no partition is free: the present one grows", generation=present)
+            log.warning("no partition is free: the current one grows", generation=present)
             return None
         async with self._connection.transaction():
             await self._connection.execute(_SQL["leave"], present)
@@ -193,7 +193,7 @@ class Rotation:
         await self._connection.execute(_SQL["leave_hole"])
         await self._connection.execute(_SQL["resume"], present)
         await self._settle_hole()
-        log.warning("capture had stopped at the outbox's bound: clients will fetch afresh")
+        log.warning("capture had stopped at the outbox's bound: clients will get resync")
 
     async def _settle_hole(self) -> None:
         """Find out after which transactions the hole is closed; done when capture runs again."""

@@ -58,7 +58,7 @@ class Session:
         It would keep the leader lock, and with it this relay and all others from going on.
         """
         if await connection.fetchval(_SQL["end_session"], self.pid, self.began):
-            log.info("ended the session that was lost", pid=self.pid)
+            log.info("ended the lost session", pid=self.pid)
 
 
 class Watchdog:
@@ -99,7 +99,7 @@ class Watchdog:
             return not await self._is_idle()
         except DatabaseUnavailableError as error:
             # That says nothing about the session: the server may be full, for one.
-            log.warning("a reading takes long, and cannot be looked up", error=str(error))
+            log.warning("a read takes long, and its session cannot be checked", error=str(error))
             return True
 
     async def _is_idle(self) -> bool:

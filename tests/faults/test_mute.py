@@ -34,7 +34,7 @@ async def test_reading_swallowed(open_arena: OpenArena):
         async with arena.load(pause=0.3):
             proxy.discard_present()
             await logged(arena.stack, "the connection swallows what it carries")
-            await logged(arena.stack, "ended the session that was lost")
+            await logged(arena.stack, "ended the lost session")
             assert proxy.discarded
         await arena.settle()
 

@@ -163,7 +163,7 @@ async def test_a_set_that_cannot_be_read_never_replaces_one(
     with capture_logs() as logs:
         assert not await knows(live, "stranger", "RS256")
     assert server.requests == asked + 1
-    assert [entry["event"] for entry in logs] == ["key set not read, the last one stays"]
+    assert [entry["event"] for entry in logs] == ["key set not read, keeping the previous one"]
     assert await knows(live, "old", "RS256")
 
 
