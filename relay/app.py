@@ -16,8 +16,9 @@ from relay.outbox.remainder import BatchLimits
 from relay.outbox.rotation import Rotation, RotationLimits
 from relay.publisher import Publisher
 from relay.schema.migrate import migrate, missing_scripts
-from relay.session.leader import lead
-from relay.session.wakeup import Listener, SleepLock, may_notify
+from relay.session.leader import Leadership
+from relay.session.notify_queue import NotifyQueue
+from relay.session.wakeup import KEEPALIVE, Listener, SleepLock, may_notify
 from relay.session.watchdog import Session, Watchdog
 from shared.backoff import Backoff
 from shared.errors import DatabaseUnavailableError, SchemaError, first_error
@@ -40,10 +41,7 @@ _COMMAND_SECONDS: Final = 300.0
 SESSION: Final = {
     "search_path": "pg_catalog",
     "timezone": "UTC",
-    # A relay whose machine vanished must not keep the leader lock for hours.
-    "tcp_keepalives_idle": "5",
-    "tcp_keepalives_interval": "3",
-    "tcp_keepalives_count": "3",
+    **KEEPALIVE,
     # The next start finds a lost batch (relay.outbox.epoch); a commit need not wait for the disk.
     "synchronous_commit": "off",
     # The same few statements for ever, each by its index: neither planned anew nor by statistics.
@@ -130,20 +128,29 @@ class Relay:
             if self._lost is not None:
                 await self._lost.end(reader)
             self._lost = session = await Session.of(reader)
-            await lead(reader)
-            await self._lead(reader, Watchdog(self._address, session), backoff)
+            await self._prepare_schema(reader)
+            leadership = Leadership(reader)
+            await leadership.wait(lambda text: self._health.note("leader", text))
+            await self._lead(reader, leadership, Watchdog(self._address, session), backoff)
         finally:
+            for part in ("leader", "sleep", "notifications"):
+                self._health.note(part, None)
             reader.terminate()
 
-    async def _lead(self, reader: Connection, watchdog: Watchdog, backoff: Backoff) -> None:
-        settings, metrics = self._settings, self._metrics
-        if settings.relay_install:
+    async def _prepare_schema(self, reader: Connection) -> None:
+        """Migrate, before the lead is taken: the row that names the leader is in the schema."""
+        if self._settings.relay_install:
             await migrate(reader)
         elif missing := await missing_scripts(reader):
             raise SchemaError(
                 f"the schema ayb_realtime lacks {', '.join(script.name for script in missing)}: "
                 "run `python -m relay install`"
             )
+
+    async def _lead(
+        self, reader: Connection, leadership: Leadership, watchdog: Watchdog, backoff: Backoff
+    ) -> None:
+        settings, metrics = self._settings, self._metrics
         epoch = await ensure_epoch(reader)
         history = (await log_state(reader)).history
         if history is None:
@@ -167,7 +174,9 @@ class Relay:
         )
         listener = await Listener.open(self._address, metrics)
         try:
-            await listener.test(reader)
+            queue = NotifyQueue(metrics)
+            if not await queue.look(reader):  # a full one takes no notification
+                await listener.test(reader)
             capture = Capture(
                 side,
                 self._patterns,
@@ -177,15 +186,16 @@ class Relay:
             loop = Loop(
                 outbox,
                 self._publisher,
-                listener,
-                SleepLock(reader, metrics),
-                watchdog,
+                listener=listener,
+                sleep_lock=SleepLock(reader, metrics),
+                watchdog=watchdog,
+                leadership=leadership,
+                queue=queue,
+                health=self._health,
                 may_sleep=await may_notify(reader, settings.relay_notify),
                 poll_seconds=settings.relay_poll_milliseconds / 1000,
                 metrics=metrics,
             )
-            if settings.relay_install:
-                await capture.install()
             rotation = Rotation(
                 side,
                 outbox,
@@ -195,21 +205,28 @@ class Relay:
                 ),
                 metrics=metrics,
             )
-            metrics.leading.set(1)
-            backoff.reset()
             async with asyncio.TaskGroup() as group:
                 group.create_task(loop.run(), name="loop")
                 group.create_task(listener.watch(), name="listener")
                 group.create_task(watchdog.watch(), name="watchdog")
-                group.create_task(self._keep(capture, rotation), name="housekeeping")
+                # The loop renews the lead meanwhile: with many tables this takes its time.
+                if settings.relay_install:
+                    await capture.install()
+                metrics.leading.set(1)
+                backoff.reset()
+                group.create_task(self._keep(capture, rotation, queue, side), name="housekeeping")
         finally:
             side.terminate()
             await listener.close()
 
-    async def _keep(self, capture: Capture, rotation: Rotation) -> None:
-        """Take turns on the side connection: new tables, and the outbox's bounds."""
+    async def _keep(
+        self, capture: Capture, rotation: Rotation, queue: NotifyQueue, side: Connection
+    ) -> None:
+        """Take turns on the side connection: notifications, new tables, the outbox's bounds."""
         await rotation.settle()
         while True:
+            await queue.look(side)
+            self._health.note("notifications", queue.note)
             if self._settings.relay_install:
                 await capture.install()
             await capture.note_names()

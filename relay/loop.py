@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 if TYPE_CHECKING:
+    from relay.health import Health
     from relay.metrics import RelayMetrics
     from relay.outbox.reader import Outbox
     from relay.publisher import Publisher
+    from relay.session.leader import Leadership
+    from relay.session.notify_queue import NotifyQueue
     from relay.session.wakeup import Listener, SleepLock
     from relay.session.watchdog import Watchdog
 
@@ -21,6 +24,9 @@ TICK_SECONDS: Final = 1.0
 
 _PACE_SECONDS: Final = 0.002
 _EMPTY_READS_BEFORE_SLEEP: Final = 5
+_AWAKE_SECONDS: Final = 5.0
+"""After so long without sleep, and without changes, the relay polls at a slower pace."""
+
 _MISSED_WAKES: Final = 3
 """So many in a row are no coincidence: notifications do not arrive any more."""
 
@@ -32,10 +38,13 @@ class Loop:
         self,
         outbox: Outbox,
         publisher: Publisher,
+        *,
         listener: Listener,
         sleep_lock: SleepLock,
         watchdog: Watchdog,
-        *,
+        leadership: Leadership,
+        queue: NotifyQueue,
+        health: Health,
         may_sleep: bool,
         poll_seconds: float,
         metrics: RelayMetrics,
@@ -45,6 +54,9 @@ class Loop:
         self._listener = listener
         self._sleep_lock = sleep_lock
         self._watchdog = watchdog
+        self._leadership = leadership
+        self._queue = queue
+        self._health = health
         self._may_sleep = may_sleep
         self._poll_seconds = poll_seconds
         self._metrics = metrics
@@ -53,6 +65,8 @@ class Loop:
         self._empty_reads = 0
         self._slept_in_silence = False
         self._missed_wakes = 0
+        self._awake_since: float | None = None
+        self._holders = ""
 
     async def run(self) -> None:
         """Run for ever; raises what the database raises."""
@@ -66,6 +80,7 @@ class Loop:
         self._listener.forget()
         began = time.monotonic()
         with self._watchdog.asking():
+            await self._leadership.hold()
             batch = await self._outbox.next_batch()
         if batch is None and self._outbox.has_hole_due:
             self._publisher.announce(await self._outbox.skip_number())
@@ -81,6 +96,7 @@ class Loop:
         self._metrics.step_seconds.observe(now - began)
         self._full_reads += 1
         self._empty_reads = 0
+        self._awake_since = None
         if self._sleep_lock.is_held and self._full_reads > 1:
             await self._give_back()
         await self._publisher.room()
@@ -94,16 +110,20 @@ class Loop:
             self._publisher.repeat_tick()
             self._ticked_at = now
             until_tick = TICK_SECONDS
+        if self._queue.is_filling and self._sleep_lock.is_held:
+            await self._give_back()
         if self._sleep_lock.is_held:
-            # Nothing was found by a read that began after the lock was got: this is sleep.
+            # Nothing was found by a read that began after the lock was taken: this is sleep.
             woken = await self._listener.wait(until_tick)
             self._slept_in_silence = not woken
             if woken:
                 self._missed_wakes = 0
-        elif not self._may_sleep:
+        elif not self._may_sleep or self._queue.is_filling:
             await self._listener.wait(min(self._poll_seconds, until_tick))
-        elif self._empty_reads < _EMPTY_READS_BEFORE_SLEEP or not await self._fall_asleep():
+        elif self._empty_reads < _EMPTY_READS_BEFORE_SLEEP:
             await self._listener.wait(_PACE_SECONDS)
+        elif not await self._fall_asleep():
+            await self._listener.wait(await self._stay_awake(now))
 
     async def _doubt(self) -> None:
         """Give up sleep where notifications of what is found asleep fail to come."""
@@ -125,7 +145,34 @@ class Loop:
 
     async def _fall_asleep(self) -> bool:
         with self._watchdog.asking():
-            return await self._sleep_lock.try_take()
+            is_taken = await self._sleep_lock.try_take()
+        if is_taken:
+            self._awake_since = None
+            if self._holders:
+                self._note_holders("")
+        return is_taken
+
+    async def _stay_awake(self, now: float) -> float:
+        """Return how long to wait for the next try to sleep; say after a while who is in the way.
+
+        That is a writer in a long transaction, or a stranger: any login can take an advisory lock.
+        """
+        if self._awake_since is None:
+            self._awake_since = now
+        if now - self._awake_since < _AWAKE_SECONDS:
+            return _PACE_SECONDS
+        with self._watchdog.asking():
+            holders = await self._sleep_lock.holders()
+        if holders and not self._holders:
+            log.warning("the relay is kept awake and polls", holders=holders)
+        self._note_holders(holders)
+        return self._poll_seconds
+
+    def _note_holders(self, holders: str) -> None:
+        self._holders = holders
+        self._metrics.kept_awake.set(bool(holders))
+        text = f"kept awake, polling, by the sleep lock of {holders}" if holders else None
+        self._health.note("sleep", text)
 
     def _pace(self, step_seconds: float) -> float:
         """Leave as much time to the writers as a step has taken, so that batches grow instead."""

@@ -38,6 +38,16 @@ class RelayMetrics:
             "ayb_relay_sleeping", "1 while writers wake the relay by NOTIFY", registry=registry
         )
         self.wakes = Counter("ayb_relay_wakes", "Notifications received", registry=registry)
+        self.kept_awake = Gauge(
+            "ayb_relay_kept_awake",
+            "1 while another session holds the sleep lock for long, so that the relay polls",
+            registry=registry,
+        )
+        self.notification_queue = Gauge(
+            "ayb_relay_notification_queue_usage",
+            "How full Postgres' queue of notifications is, 0 to 1",
+            registry=registry,
+        )
         self.missed_wakes = Counter(
             "ayb_relay_missed_wakes",
             "Changes that a sleeping relay found without a notification",

@@ -65,17 +65,16 @@ SELECT
     has_table_privilege('ayb_realtime.changes', 'INSERT, UPDATE, DELETE, TRUNCATE') AS may_write
 
 -- name: leader
--- The session that holds the leader lock, if there is one.
+-- The session of the relay that leads, if it is there, and when it last renewed its lead.
 SELECT
     l.pid,
     a.usename::text AS login,
     coalesce(host(a.client_addr), 'a local socket') AS address,
-    a.backend_start AT TIME ZONE 'UTC' AS since
-FROM pg_locks l
-JOIN pg_stat_activity a USING (pid)
-WHERE l.locktype = 'advisory' AND l.classid = 4707185 AND l.objid = 2 AND l.objsubid = 2
-AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-AND l.granted
+    l.since AT TIME ZONE 'UTC' AS since,
+    extract(epoch FROM clock_timestamp() - l.heard_at)::float8 AS silent_seconds
+FROM ayb_realtime.leader l
+JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE a.backend_start IS NULL OR a.backend_start = l.began
 
 -- name: oldest_transaction
 -- Age in seconds of the oldest open transaction of this database, prepared ones included.

@@ -1,6 +1,6 @@
 -- name: lock_epochs
--- Concurrent starts agree on who begins an epoch.
-SELECT pg_advisory_xact_lock(4707185, 3)
+-- Concurrent starts agree on which of them begins an epoch.
+LOCK TABLE ayb_realtime.epochs IN EXCLUSIVE MODE
 
 -- name: commit_durably
 SET LOCAL synchronous_commit = on

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _SQL: Final = queries("relay.schema")
+_PREPARE_ATTEMPTS: Final = 5
 
 
 async def missing_scripts(connection: Connection) -> list[Script]:
@@ -63,9 +64,9 @@ async def migrate(connection: Connection) -> list[str]:
     if not await missing_scripts(connection):
         return []
     try:
+        await _prepare(connection)
         async with connection.transaction():
             await connection.execute(_SQL["lock_migrations"])
-            await connection.execute(_SQL["prepare_migrations"])
             missing = await missing_scripts(connection)
             for script in missing:
                 await connection.execute(script.sql)
@@ -85,3 +86,21 @@ async def migrate(connection: Connection) -> list[str]:
     done = [script.name for script in missing]
     log.info("migrated", applied=done)
     return done
+
+
+async def _prepare(connection: Connection) -> None:
+    """Make the tables that record what is applied; two that start at once may collide."""
+    for attempt in range(_PREPARE_ATTEMPTS):
+        try:
+            async with connection.transaction():
+                await connection.execute(_SQL["prepare_migrations"])
+        except (
+            asyncpg.UniqueViolationError,
+            asyncpg.DuplicateObjectError,
+            asyncpg.DuplicateTableError,
+            asyncpg.DuplicateSchemaError,
+        ):
+            if attempt == _PREPARE_ATTEMPTS - 1:
+                raise
+        else:
+            return

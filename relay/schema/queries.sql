@@ -7,11 +7,7 @@ SELECT number, checksum FROM ayb_realtime.migrations
 -- name: installed_functions
 SELECT version, checksum FROM ayb_realtime.installed_functions
 
--- name: lock_migrations
-SELECT pg_advisory_xact_lock(4707185, 3)
-
 -- name: prepare_migrations
--- Functions may call one another in any order, so their bodies are not checked as they are made.
 DO $$
 BEGIN
     -- IF NOT EXISTS would ask for the right to create one in any case.
@@ -31,7 +27,12 @@ CREATE TABLE IF NOT EXISTS ayb_realtime.installed_functions (
     version      integer NOT NULL,
     checksum     text NOT NULL,
     installed_at timestamptz NOT NULL DEFAULT now()
-);
+)
+
+-- name: lock_migrations
+-- Concurrent starts wait for each other. Functions may call one another in any order, so their
+-- bodies are not checked as they are made.
+LOCK TABLE ayb_realtime.migrations IN EXCLUSIVE MODE;
 SET LOCAL check_function_bodies = off
 
 -- name: record_migration

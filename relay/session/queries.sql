@@ -7,8 +7,81 @@ SELECT pg_try_advisory_lock(4707185, 1)
 -- name: give_sleep_lock
 SELECT pg_advisory_unlock(4707185, 1)
 
--- name: take_leader_lock
-SELECT pg_try_advisory_lock(4707185, 2)
+-- name: sleep_lock_holders
+-- Which other sessions hold the sleep lock: writers in an open transaction, or strangers.
+SELECT format(
+    'pid %s (%s%s)%s%s', l.pid, a.usename, ', ' || nullif(a.application_name, ''),
+    CASE l.mode WHEN 'ExclusiveLock' THEN ', for itself alone' END,
+    ', in a transaction for ' || extract(epoch FROM clock_timestamp() - a.xact_start)::bigint || ' s'
+) AS holder
+FROM pg_locks l
+LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.classid = 4707185 AND l.objid = 1 AND l.objsubid = 2
+AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+AND l.granted AND l.pid <> pg_backend_pid()
+ORDER BY l.pid
+LIMIT 5
+
+-- name: lock_leader
+-- What is read of sessions after this is newer than the row.
+SELECT FROM ayb_realtime.leader FOR UPDATE
+
+-- name: take_lead
+-- Become the leader, named $1, if the session of the last one has ended. One of another login, whose
+-- age cannot be seen, counts if its login may write batches: a pid is used again by others.
+UPDATE ayb_realtime.leader l
+SET
+    pid = me.pid, began = me.backend_start, name = $1,
+    since = clock_timestamp(), heard_at = clock_timestamp()
+FROM pg_stat_activity me
+WHERE me.pid = pg_backend_pid()
+AND (l.pid = me.pid OR NOT EXISTS (
+    SELECT FROM pg_stat_activity a
+    WHERE a.pid = l.pid
+    AND CASE WHEN a.backend_start IS NOT NULL THEN a.backend_start = l.began
+        ELSE has_table_privilege(a.usesysid, 'ayb_realtime.batches', 'INSERT') END
+))
+RETURNING true
+
+-- name: leader
+-- Which relay leads, and how many seconds ago it was last heard of; for a reader at any server.
+SELECT
+    l.pid, l.name, l.since,
+    extract(epoch FROM clock_timestamp() - l.heard_at)::float8 AS silent_seconds
+FROM ayb_realtime.leader l
+WHERE l.pid IS NOT NULL
+
+-- name: hold_lead
+UPDATE ayb_realtime.leader l
+SET heard_at = clock_timestamp()
+WHERE l.pid = pg_backend_pid()
+RETURNING true
+
+-- name: end_silent_leader
+-- End the leader's session if it has said nothing for $1 seconds and has waited for its client as
+-- long: the relay has vanished, and the server does not know yet.
+SELECT pg_terminate_backend(a.pid, 2000)
+FROM ayb_realtime.leader l
+JOIN pg_stat_activity a ON a.pid = l.pid AND a.backend_start = l.began
+WHERE l.heard_at < clock_timestamp() - make_interval(secs => $1)
+AND a.state LIKE 'idle%'
+AND a.state_change < clock_timestamp() - make_interval(secs => $1)
+
+-- name: notification_queue
+-- How full the queue of notifications is (0 to 1), and which sessions may hold it up: the queue is
+-- emptied as far as every listening session has read, and none reads within a transaction.
+SELECT
+    pg_notification_queue_usage() AS usage,
+    ARRAY(
+        SELECT format(
+            'pid %s (%s%s%s), in a transaction for %s s', a.pid, a.usename,
+            ', ' || nullif(a.application_name, ''), ', database ' || a.datname,
+            extract(epoch FROM clock_timestamp() - a.xact_start)::bigint)
+        FROM pg_stat_activity a
+        WHERE a.xact_start IS NOT NULL AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
+        ORDER BY a.xact_start
+        LIMIT 3
+    ) AS suspects
 
 -- name: session
 SELECT a.pid, a.backend_start AS began FROM pg_stat_activity a WHERE a.pid = pg_backend_pid()

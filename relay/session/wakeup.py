@@ -37,6 +37,15 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 CHANNEL: Final = "ayb_realtime"
+
+KEEPALIVE: Final = {
+    # The server notices within about 15 s that the relay's machine has vanished: of an idle
+    # connection by the first three, of one with an answer under way by the last (RFC 5482).
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "3",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+}
 _SELF_TEST_SECONDS: Final = 5.0
 _SQL: Final = queries("relay.session")
 
@@ -71,7 +80,7 @@ class Listener:
     @classmethod
     async def open(cls, address: DatabaseAddress | str, metrics: RelayMetrics) -> Listener:
         """Connect and listen; raises `DatabaseUnavailableError`."""
-        connection = await connect(address, application_name="ayb-relay listen")
+        connection = await connect(address, application_name="ayb-relay listen", settings=KEEPALIVE)
         listener = cls(connection, metrics)
         connection.add_termination_listener(listener._on_closed)
         with unavailable_as_ours():
@@ -150,6 +159,11 @@ class SleepLock:
         self._held = await self._connection.fetchval(_SQL["take_sleep_lock"])
         self._metrics.sleeping.set(self._held)
         return self._held
+
+    async def holders(self) -> str:
+        """Describe the other sessions that hold K."""
+        rows = await self._connection.fetch(_SQL["sleep_lock_holders"])
+        return "; ".join(row["holder"] for row in rows)
 
     async def give_back(self) -> None:
         """Let writers be silent."""

@@ -69,7 +69,7 @@ async def test_frozen_leader_comes_back_beside_its_successor(arena: Arena, start
         await arena.stack.sql(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
             "WHERE application_name = 'ayb-relay' AND pid IN "
-            "(SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid = 2)"
+            "(SELECT pid FROM ayb_realtime.leader)"
         )
         await leads(second.url("relay"))
         arena.stack.resume("relay")

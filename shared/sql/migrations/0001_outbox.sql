@@ -156,3 +156,15 @@ CREATE TABLE ayb_realtime.column_names (
     reused_seq bigint,
     PRIMARY KEY (relid, name)
 );
+
+-- Which session leads: that of the relay which reads the outbox. No login but the relay's can write
+-- here, so none can keep it from leading. heard_at is renewed while it works.
+CREATE TABLE ayb_realtime.leader (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    pid      integer,
+    began    timestamptz,  -- of the session, which tells it from later ones of the same pid
+    name     text,
+    since    timestamptz,
+    heard_at timestamptz
+);
+INSERT INTO ayb_realtime.leader DEFAULT VALUES;

@@ -8,10 +8,15 @@ import signal
 
 import pytest
 
+from relay.app import Relay
+from relay.health import Health
+from relay.metrics import RelayMetrics
 from relay.schema.migrate import migrate, missing_scripts
+from relay.session.leader import Leadership
 from shared.errors import SchemaError
-from shared.sql import migrations
-from tests.integration.relay.conftest import Relays
+from shared.sql import migrations, queries
+from tests.integration.relay.conftest import Relays, eventually
+from tests.support.proxy import Proxy
 
 
 async def test_standby_takes_over(database, relays, ear):
@@ -33,6 +38,55 @@ async def test_standby_takes_over(database, relays, ear):
     assert [told[place] for place in sorted(told)] == list(range(200))
     batches = sorted({batch for batch, _ in told})
     assert batches == list(range(batches[0], batches[-1] + 1))
+
+
+async def test_standby_takes_over_from_a_leader_that_vanished(
+    postgres_server, valkey_server, database, relays, ear
+):
+    """A leader vanishes with its answers under way, and its connections stay open at the server:
+    the standby says how long it has been silent, ends its session and leads within 20 seconds.
+    """
+    await database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    async with Proxy(postgres_server.port, matching=b"ayb-relay") as proxy:
+        leader = Relays(proxy.lead(database.relay_dsn), valkey_server.url)
+        async with leader.process() as first:
+            await ear.ticked()
+            await database.execute("INSERT INTO t VALUES (1)")
+            await ear.changes(1)
+            health = Health(RelayMetrics())
+            standby = Relay(relays.settings(), health=health, metrics=RelayMetrics())
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(standby.run())
+                await eventually(lambda: "last heard of" in health.page[1])
+                proxy.discard()
+                await database.execute("INSERT INTO t VALUES (2)")
+                first.kill()
+                await first.wait()
+                async with asyncio.timeout(20):
+                    await ear.until(lambda: ear.heard[-1].new == '{"id":2}')
+                assert health.page == (200, "ok\n")
+                task.cancel()
+
+
+async def test_silent_leader_at_work_is_left_alone(database, relays):
+    """A session that works for long (it waits for a lock here) is not ended, however silent."""
+    async with database.connect(relays.dsn) as leader, database.connect(relays.dsn) as other:
+        leadership = Leadership(leader)
+        await leadership.wait(lambda _: None)
+        for state, is_ended in (("active", False), ("idle", True)):
+            await other.execute(
+                "UPDATE ayb_realtime.leader SET heard_at = clock_timestamp() - interval '1 hour'"
+            )
+            work = asyncio.create_task(
+                leader.execute("SELECT pg_sleep(1)" if state == "active" else "SELECT 1")
+            )
+            await asyncio.sleep(0.3)
+            ended = await other.fetchval(queries("relay.session")["end_silent_leader"], 0.2)
+            assert bool(ended) == is_ended
+            await work
+        successor = Leadership(other)
+        await successor.wait(lambda _: None)
+        await successor.hold()
 
 
 async def test_concurrent_first_starts(postgres_server, valkey_server, database, ear):
