@@ -17,18 +17,21 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import structlog
 
 from gateway.visibility.answer import EVERYBODY, NOBODY, Answer, Everybody, Image, Visible
+from gateway.visibility.joined.joined_form import JoinedForm
 from gateway.visibility.looped import Looped
 from gateway.visibility.observer import Observer, SilentObserver
 from gateway.visibility.plan import Form, Plan, make_plan
 from gateway.visibility.queries import (
+    JoinedFailsError,
     PolicyStallsError,
     QuestionError,
     RulesChangedError,
     RulesStallError,
     Subject,
+    TableReadError,
     VisibilityQueries,
 )
-from gateway.visibility.questions import JoinedFailsError, NamesNotFoundError, Questions
+from gateway.visibility.questions import NamesNotFoundError, Questions
 from gateway.visibility.self_check import SelfCheck
 from shared.errors import DatabaseUnavailableError
 
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from gateway.visibility.cohorts import Audience, Settings
+    from gateway.visibility.joined.setting_expressions import Builtins
     from shared.tasks import Spawn
 
 __all__ = [
@@ -97,12 +101,13 @@ class Visibility:
         looped = Looped(
             self._queries, budget_seconds=loop_seconds, quarantine_seconds=quarantine_seconds
         )
-        self._questions = Questions(self._queries, looped, self._observer)
+        self._joined = JoinedForm(self._queries)
+        self._questions = Questions(self._queries, self._joined, looped, self._observer)
         self._self_check = SelfCheck(self._queries, rate=verify_rate, budget_seconds=verify_seconds)
         self._checking = asyncio.Lock()
         self._checks_waiting = 0
         self._plans: dict[tuple[int, str], Plan] = {}
-        self._pure: frozenset[str] | None = None
+        self._builtins: Builtins | None = None
         self._stalls: Counter[tuple[int, str]] = Counter()
 
     async def readable_columns(self, relid: int, role: str) -> frozenset[str]:
@@ -131,9 +136,12 @@ class Visibility:
             except RulesChangedError:
                 self._plans.pop(key, None)
             except JoinedFailsError as error:
-                reason = f"the joined form fails ({error})"
                 if (plan := self._plans.get(key)) is not None:
-                    self._keep(*key, plan.without_join(reason, self._trusted))
+                    self._keep(*key, plan.without_join(str(error), self._trusted))
+            except TableReadError:
+                reason = "a function that its policies call reads the table itself"
+                if (plan := self._plans.get(key)) is not None:
+                    self._keep(*key, plan.as_opaque(reason))
             except NamesNotFoundError as error:
                 reason = f"its functions' names are not found outside of a SELECT ({error})"
                 if (plan := self._plans.get(key)) is not None:
@@ -184,11 +192,15 @@ class Visibility:
                 known = await self._queries.rules(relid, role)
             if known is None:
                 return None
-            if self._pure is None:
-                self._pure = await self._queries.pure_functions()
-            plan = make_plan(known.rules, known.fingerprint, self._pure, self._trusted)
+            if self._builtins is None:
+                self._builtins = await self._queries.builtins()
+            plan = make_plan(known.rules, known.fingerprint, self._builtins, self._trusted)
             if not self._is_joining:
                 plan = plan.without_join("joining is switched off", self._trusted)
+            try:
+                plan = await self._joined.complete(plan, role)
+            except JoinedFailsError as error:
+                plan = plan.without_join(str(error), self._trusted)
             self._keep(relid, role, plan)
         return plan
 
@@ -209,7 +221,10 @@ class Visibility:
         try:
             async with self._checking:
                 await self._checked(plan, subject, audience, answer, images)
-        except (RulesChangedError, DatabaseUnavailableError, JoinedFailsError, NamesNotFoundError):
+        except (
+            RulesChangedError, TableReadError, JoinedFailsError, NamesNotFoundError,
+            DatabaseUnavailableError,
+        ):  # fmt: skip
             pass  # nothing can be compared any more
         finally:
             self._checks_waiting -= 1

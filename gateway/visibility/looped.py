@@ -150,6 +150,15 @@ class Looped:
         self._strikes.pop(table, None)
         return answer
 
+    def set_aside(self, subject: Subject, cohorts: Sequence[Settings]) -> frozenset[int]:
+        """Return the cohorts, from 0, of users who are set aside."""
+        now = time.monotonic()
+        if not self._slow:
+            return frozenset()
+        return frozenset(
+            n for n, c in enumerate(cohorts) if self._slow.get(_user(subject, c), now) > now
+        )
+
     def _strike(self, table: tuple[int, str]) -> None:
         if len(self._strikes) >= _MOST_KEPT:
             self._strikes.clear()

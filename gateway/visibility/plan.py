@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gateway.visibility.cohorts import KNOWN_SETTINGS
 from gateway.visibility.joined.joinable import NotJoinableError, join
+from gateway.visibility.joined.statement import value_query
 from gateway.visibility.opacity import why_certainly_opaque, why_opaque
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.visibility.joined.joinable import Draft
+    from gateway.visibility.joined.setting_expressions import Builtins
     from gateway.visibility.rules import Rules
 
 
@@ -33,8 +38,12 @@ class Form(enum.StrEnum):
 class Plan:
     """What follows from rules; `reason` says why a table is not joined.
 
-    `question` is the statement of the joined form. `reads` are the settings by which cohorts are
-    formed.
+    `question` is the statement of the joined form; there is only a `draft` of it until the types of
+    what it computes are known. `reads` are the settings by which cohorts are formed.
+
+    `kept` and `computed` are the queries for the setting expressions of either kind, `kept_values`
+    the number of the former. `others` are names and values, in turn, of further settings that the
+    kept ones were computed under.
     """
 
     rules: Rules
@@ -43,6 +52,11 @@ class Plan:
     reads: tuple[str, ...]
     question: str | None = None
     reason: str | None = None
+    draft: Draft | None = None
+    kept: str | None = None
+    kept_values: int = 0
+    computed: str | None = None
+    others: tuple[str | None, ...] = ()
 
     @property
     def table(self) -> str:
@@ -61,14 +75,30 @@ class Plan:
             return self
         return Plan(self.rules, self.fingerprint, Form.OPAQUE, KNOWN_SETTINGS, reason=reason)
 
+    def completed(self, types: Sequence[str], others: Sequence[str | None]) -> Plan:
+        """Write the statement from the draft; `types` are those of its setting expressions."""
+        assert self.draft is not None  # noqa: S101 (for the type checker)
+        typed = list(zip(self.draft.expressions, types, strict=True))
+        kept = [(e, t) for e, t in typed if e.is_kept]
+        computed = [(e, t) for e, t in typed if not e.is_kept]
+        return replace(
+            self,
+            draft=None,
+            question=self.draft.write(types),
+            kept=value_query(kept) if kept else None,
+            kept_values=len(kept),
+            computed=value_query(computed) if computed else None,
+            others=tuple(others),
+        )
+
 
 def make_plan(
-    rules: Rules, fingerprint: str, pure: frozenset[str], trusted: frozenset[str] = frozenset()
+    rules: Rules, fingerprint: str, builtins: Builtins, trusted: frozenset[str] = frozenset()
 ) -> Plan:
     """Choose the form.
 
-    `pure` are functions of pg_catalog, see `join`; `trusted` are functions (`schema.name`) that the
-    operator declared to depend on nothing but their arguments and settings.
+    `builtins` are functions of pg_catalog; `trusted` are those (`schema.name`) that the operator
+    declared to depend on nothing but their arguments and settings.
     """
     if rules.bypass:
         return Plan(rules, fingerprint, Form.OPEN, ())
@@ -78,10 +108,10 @@ def make_plan(
     if reason is not None:
         return Plan(rules, fingerprint, Form.OPAQUE, KNOWN_SETTINGS, reason=reason)
     try:
-        joined = join(rules, pure)
+        draft = join(rules, builtins)
     except NotJoinableError as error:
         return _unjoined(rules, fingerprint, str(error), trusted)
-    return Plan(rules, fingerprint, Form.JOINED, joined.reads, question=joined.question)
+    return Plan(rules, fingerprint, Form.JOINED, draft.reads, draft=draft)
 
 
 def _unjoined(rules: Rules, fingerprint: str, reason: str, trusted: frozenset[str]) -> Plan:

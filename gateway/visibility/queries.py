@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 import msgspec
 
+from gateway.visibility.joined.setting_expressions import Builtins
 from gateway.visibility.rules import Rules, decode_rules
 from shared.errors import AybError, DatabaseUnavailableError
 from shared.postgres import UNAVAILABLE, unavailable_as_ours
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 _SQL: Final = queries("gateway.visibility")
 
 QUERY_CANCELED: Final = "57014"
+SETTINGS_DIFFER: Final = "AYB03"
+"""A session has another value of a setting than the kept values were computed under."""
+_OURS: Final = (QUERY_CANCELED, SETTINGS_DIFFER, "AYB04")
+"""What a question may fail with though its class says nothing of policies; AYB04: out of time."""
 _SESSIONS: Final = 10
 """How many sessions are tried: more than a pool usually has."""
 _ELSEWHERE: Final = ("08", "40", "53", "57", "58", "XX", "AY")
@@ -45,6 +50,17 @@ class QuestionError(AybError):
     def __init__(self, sqlstate: str) -> None:
         super().__init__(f"SQLSTATE {sqlstate}")
         self.sqlstate = sqlstate
+
+
+class JoinedFailsError(AybError):
+    """The joined form fails by how it is written, so it would at each batch; the text says how."""
+
+    def __str__(self) -> str:
+        return f"the joined form fails ({super().__str__()})"
+
+
+class TableReadError(AybError):
+    """What the policies call has read the table itself: as it is now, not as it was."""
 
 
 class PolicyStallsError(DatabaseUnavailableError):
@@ -139,11 +155,33 @@ class VisibilityQueries:
         with _catalog_errors():
             await self._fetch(_SQL["catch_up"], lsn)
 
-    async def pure_functions(self) -> frozenset[str]:
+    async def builtins(self) -> Builtins:
         """Read the names of pg_catalog's functions that see nothing but their arguments."""
         with _catalog_errors():
-            [row] = await self._fetch(_SQL["pure_functions"])
-        return frozenset(row[0])
+            [row] = await self._fetch(_SQL["builtins"])
+        return Builtins(frozenset(row["pure"]), frozenset(row["scalar"]))
+
+    async def expression_types(
+        self, role: str, expressions: Sequence[str], is_set: Sequence[bool], settings: Sequence[str]
+    ) -> tuple[list[str | None], list[str | None]]:
+        """Read the types of expressions, and the present values of settings.
+
+        A type is None where its values cannot be kept as text. Raises `QuestionError`.
+        """
+        with _errors():
+            [row] = await self._fetch(_SQL["expression_types"], role, expressions, is_set, settings)
+        return row["types"], row["settings"]
+
+    async def cohort_values(
+        self, role: str, query: str, cohorts: Sequence[Settings], others: Sequence[str | None]
+    ) -> list[tuple[str | None, ...] | None]:
+        """Compute values for cohorts by their settings; None for one for which they raise.
+
+        Raises `QuestionError`.
+        """
+        with _errors():
+            rows = await self._fetch(_SQL["cohort_values"], role, query, _encoded(cohorts), others)
+        return [None if row[0] is None else tuple(row[0]) for row in rows]
 
     async def readable_columns(self, relid: int, role: str) -> frozenset[str]:
         """Read which columns the role may read."""
@@ -185,12 +223,17 @@ class VisibilityQueries:
         self,
         subject: Subject,
         question: str | None,
-        settings: Sequence[Sequence[str]],
-        images: Sequence[str],
+        *,
+        images: Sequence[str] = (),
+        kept: Sequence[str | None] = (),
+        others: Sequence[str | None] = (),
+        computed: str | None = None,
+        settings: Sequence[Settings] = (),
     ) -> list[tuple[int, list[int] | None, list[int] | None]]:
-        """Ask the joined form; `settings` are four columns. Rows are (kind, images, cohorts).
+        """Ask the joined form: see `ayb_realtime.judge_joined`. Rows are (kind, images, cohorts).
 
-        Without a question only the rules are compared.
+        Without a question only the rules are compared. Raises `RulesChangedError`,
+        `TableReadError`, `QuestionError`.
         """
         with _catalog_errors() if question is None else _errors():
             rows = await self._fetch(
@@ -200,11 +243,17 @@ class VisibilityQueries:
                 subject.role,
                 subject.fingerprint,
                 question,
-                *settings,
+                kept,
+                computed,
+                _encoded(settings),
+                others,
                 images,
             )
-        if rows and rows[-1]["kind"] == -1:
+        kinds = {row["kind"] for row in rows[-2:]}
+        if -1 in kinds:
             raise RulesChangedError
+        if -2 in kinds:
+            raise TableReadError
         return [(row["kind"], row["events"], row["cohorts"]) for row in rows]
 
     async def each(
@@ -261,6 +310,11 @@ class VisibilityQueries:
         return row[0] or []
 
 
+def _encoded(cohorts: Sequence[Settings]) -> list[bytes]:
+    """Write cohorts' settings as bytes: the encoding of the database may have no place for them."""
+    return [value.encode("utf-8", "surrogatepass") for cohort in cohorts for value in cohort]
+
+
 @contextlib.contextmanager
 def _catalog_errors() -> Iterator[None]:
     """Let errors where no policy is asked be the database's: there is nobody to be denied for."""
@@ -282,7 +336,7 @@ def _errors() -> Iterator[None]:
             state = error.sqlstate or "XX000"
             if state == "AYB01":
                 raise DatabaseUnavailableError("the replica lags behind") from None
-            if state == QUERY_CANCELED or not state.startswith(_ELSEWHERE):
+            if state in _OURS or not state.startswith(_ELSEWHERE):
                 # No cause: its text may hold values of rows.
                 raise QuestionError(state) from None
             if state[:2] in ("08", "57"):

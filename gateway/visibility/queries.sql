@@ -26,14 +26,29 @@ FROM ayb_realtime.judge_looped($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 SELECT cohort, visible, superseded, failure, next_cohort
 FROM ayb_realtime.judge_opaque($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
--- name: pure_functions
+-- name: expression_types
+-- The types of setting expressions for a role, and what settings that nobody sets here have now.
+SELECT ayb_realtime.expression_types($1, $2, $3) AS types, ARRAY(
+    SELECT pg_catalog.current_setting(s.name, true)
+    FROM pg_catalog.unnest($4::text[]) WITH ORDINALITY AS s (name, n) ORDER BY s.n
+) AS settings
+
+-- name: cohort_values
+-- What a query gives for each cohort by itself.
+SELECT v.found::pg_catalog.text[] AS found
+FROM pg_catalog.unnest(ayb_realtime.keep_values($1, $2, $3, $4)) WITH ORDINALITY AS v (found, n)
+ORDER BY v.n
+
+-- name: builtins
 -- The names under which pg_catalog has functions that see nothing but their arguments: those that
--- are all immutable, and one that is marked otherwise for the sake of user-defined types.
-SELECT array_agg(f.proname::text)
+-- are all immutable. Scalar are those of them that are never aggregates and never return a set.
+SELECT array_agg(f.proname::text) AS pure,
+    array_agg(f.proname::text) FILTER (WHERE f.is_scalar) AS scalar
 FROM (
-    SELECT p.proname FROM pg_catalog.pg_proc AS p
+    SELECT p.proname, bool_and(p.prokind = 'f' AND NOT p.proretset) AS is_scalar
+    FROM pg_catalog.pg_proc AS p
     WHERE p.pronamespace = 'pg_catalog'::regnamespace
-    GROUP BY p.proname HAVING bool_and(p.provolatile = 'i') OR p.proname = 'pg_input_is_valid'
+    GROUP BY p.proname HAVING bool_and(p.provolatile = 'i')
 ) AS f
 
 -- name: latest_images

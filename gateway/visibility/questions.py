@@ -9,20 +9,25 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import structlog
 
 from gateway.visibility.answer import EVERYBODY, NOBODY, Answer, Image, Visible
-from gateway.visibility.cohorts import KNOWN_SETTINGS
-from gateway.visibility.joined.answer_rows import excluded_cohorts, read_joined
 from gateway.visibility.looped import looped_template, row_type
 from gateway.visibility.opaque import opaque_row, opaque_template
 from gateway.visibility.partial_answer import PartialAnswer
 from gateway.visibility.plan import Form, Plan
 from gateway.visibility.policy_errors import NO_KEY, explain_failure
-from gateway.visibility.queries import CohortQuestion, QuestionError
+from gateway.visibility.queries import (
+    SETTINGS_DIFFER,
+    CohortQuestion,
+    JoinedFailsError,
+    QuestionError,
+    RulesChangedError,
+)
 from shared.errors import AybError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gateway.visibility.cohorts import Grouping, Settings
+    from gateway.visibility.joined.joined_form import JoinedForm
     from gateway.visibility.looped import Looped
     from gateway.visibility.observer import Observer
     from gateway.visibility.queries import Subject, VisibilityQueries
@@ -32,12 +37,10 @@ log = structlog.get_logger(__name__)
 
 _MOST_IMAGES: Final = 1_000
 _MOST_BYTES: Final = 8 * 1024 * 1024
+_OF_THE_STATEMENT: Final = ("0A", "42", "54")
+"""Classes of SQLSTATE that say something of the statement, whatever the images and cohorts."""
 _UNDEFINED: Final = frozenset(("3F000", "42703", "42704", "42883", "42P01"))
 """States of names that are not found."""
-
-
-class JoinedFailsError(AybError):
-    """The joined form fails by how it is written, so it would at each batch."""
 
 
 class NamesNotFoundError(AybError):
@@ -47,8 +50,15 @@ class NamesNotFoundError(AybError):
 class Questions:
     """Asks about images by a plan."""
 
-    def __init__(self, queries: VisibilityQueries, looped: Looped, observer: Observer) -> None:
+    def __init__(
+        self,
+        queries: VisibilityQueries,
+        joined: JoinedForm,
+        looped: Looped,
+        observer: Observer,
+    ) -> None:
         self._queries = queries
+        self._joined = joined
         self._looped = looped
         self._observer = observer
 
@@ -57,12 +67,12 @@ class Questions:
     ) -> Answer[M]:
         """Ask which cohorts see which images.
 
-        Raises `RulesChangedError`, `JoinedFailsError`, `NamesNotFoundError`,
+        Raises `RulesChangedError`, `JoinedFailsError`, `TableReadError`, `NamesNotFoundError`,
         `DatabaseUnavailableError`.
         """
         rules = plan.rules
         if plan.form in (Form.OPEN, Form.CLOSED) or not images:
-            await self._queries.joined(subject, None, ((), (), (), ()), ())
+            await self._queries.joined(subject, None)
             all_alike: Visible = EVERYBODY if plan.form is Form.OPEN else NOBODY
             return Answer(rules.readable, grouping, [all_alike] * len(images), rules=rules)
         visible: list[Visible] = []
@@ -126,22 +136,26 @@ class Questions:
     ) -> PartialAnswer:
         began = time.monotonic()
         cohorts = len(grouping)
+        settings = grouping.settings()
+        without = self._looped.set_aside(subject, settings) if plan.computed else frozenset()
         try:
-            rows = await self._queries.joined(subject, plan.question, _columns_of(grouping), images)
+            seen, excluded, size = await self._joined.ask(
+                plan, subject, grouping, images, without=without
+            )
         except QuestionError as error:
             self._observer.failed(plan.table, Form.JOINED, error.sqlstate, cohorts)
             log.info("joined question failed", table=plan.table, sqlstate=error.sqlstate)
-            if error.sqlstate.startswith("42"):
+            if error.sqlstate == SETTINGS_DIFFER:
+                raise RulesChangedError from None
+            if error.sqlstate.startswith(_OF_THE_STATEMENT):
                 raise JoinedFailsError(f"SQLSTATE {error.sqlstate}") from None
-            return await self._loop(plan, subject, _looped(plan, images), grouping.settings())
+            return await self._loop(plan, subject, _looped(plan, images), settings)
         self._observer.asked(
             plan.table, Form.JOINED, cohorts=cohorts, events=len(images),
-            seconds=time.monotonic() - began, rows=len(rows),
+            seconds=time.monotonic() - began, rows=size,
         )  # fmt: skip
-        partial = PartialAnswer(read_joined(rows, cohorts, len(images)))
-        excluded = excluded_cohorts(rows)
+        partial = PartialAnswer(seen)
         if excluded:
-            settings = grouping.settings()
             question = _looped(plan, images)
             alone = await self._loop(plan, subject, question, [settings[n] for n in excluded])
             partial.add(alone, excluded)
@@ -164,14 +178,6 @@ class Questions:
 
 def _looped(plan: Plan, images: Sequence[str]) -> CohortQuestion:
     return CohortQuestion(looped_template(plan.rules), images, row_type=row_type(plan.rules))
-
-
-def _columns_of(grouping: Grouping[M]) -> list[list[str]]:
-    """Turn the cohorts' values into one array for each known setting, empty if it is not read."""
-    columns: list[list[str]] = [[], [], [], []]
-    for place, name in enumerate(grouping.reads):
-        columns[KNOWN_SETTINGS.index(name)] = [values[place] for values in grouping.values]
-    return columns
 
 
 def _portions(images: Sequence[Image]) -> Iterator[list[bytes]]:

@@ -12,16 +12,22 @@ from gateway.visibility.joined.lexer import Token, UnreadableError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TYPES: Final = {
-    "text": "text", "character varying": "text", "varchar": "text",
-    "json": "json", "jsonb": "jsonb", "uuid": "uuid", "boolean": "boolean", "bool": "boolean",
-    "smallint": "smallint", "int2": "smallint", "integer": "integer", "int": "integer",
-    "int4": "integer", "bigint": "bigint", "int8": "bigint", "numeric": "numeric",
-    "real": "real", "double precision": "double precision", "date": "date", "inet": "inet",
-    "timestamp with time zone": "timestamp with time zone",
-    "timestamp without time zone": "timestamp without time zone",
+_TYPES: Final = {
+    "text": "text", "character varying": "varchar", "varchar": "varchar", "name": "name",
+    "json": "json", "jsonb": "jsonb", "uuid": "uuid", "boolean": "bool", "bool": "bool",
+    "smallint": "int2", "int2": "int2", "integer": "int4", "int": "int4", "int4": "int4",
+    "bigint": "int8", "int8": "int8", "numeric": "numeric", "decimal": "numeric",
+    "real": "float4", "float4": "float4", "double precision": "float8", "float8": "float8",
+    "inet": "inet", "cidr": "cidr", "macaddr": "macaddr", "bytea": "bytea", "date": "date",
+    "interval": "interval", "time without time zone": "time", "time with time zone": "timetz",
+    "timestamp with time zone": "timestamptz", "timestamptz": "timestamptz",
+    "timestamp without time zone": "timestamp", "timestamp": "timestamp",
 }  # fmt: skip
-"""Plain types by the names that Postgres and people write, with the name of each that is kept."""
+"""Built-in types: the names that Postgres and people write, and the name in pg_catalog."""
+
+_CLAUSES: Final = ("where", "group", "having", "order", "limit", "offset",
+                   "union", "intersect", "except")  # fmt: skip
+_JOINS: Final = ("from", "join", "lateral", "cross", "inner", "left", "right", "full", "outer")
 
 # Before a parenthesis these do not call anything: it only groups.
 _GROUPING: Final = frozenset(
@@ -62,9 +68,9 @@ def unwrap(tokens: Sequence[Token]) -> list[Token]:
 def closing(tokens: Sequence[Token], at: int) -> int:
     depth = 0
     for place in range(at, len(tokens)):
-        if tokens[place].is_mark("("):
+        if tokens[place].text in ("(", "["):
             depth += 1
-        elif tokens[place].is_mark(")"):
+        elif tokens[place].text in (")", "]"):
             depth -= 1
             if depth == 0:
                 return place
@@ -72,7 +78,7 @@ def closing(tokens: Sequence[Token], at: int) -> int:
 
 
 def may_start(tokens: Sequence[Token], at: int) -> bool:
-    """Tell whether an operand can start here: not in the middle of a name, nor at arguments."""
+    """Whether an operand can start here: not in the middle of a name, nor at arguments."""
     if at == 0:
         return True
     before = tokens[at - 1]
@@ -85,53 +91,106 @@ def may_start(tokens: Sequence[Token], at: int) -> bool:
     return before.kind == "operator" or before.text in ("(", "[", ",")
 
 
-def skip_alias(tokens: Sequence[Token], at: int) -> int:
-    """Pass over `AS name` behind a selected expression."""
-    if (
-        at + 1 < len(tokens)
-        and tokens[at].is_word("as")
-        and tokens[at + 1].kind in ("name", "quoted")
-    ):
-        return at + 2
-    return at
+def operand_end(tokens: Sequence[Token], at: int) -> int:
+    """Return the place behind the operand that starts here, with its casts and subscripts.
 
-
-def read_type(tokens: Sequence[Token], at: int) -> tuple[str | None, int]:
-    """Read the name of a plain type, without modifiers and array brackets."""
-    for length in (4, 2, 1):
-        words = tokens[at : at + length]
-        name = " ".join(t.value for t in words if t.kind == "name")
-        if len(words) == length and name.count(" ") == length - 1 and name in TYPES:
-            end = at + length
-            if end < len(tokens) and (tokens[end].is_mark("(") or tokens[end].is_mark("[")):
-                return None, at
-            return TYPES[name], end
-    return None, at
-
-
-def read_key(tokens: Sequence[Token], at: int) -> tuple[str | None, int]:
-    """Read what stands behind an arrow: a string or a number, perhaps with its type."""
-    if at >= len(tokens):
-        return None, at
+    Operators are no part of it: `pg_get_expr` puts each with its operands in parentheses, which
+    are an operand. Raises `UnreadableError`.
+    """
     token = tokens[at]
-    if token.kind == "string" and token.text.startswith("'"):
-        key = f"{literal(token.value)}::pg_catalog.text"
-    elif token.kind == "number" and token.text.isdigit() and len(token.text) < 9:
-        key = f"{token.text}::pg_catalog.int4"
+    if token.is_mark("("):
+        end = closing(tokens, at) + 1
+    elif token.is_word("case"):
+        end = _case_end(tokens, at)
     else:
-        return None, at
+        end = at + 1
+        while _is_at(tokens, end, ".") and end + 1 < len(tokens):
+            end += 2
+        if (token.kind in ("name", "quoted") and _is_at(tokens, end, "(")) or (
+            token.is_word("array") and _is_at(tokens, end, "[")
+        ):
+            end = closing(tokens, end) + 1
+    while True:
+        if _is_at(tokens, end, "::"):
+            end = type_end(tokens, end + 1)
+        elif _is_at(tokens, end, "["):
+            end = closing(tokens, end) + 1
+        elif _is_at(tokens, end, ".") and end + 1 < len(tokens):
+            end += 2
+        else:
+            return end
+
+
+def type_end(tokens: Sequence[Token], at: int) -> int:
+    """Return the place behind the name of a type, with its modifier and array brackets."""
     end = at + 1
-    if end < len(tokens) and tokens[end].is_mark("::"):
-        type_, end = read_type(tokens, end + 1)
-        if type_ != ("text" if token.kind == "string" else "integer"):
-            return None, at
-    return key, end
+    if _is_at(tokens, end, "."):
+        end += 2
+    else:
+        for length in (4, 2):
+            words = tokens[at : at + length]
+            if len(words) == length and " ".join(word.value for word in words) in _TYPES:
+                end = at + length
+                break
+    if _is_at(tokens, end, "("):
+        end = closing(tokens, end) + 1
+    while _is_at(tokens, end, "[") and _is_at(tokens, end + 1, "]"):
+        end += 2
+    return end
 
 
-def literal(value: str) -> str:
-    # Braces are for the settings.
-    return "'" + value.replace("'", "''").replace("{", "{{").replace("}", "}}") + "'"
+def qualified_type(tokens: Sequence[Token]) -> str | None:
+    """Write the name of a type so that no search path can bend it; None if it is not known.
+
+    Types outside of pg_catalog are qualified already. A modifier makes a type unknown.
+    """
+    dimensions = ""
+    while len(tokens) > 2 and tokens[-1].is_mark("]") and tokens[-2].is_mark("["):
+        tokens = tokens[:-2]
+        dimensions = "[]"
+    if len(tokens) == 3 and tokens[1].is_mark("."):
+        return "".join(token.text for token in tokens) + dimensions
+    is_plain = all(token.kind == "name" for token in tokens)
+    name = _TYPES.get(" ".join(token.value for token in tokens)) if is_plain else None
+    return None if name is None else f"pg_catalog.{name}{dimensions}"
 
 
-def is_call(tokens: Sequence[Token], at: int) -> bool:
-    return at + 1 < len(tokens) and tokens[at + 1].is_mark("(")
+def places_of_tables(tokens: Sequence[Token]) -> frozenset[int]:
+    """Find the places in FROM clauses where a table stands, and no expression."""
+    found: set[int] = set()
+    # For each open parenthesis: whether a SELECT stands in it, and whether tables follow now.
+    frames = [[False, False]]
+    for place, token in enumerate(tokens):
+        has_select, in_tables = frames[-1]
+        if in_tables:
+            found.add(place)
+        if token.text in ("(", "["):
+            before = tokens[place - 1] if place else None
+            is_join = in_tables and before is not None and (
+                before.is_word(*_JOINS) or before.text in (",", "(")
+            )  # fmt: skip
+            frames.append([False, is_join])
+        elif token.text in (")", "]"):
+            if len(frames) > 1:
+                frames.pop()
+        elif token.is_word("select"):
+            frames[-1] = [True, False]
+            found.discard(place)
+        elif token.is_word("from") and has_select:
+            frames[-1][1] = True
+        elif token.is_word(*_CLAUSES):
+            frames[-1][1] = False
+    return frozenset(found)
+
+
+def _case_end(tokens: Sequence[Token], at: int) -> int:
+    depth = 0
+    for place in range(at, len(tokens)):
+        depth += tokens[place].is_word("case") - tokens[place].is_word("end")
+        if depth == 0:
+            return place + 1
+    raise UnreadableError("a CASE does not end")
+
+
+def _is_at(tokens: Sequence[Token], at: int, mark: str) -> bool:
+    return at < len(tokens) and tokens[at].is_mark(mark)

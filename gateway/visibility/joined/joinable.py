@@ -4,9 +4,10 @@ From the policies of a table, as `pg_get_expr` writes them, follows
 
     (R1 AND R2 ...) AND (P1 OR P2 ...)
 
-of restrictive and permissive policies. Settings have become columns of the table of cohorts
-(`gateway.visibility.joined.setting_expressions`). Permissive policies are split at their top-level
-OR, which leaves parts, and each part or restrictive policy reads the row, the cohort, or both:
+of restrictive and permissive policies. What depends on the client alone has become columns of the
+table of cohorts (`gateway.visibility.joined.setting_expressions`). Permissive policies are split at
+their top-level OR, which leaves parts, and each part or restrictive policy reads the row, the
+cohort, or both:
 
 * row only: asked once for each image;
 * cohort only: asked once for each cohort;
@@ -26,24 +27,24 @@ user-defined ones, volatile ones and those that look at the session leave the ta
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gateway.visibility.cohorts import KNOWN_SETTINGS
 from gateway.visibility.joined.expressions import split
 from gateway.visibility.joined.lexer import Token, UnreadableError, tokenize
 from gateway.visibility.joined.setting_expressions import (
-    VALIDATION,
+    Builtins,
     SettingCollector,
     SettingExpression,
-    read_wrapper,
 )
 from gateway.visibility.joined.statement import JoinedStatement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gateway.visibility.rules import Function, Rules
+    from gateway.visibility.rules import Rules
 
 _STABLE: Final = frozenset(
     [
@@ -70,8 +71,6 @@ _STABLE: Final = frozenset(
         "string_agg",
         "array_agg",
         "jsonb_agg",
-        "pg_has_role",
-        "has_table_privilege",
         "length",
     ]
 )
@@ -158,58 +157,72 @@ _SAFE_CALLS: Final = _SYNTAX - {"values", "limit", "offset", "substring", "overl
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
-    """The question, and the settings that cohorts are formed by."""
+class Draft:
+    """What a joined statement is made of, but for the types of its setting expressions.
 
-    question: str
-    reads: tuple[str, ...]
+    `reads` are the settings that cohorts are formed by.
+    """
+
+    rules: Rules
+    expressions: tuple[SettingExpression, ...]
+    parts: tuple[list[Token], ...]
+    limits: tuple[list[Token], ...]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The known settings in it, in their order."""
+        numbers = frozenset[int]().union(*(e.reads for e in self.expressions))
+        return tuple(KNOWN_SETTINGS[number] for number in sorted(numbers))
+
+    def write(self, types: Sequence[str]) -> str:
+        """Write the statement; `types` has one for each of the expressions."""
+        return JoinedStatement(
+            self.rules,
+            self.expressions,
+            types,
+            self.parts,
+            self.limits,
+            cannot_raise=_cannot_raise,
+        ).write()
 
 
 class NotJoinableError(ValueError):
     """The table must be asked about by the loop; the text says why."""
 
 
-def join(rules: Rules, pure: frozenset[str]) -> Joined:
-    """Write the question for rules with at least one permissive policy.
-
-    `pure` are the names of functions in pg_catalog that see nothing but their arguments.
-    Without `pg_input_is_valid` among them (Postgres 14 and 15) a claim that does not cast makes the
-    question fail, and so sends it to the loop, instead of being left out.
+def join(rules: Rules, builtins: Builtins) -> Draft:
+    """Draft the statement for rules with at least one permissive policy.
 
     Raises `NotJoinableError`.
     """
     _check_dependencies(rules)
-    callable_ = pure | (_STABLE - _JSON_MAKERS if rules.json_casts else _STABLE)
-    claims = SettingCollector({(f.schema, f.name): _inline(f) for f in rules.functions or ()})
+    stable = _STABLE - _JSON_MAKERS if rules.json_casts else _STABLE
+    collector = SettingCollector(
+        builtins,
+        {(f.schema, f.name): f for f in rules.functions or ()},
+        _unjoinable(rules),
+    )
     permissive: list[list[Token]] = []
     restrictive: list[list[Token]] = []
     for policy in rules.policies or ():  # by name
         try:
-            tokens = claims.replace_in(tokenize(policy.expression))
-            _check_tokens(tokens, callable_)
+            tokens = collector.replace_in(tokenize(policy.expression))
+            _check_tokens(tokens, builtins.pure | stable)
+            _check_tables(tokens, collector.unjoinable)
         except UnreadableError as error:
-            raise NotJoinableError(f"policy {policy.name}: {error}") from None
+            fault = collector.fault_in(policy.expression) or str(error)
+            raise NotJoinableError(f"policy {policy.name}: {fault}") from None
         (permissive if policy.permissive else restrictive).append(tokens)
-    found = claims.found
-    if VALIDATION not in pure:
-        found = [replace(claim, valid="true") for claim in found]
     if all(_cannot_raise(policy) for policy in (*permissive, *restrictive)):
         parts = [part for policy in permissive for part in split(policy, "or")]
         limits = restrictive
     else:
         parts = [_glue("and", [*restrictive, _glue("or", permissive[::-1])])]
         limits = []
-    question = JoinedStatement(rules, found, parts, limits, cannot_raise=_cannot_raise).write()
-    numbers = sorted(frozenset[int]().union(*(claim.reads for claim in claims.found)))
-    return Joined(question, tuple(KNOWN_SETTINGS[number] for number in numbers))
+    return Draft(rules, tuple(collector.found), tuple(parts), tuple(limits))
 
 
 def _check_dependencies(rules: Rules) -> None:
-    for relation in rules.relations or ():
-        if relation.secured:
-            raise NotJoinableError(f"{relation.name}, which a policy reads, has RLS itself")
-        if relation.kind not in ("r", "p", "m"):
-            raise NotJoinableError(f"{relation.name}, which a policy reads, is not a plain table")
     for type_ in rules.types or ():
         if type_.kind != "e":
             raise NotJoinableError(f"a policy uses the type {type_.name}")
@@ -219,23 +232,30 @@ def _check_dependencies(rules: Rules) -> None:
         raise NotJoinableError(f"a policy depends on an object in {rules.others[0]}")
 
 
-def _inline(function: Function) -> SettingExpression:
-    name = f"{function.schema}.{function.name}()"
-    for fault, text in (
-        (function.definer, "is SECURITY DEFINER"),
-        (function.language != "sql" or function.kind != "f", "is not a function in SQL"),
-        (function.arguments > 0 or function.overloads > 1, "takes arguments"),
-        (function.volatility == "v", "is VOLATILE: declare it STABLE"),
-        (function.configured, "has SET clauses"),
-        (function.set, "returns a set"),
-        (not function.executable, "may not be executed by the role"),
-    ):
-        if fault:
-            raise NotJoinableError(f"a policy calls {name}, which {text}")
-    try:
-        return read_wrapper(function.body or "", function.returns)
-    except UnreadableError as error:
-        raise NotJoinableError(f"a policy calls {name}, and {error}") from None
+def _unjoinable(rules: Rules) -> frozenset[str]:
+    """Name what a statement for all clients must not read, as policies name it."""
+    names = {r.name for r in rules.relations or () if r.secured or r.kind not in ("r", "p", "m")}
+    names |= {name.removeprefix("pg_catalog.") for name in names}
+    names.add(f"{_as_written(rules.schema)}.{_as_written(rules.table)}")
+    return frozenset(names)
+
+
+def _as_written(name: str) -> str:
+    """Quote a name where Postgres does; keywords aside."""
+    is_plain = re.fullmatch(r"[a-z_][a-z0-9_]*", name) is not None
+    return name if is_plain else '"' + name.replace('"', '""') + '"'
+
+
+def _check_tables(tokens: Sequence[Token], unjoinable: frozenset[str]) -> None:
+    """Look for tables that the statement would read for all clients at once, and must not."""
+    for place, token in enumerate(tokens):
+        name = token.text
+        if tokens[place + 1 : place + 2] and tokens[place + 1].is_mark("."):
+            name = f"{token.text}.{tokens[place + 2].text}"
+        if name in unjoinable:
+            raise UnreadableError(
+                f"{name}, which it reads for each row, is a view or has RLS itself"
+            )
 
 
 def _check_tokens(tokens: Sequence[Token], callable_: frozenset[str]) -> None:
@@ -263,7 +283,7 @@ def _check_tokens(tokens: Sequence[Token], callable_: frozenset[str]) -> None:
 
 
 def _cannot_raise(tokens: Sequence[Token]) -> bool:
-    """Tell whether an expression surely cannot raise, whatever the row."""
+    """Whether an expression surely cannot raise, whatever the row."""
     for place, token in enumerate(tokens):
         before = tokens[place - 1] if place else None
         after = tokens[place + 1] if place + 1 < len(tokens) else None

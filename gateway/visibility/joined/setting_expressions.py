@@ -1,281 +1,306 @@
-"""Policy text, rewritten so that it can be asked for many cohorts at once.
+"""What policies compute for a client without looking at the row.
 
-What a policy computes from settings alone, for example
-`(NULLIF(current_setting('request.jwt.claims', true), '')::json ->> 'sub')::uuid`, is a *claim*: it
-becomes a column of the table of cohorts, computed once for each. Only what is recognised whole is
-taken: settings, literals, NULLIF, COALESCE, casts to plain types, `->` and `->>`, a SELECT of such
-an expression and nothing else, and functions whose body is no more than that.
+The largest closed expressions (`gateway.visibility.joined.closed_expressions`) that read a setting,
+call a user's function or read a table that cannot be joined become columns of the table of cohorts.
+Each is computed by Postgres itself for one cohort at a time, as it stands, under the client's role
+and settings, so that it is what a SELECT by this client would compute. Of two kinds:
 
-With a claim comes a condition that is true only where computing it does not raise, and that never
-raises itself (`pg_input_is_valid`, Postgres 16).
+* kept: it is known to depend on the settings and on nothing else. It is made of settings, literals,
+  casts and pure functions, and of functions whose whole body is that (`auth.uid()`). Its value is
+  computed once for a client and kept;
+* computed: it calls another function, or reads tables. Its value is computed for each question, in
+  the same snapshot.
 
-The text comes from `pg_get_expr`, which puts every operator in parentheses; names of columns of the
-policy's own table stand alone at the top, and behind the table's name in subqueries.
+A subquery behind IN, ANY or ALL becomes an array: `x = ANY (array)` has the same answer, NULLs
+included.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from gateway.visibility.cohorts import KNOWN_SETTINGS
+from gateway.visibility.joined.closed_expressions import ClosedExpression, read_closed
 from gateway.visibility.joined.expressions import (
-    TYPES,
     closing,
-    is_call,
-    literal,
     may_start,
-    read_key,
-    read_type,
-    skip_alias,
+    operand_end,
+    places_of_tables,
 )
 from gateway.visibility.joined.lexer import Token, UnreadableError, tokenize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_JSON: Final = ("json", "jsonb")
+    from gateway.visibility.rules import Function
 
-VALIDATION: Final = "pg_input_is_valid"
-"""The function of Postgres (from 16 on) that tells whether a cast from text would raise."""
+OF_THE_SESSION: Final = frozenset(
+    ["pg_has_role", "has_table_privilege", "has_any_column_privilege", "has_column_privilege",
+     "has_schema_privilege", "has_function_privilege", "row_security_active", "to_regclass",
+     "to_regproc", "to_regrole", "to_regtype"]
+)  # fmt: skip
+"""Functions of pg_catalog that find names by the session's search path, as a SELECT would."""
+_OF_THE_CLOCK: Final = frozenset(
+    ["now", "statement_timestamp", "transaction_timestamp", "date_trunc",
+     "date_part", "timezone", "to_char", "to_date", "to_timestamp", "age", "concat", "concat_ws",
+     "format", "to_json", "to_jsonb", "jsonb_build_object", "json_build_object",
+     "jsonb_build_array", "array_to_string", "length", "current_database"]
+)  # fmt: skip
+_AGGREGATES: Final = frozenset(["array_agg", "string_agg", "jsonb_agg", "json_agg"])
+
+
+@dataclass(frozen=True, slots=True)
+class Builtins:
+    """Names of functions in pg_catalog: those that see nothing but their arguments.
+
+    `scalar` are those among them under whose name no function returns a set or is an aggregate.
+    """
+
+    pure: frozenset[str]
+    scalar: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class SettingExpression:
-    """An expression of settings alone.
+    """An expression that depends on the client and not on the row.
 
-    `sql` has the settings as `{0}` to `{3}` (to be formatted in); `valid` likewise is a condition
-    that is true only if computing it does not raise. `type` is the name of its type, literals
-    are text. `reads` are the numbers of the known settings in it; `is_setting` tells that it reads
-    any setting at all.
+    `sql` is its text, that of a SELECT in parentheses if it `is_set`. `reads` are the numbers of
+    the known settings in it, `others` the names of further ones, which nobody sets here. `is_kept`
+    where its value can be kept for as long as the rules are the same.
     """
 
     sql: str
-    type: str
-    valid: str = "true"
+    is_kept: bool
+    is_set: bool = False
     reads: frozenset[int] = frozenset()
-    is_setting: bool = False
+    others: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class SettingCollector:
-    """The claims of a table's policies; equal ones are one column."""
+    """The setting expressions of a table's policies; equal ones are one column.
 
-    wrappers: Mapping[tuple[str, str], SettingExpression] = field(default_factory=dict)
+    `functions` are the users' functions that policies call, `unjoinable` the tables and views
+    that a statement for many clients cannot read.
+    """
+
+    builtins: Builtins
+    functions: Mapping[tuple[str, str], Function] = field(default_factory=dict)
+    unjoinable: frozenset[str] = frozenset()
     found: list[SettingExpression] = field(default_factory=list)
 
     def replace_in(self, tokens: Sequence[Token]) -> list[Token]:
-        """Replace the claims in a policy's tokens by tokens of kind claim, valued by number.
+        """Replace the setting expressions in a policy's tokens by tokens valued by their number.
 
         Raises `UnreadableError` where a setting is read in a way that is not understood.
         """
         out: list[Token] = []
+        tables = places_of_tables(tokens)
         at = 0
         while at < len(tokens):
-            claim, end = (None, at)
-            if may_start(tokens, at):
-                claim, end = _postfix(tokens, at, self.wrappers)
-            if claim is not None and claim.is_setting:
-                out.append(Token("setting", "", str(self._number(claim))))
-                at = end
-            else:
+            found: SettingExpression | None = None
+            end = at
+            if at not in tables:
+                found, end = self._at(tokens, at)
+            if found is None:
                 out.append(tokens[at])
                 at += 1
+                continue
+            setting = Token("setting", "", str(self._number(found)))
+            if found.is_set:
+                if out[-1].is_word("in"):
+                    out[-1:] = [Token("operator", "=", "="), Token("name", "ANY", "any")]
+                out += [Token("mark", "(", "("), setting, Token("mark", ")", ")")]
+            else:
+                out.append(setting)
+            at = end
         for token, following in pairwise(out):
             if token.value == "current_setting" and following.is_mark("("):
                 raise UnreadableError("it reads a setting that is not named plainly")
         return out
 
-    def _number(self, claim: SettingExpression) -> int:
-        if claim not in self.found:
-            self.found.append(claim)
-        return self.found.index(claim)
+    def fault_in(self, text: str) -> str | None:
+        """Say which of the functions that a policy calls is in the way, if one is."""
+        tokens = tokenize(text)
+        for schema, dot, name, mark in zip(
+            tokens, tokens[1:], tokens[2:], tokens[3:], strict=False
+        ):
+            called = (schema.value, name.value)
+            if dot.is_mark(".") and mark.is_mark("(") and called in self.functions:
+                fault = self._fault(called)
+                if fault is None and self._wrapper(called) is None:
+                    fault = "is given something of the row, or stands in FROM"
+                if fault is not None:
+                    return f"it calls {schema.value}.{name.value}(), which {fault}"
+        return None
+
+    def _at(self, tokens: Sequence[Token], at: int) -> tuple[SettingExpression | None, int]:
+        """Read the setting expression that starts here, if one does."""
+        is_set = (
+            at > 0
+            and tokens[at - 1].is_word("in", "any", "all", "some")
+            and tokens[at].is_mark("(")
+            and at + 1 < len(tokens)
+            and tokens[at + 1].is_word("select")
+        )
+        if is_set:
+            end = closing(tokens, at) + 1
+        elif tokens[at].kind in ("name", "quoted") or tokens[at].is_mark("("):
+            if tokens[at].is_word(*_NO_OPERANDS) or not may_start(tokens, at):
+                return None, at
+            end = operand_end(tokens, at)
+        else:
+            return None, at
+        try:
+            closed = read_closed(tokens[at:end])
+        except UnreadableError:
+            return None, at
+        return self._judged(closed, is_set=is_set), end
+
+    def _judged(self, closed: ClosedExpression, *, is_set: bool) -> SettingExpression | None:
+        if (closed.settings or closed.calls) and self._is_kept(closed):
+            reads, others = self._settings_of(closed)
+            return SettingExpression(
+                closed.sql, is_kept=True, is_set=is_set, reads=reads, others=others
+            )
+        wrappers = {name for name in closed.calls if self._wrapper(name) is not None}
+        is_needed = (
+            closed.calls - wrappers
+            or closed.tables & self.unjoinable
+            or closed.builtins & OF_THE_SESSION
+            or (closed.settings and not closed.is_timeless)
+        )
+        if is_needed and self._is_computable(closed):
+            everything = frozenset(range(len(KNOWN_SETTINGS)))
+            return SettingExpression(closed.sql, is_kept=False, is_set=is_set, reads=everything)
+        return None
+
+    def _is_kept(self, closed: ClosedExpression) -> bool:
+        return (
+            closed.is_timeless
+            and not closed.reads_session
+            and not closed.tables
+            and closed.builtins <= self.builtins.pure
+            and closed.bare_builtins <= self.builtins.scalar
+            and all(self._wrapper(name) is not None for name in closed.calls)
+        )
+
+    def _is_computable(self, closed: ClosedExpression) -> bool:
+        known = self.builtins.pure | OF_THE_SESSION | _OF_THE_CLOCK | _AGGREGATES
+        scalar = self.builtins.scalar | OF_THE_SESSION | _OF_THE_CLOCK
+        return (
+            closed.builtins <= known
+            and closed.bare_builtins <= scalar
+            and all(self._fault(name) is None for name in closed.calls)
+            and not any(self.functions[name].set for name in closed.bare_calls)
+        )
+
+    def _settings_of(self, closed: ClosedExpression) -> tuple[frozenset[int], tuple[str, ...]]:
+        settings = list(closed.settings)
+        for called in sorted(closed.calls):
+            settings += (self._wrapper(called) or _NOTHING).settings
+        reads = set()
+        others = []
+        for setting in settings:
+            name = _folded(setting.name)
+            if name in KNOWN_SETTINGS:
+                reads.add(KNOWN_SETTINGS.index(name))
+            elif "." not in name or not setting.is_optional:
+                raise UnreadableError(f"it reads the setting {setting.name}")
+            else:
+                others.append(setting.name)
+        return frozenset(reads), tuple(dict.fromkeys(others))
+
+    def _fault(self, name: tuple[str, str]) -> str | None:
+        """Say why a function cannot be asked once for each cohort, if it cannot."""
+        function = self.functions.get(name)
+        if function is None:
+            return "is not known"
+        for fault, text in (
+            (function.kind != "f", "is no plain function"),
+            (function.overloads > 1, "has several functions of its name beside it"),
+            (not function.executable, "may not be executed by the role"),
+            (function.volatility == "v" and self._wrapper(name) is None,
+             "is VOLATILE: declare it STABLE"),
+        ):  # fmt: skip
+            if fault:
+                return text
+        return None
+
+    def _wrapper(self, name: tuple[str, str]) -> ClosedExpression | None:
+        """Read the body of a function that does no more than compute from settings."""
+        function = self.functions.get(name)
+        if (
+            function is None
+            or function.body is None
+            or function.kind != "f"
+            or function.overloads > 1
+            or function.set
+            or not function.executable
+            or function.arguments
+        ):
+            return None
+        try:
+            return read_wrapper(function.body)
+        except UnreadableError:
+            return None
+
+    def _number(self, expression: SettingExpression) -> int:
+        if expression not in self.found:
+            self.found.append(expression)
+        return self.found.index(expression)
 
 
-def read_wrapper(body: str, returns: str) -> SettingExpression:
-    """Read the body of an SQL function that is a claim; raise `UnreadableError` if it is none."""
+_NO_OPERANDS: Final = (
+    "and", "or", "not", "is", "in", "any", "all", "some", "select", "from", "where", "on", "as",
+    "when", "then", "else", "end", "by", "having",
+)  # fmt: skip
+_NOTHING: Final = ClosedExpression(
+    "", frozenset(), frozenset(), frozenset(), frozenset(), frozenset(), (), True, False
+)
+_ARROWS: Final = ("->", "->>", "#>", "#>>")
+
+
+def read_wrapper(body: str) -> ClosedExpression:
+    """Read the body of a function that computes from settings alone, in SQL or PL/pgSQL.
+
+    It may use casts, NULLIF, COALESCE and the arrows of json. Raises `UnreadableError` where it is
+    anything else.
+    """
     tokens = tokenize(body)
     if tokens and tokens[-1].is_mark(";"):
         tokens.pop()
-    if tokens and tokens[0].is_word("begin") and tokens[1:2] and tokens[1].is_word("atomic"):
-        tokens = tokens[2:]
+    if tokens and tokens[0].is_word("begin"):
+        tokens = tokens[1:]
+        if tokens and tokens[0].is_word("atomic"):
+            tokens = tokens[1:]
         if tokens and tokens[-1].is_word("end"):
             tokens.pop()
         if tokens and tokens[-1].is_mark(";"):
             tokens.pop()
     if not tokens or not tokens[0].is_word("select", "return"):
         raise UnreadableError("its body is not a single SELECT")
-    claim, end = _postfix(tokens, 1, {})
-    if claim is not None and end < len(tokens):
-        end = skip_alias(tokens, end)
-    if claim is None or end != len(tokens) or not claim.is_setting:
+    tokens = tokens[1:]
+    if len(tokens) > 2 and tokens[-2].is_word("as") and tokens[-1].kind in ("name", "quoted"):
+        tokens = tokens[:-2]
+    depth = 0
+    for token in tokens:
+        depth += (token.text in ("(", "[")) - (token.text in (")", "]"))
+        if (depth == 0 and token.is_mark(",")) or (
+            token.kind == "operator" and token.text not in _ARROWS
+        ):
+            raise UnreadableError("its body is more than settings, casts, NULLIF and COALESCE")
+    closed = read_closed(tokens)
+    if (
+        not closed.settings or closed.calls or closed.builtins or closed.tables
+        or not closed.is_timeless or closed.reads_session
+    ):  # fmt: skip
         raise UnreadableError("its body is more than settings, casts, NULLIF and COALESCE")
-    known = TYPES.get(returns)
-    if known is None:
-        raise UnreadableError(f"it returns {returns}")
-    if claim.type == known:
-        return claim
-    cast = _cast(claim, known) if known == "text" else None  # coerced as in an assignment
-    if cast is not None:
-        return cast
-    raise UnreadableError(f"it returns {returns} by an implicit cast")
+    return closed
 
 
-_Found = tuple["SettingExpression | None", int]
-
-
-def _postfix(
-    tokens: Sequence[Token], at: int, wrappers: Mapping[tuple[str, str], SettingExpression]
-) -> _Found:
-    """Read an operand with the casts and arrows behind it, as far as they are understood."""
-    claim, at = _primary(tokens, at, wrappers)
-    while claim is not None and at < len(tokens):
-        following: SettingExpression | None = None
-        end = at
-        if tokens[at].is_mark("::"):
-            type_, end = read_type(tokens, at + 1)
-            following = None if type_ is None else _cast(claim, type_)
-        elif tokens[at].is_mark("->") or tokens[at].is_mark("->>"):
-            key, end = read_key(tokens, at + 1)
-            following = None if key is None else _arrow(claim, tokens[at].text, key)
-        if following is None:
-            break
-        claim, at = following, end
-    return claim, at
-
-
-def _primary(  # noqa: PLR0911 (one return for each kind of operand)
-    tokens: Sequence[Token], at: int, wrappers: Mapping[tuple[str, str], SettingExpression]
-) -> _Found:
-    token = tokens[at] if at < len(tokens) else None
-    if token is None:
-        return None, at
-    if token.kind == "string" and token.text.startswith("'"):
-        return SettingExpression(literal(token.value), "text"), at + 1
-    if token.is_mark("("):
-        return _group(tokens, at, wrappers)
-    if token.is_word("current_setting") and is_call(tokens, at):
-        return _setting(tokens, at)
-    if token.is_word("pg_catalog") and tokens[at + 1 : at + 2] and tokens[at + 1].is_mark("."):
-        return _primary(tokens, at + 2, {}) if is_call(tokens, at + 2) else (None, at)
-    if token.is_word("nullif", "coalesce") and is_call(tokens, at):
-        return _choice(tokens, at, wrappers)
-    if token.is_word("cast") and is_call(tokens, at):
-        return _cast_call(tokens, at, wrappers)
-    if token.kind in ("name", "quoted") and len(tokens) > at + 4:
-        dot, name, opening, closing = tokens[at + 1 : at + 5]
-        if dot.is_mark(".") and opening.is_mark("(") and closing.is_mark(")"):
-            return wrappers.get((token.value, name.value)), at + 5
-    return None, at
-
-
-def _group(
-    tokens: Sequence[Token], at: int, wrappers: Mapping[tuple[str, str], SettingExpression]
-) -> _Found:
-    start = at + 1
-    is_select = start < len(tokens) and tokens[start].is_word("select")
-    claim, end = _postfix(tokens, start + is_select, wrappers)
-    if claim is not None and is_select:
-        end = skip_alias(tokens, end)
-    if claim is None or end >= len(tokens) or not tokens[end].is_mark(")"):
-        return None, at
-    return claim, end + 1
-
-
-def _setting(tokens: Sequence[Token], at: int) -> _Found:
-    end = closing(tokens, at + 1)
-    inner = list(tokens[at + 2 : end])
-    if not inner or inner[0].kind != "string" or not inner[0].text.startswith("'"):
-        return None, at
-    name = inner[0].value.lower()
-    rest = [t.value for t in inner[1:]]
-    if rest[:2] == ["::", "text"]:
-        rest = rest[2:]
-    if rest not in ([], [",", "true"], [",", "false"]):
-        return None, at
-    if name in KNOWN_SETTINGS:
-        number = KNOWN_SETTINGS.index(name)
-        return SettingExpression(
-            f"{{{number}}}", "text", reads=frozenset({number}), is_setting=True
-        ), end + 1
-    if "." in name and rest == [",", "true"]:
-        # Nobody sets it here, so it is the same for all: what the database has it set to, or NULL.
-        sql = f"pg_catalog.current_setting({literal(name)}, true)"
-        return SettingExpression(sql, "text", is_setting=True), end + 1
-    return None, at
-
-
-def _choice(
-    tokens: Sequence[Token], at: int, wrappers: Mapping[tuple[str, str], SettingExpression]
-) -> _Found:
-    word = tokens[at].value
-    members: list[SettingExpression] = []
-    end = at + 1
-    while tokens[end].is_mark("(") or tokens[end].is_mark(","):
-        claim, end = _postfix(tokens, end + 1, wrappers)
-        if claim is None or end >= len(tokens):
-            return None, at
-        members.append(claim)
-    types = {member.type for member in members}
-    if not tokens[end].is_mark(")") or len(types) != 1 or types & set(_JSON):
-        return None, at
-    if word == "nullif" and len(members) != 2:
-        return None, at
-    sql = f"{word}({', '.join(member.sql for member in members)})"
-    return _combine(sql, types.pop(), members), end + 1
-
-
-def _cast_call(
-    tokens: Sequence[Token], at: int, wrappers: Mapping[tuple[str, str], SettingExpression]
-) -> _Found:
-    claim, end = _postfix(tokens, at + 2, wrappers)
-    if claim is None or end >= len(tokens) or not tokens[end].is_word("as"):
-        return None, at
-    type_, end = read_type(tokens, end + 1)
-    if type_ is None or end >= len(tokens) or not tokens[end].is_mark(")"):
-        return None, at
-    cast = _cast(claim, type_)
-    return (cast, end + 1) if cast is not None else (None, at)
-
-
-def _cast(claim: SettingExpression, type_: str) -> SettingExpression | None:
-    if claim.type == type_:
-        return claim
-    sql = f"({claim.sql})::{_qualified(type_)}"
-    if type_ == "text":
-        return replace(claim, sql=sql, type=type_)
-    if claim.type != "text":
-        return None
-    # jsonb is stricter than json in what ->> can raise for: lone surrogates, \u0000.
-    asked = "jsonb" if type_ == "json" else _qualified(type_).removeprefix("pg_catalog.")
-    check = f"coalesce(pg_catalog.{VALIDATION}({claim.sql}, '{asked}'), true)"
-    if type_ == "json":
-        check += f" AND coalesce(pg_catalog.{VALIDATION}({claim.sql}, 'json'), true)"
-    valid = (
-        check if claim.valid == "true" else f"CASE WHEN {claim.valid} THEN {check} ELSE false END"
-    )
-    return replace(claim, sql=sql, type=type_, valid=valid)
-
-
-def _arrow(claim: SettingExpression, arrow: str, key: str) -> SettingExpression | None:
-    if claim.type not in _JSON:
-        return None
-    type_ = claim.type if arrow == "->" else "text"
-    return replace(claim, sql=f"({claim.sql} OPERATOR(pg_catalog.{arrow}) {key})", type=type_)
-
-
-def _combine(sql: str, type_: str, members: Sequence[SettingExpression]) -> SettingExpression:
-    conditions = sorted({member.valid for member in members} - {"true"})
-    valid = " AND ".join(f"({condition})" for condition in conditions) or "true"
-    reads = frozenset[int]().union(*(member.reads for member in members))
-    return SettingExpression(sql, type_, valid, reads, any(member.is_setting for member in members))
-
-
-def _qualified(type_: str) -> str:
-    internal = {
-        "boolean": "bool", "smallint": "int2", "integer": "int4", "bigint": "int8",
-        "real": "float4", "double precision": "float8",
-        "timestamp with time zone": "timestamptz", "timestamp without time zone": "timestamp",
-    }  # fmt: skip
-    return f"pg_catalog.{internal.get(type_, type_)}"
+def _folded(name: str) -> str:
+    """Fold a setting's name as Postgres does: ASCII letters only."""
+    return name.encode().lower().decode()

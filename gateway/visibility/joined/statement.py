@@ -1,11 +1,17 @@
-"""The statement of the joined form; `gateway.visibility.joined.joinable` tells when it is right.
+"""The statement of the joined form; `gateway.visibility.joined.joinable` decides where it is right.
+
+Its parameters: $1 the kept values (see below), $2 the computed ones, $3 the images.
 
 Its tables, as far as they are needed (each name with a prefix that occurs nowhere in the policies):
 
     i  the images as typed rows: the columns that policies read, under their own names, and n
     o  those that pass the restrictive policies on the row alone; open: seen by everybody
-    a  the cohorts with their claims; not ok where one cannot be computed
-    d  the ok ones that pass the restrictive policies on the cohort alone; sees: they see everything
+    r  the cohorts with the values of their setting expressions as text, where some are computed
+    a  groups of cohorts with the same values; without computed ones they come grouped, as $1
+    d  those that pass the restrictive policies on the cohort alone; sees: they see everything
+
+Kept values come as one array, all of the first expression, then all of the second, and so on.
+Computed ones come as one text a cohort, an array of texts; NULL if one could not be computed.
 
 Where a policy's text stands, only o (named like the table) and d are in sight: its bare names can
 mean nothing but the row's columns.
@@ -28,21 +34,27 @@ if TYPE_CHECKING:
 
 EXCLUDED: Final = 0
 """Kind of answer row: the cohorts for which a setting expression cannot be computed."""
+GROUP: Final = 3
+"""Kind of answer row: these cohorts are the group of this number.
+
+Rows of the other kinds name groups, as numbers from 1: those of $1, or those of such rows."""
 REST: Final = 2
 """Kind of answer row: all cohorts except these see these images.
 
 Of kind 1: these cohorts, or all of them if NULL, see these images."""
 
 Condition = list[Token]
+_TIMES: Final = ("date", "time", "timetz", "timestamp", "timestamptz")
 
 
 class JoinedStatement:
-    """The statement for one table; $1 to $4 are the settings' values, $5 the images."""
+    """The statement for one table."""
 
     def __init__(
         self,
         rules: Rules,
-        claims: Sequence[SettingExpression],
+        expressions: Sequence[SettingExpression],
+        types: Sequence[str],
         parts: Sequence[Condition],
         limits: Sequence[Condition],
         *,
@@ -51,8 +63,10 @@ class JoinedStatement:
         self._row_names = {column.name for column in rules.columns} | {rules.table}
         words = {token.value for condition in (*parts, *limits) for token in condition}
         self._p = _free_prefix({*self._row_names, *words})
-        self._claims = claims
-        self._numbers = sorted(frozenset[int]().union(*(claim.reads for claim in claims)))
+        self._expressions = expressions
+        self._types = types
+        self._kept = [n for n, e in enumerate(expressions) if e.is_kept]
+        self._computed = [n for n, e in enumerate(expressions) if not e.is_kept]
         self._columns = [need.name for need in rules.needs or ()]
         self._row_type = f"{_quote(rules.schema)}.{_quote(rules.table)}"
         self._table = _quote(rules.table)
@@ -71,12 +85,17 @@ class JoinedStatement:
         """Write it. Its rows are (kind, images, cohorts), each numbered from 1."""
         p = self._p
         tables = [self._images(), self._judged_images()]
-        if self._claims:
-            tables += [self._cohorts(), self._judged_cohorts()]
+        answers: list[str] = []
+        if self._computed:
+            tables.append(self._computed_cohorts())
+            left_out = f"SELECT {EXCLUDED}, NULL::int4[], pg_catalog.array_agg({p}n)"
             answers = [
-                f"SELECT 0, NULL::int4[], pg_catalog.array_agg({p}n) FROM {p}a WHERE NOT {p}ok",
-                *self._answers(),
+                f"{left_out} FROM {p}r WHERE NOT {p}ok",
+                f"SELECT {GROUP}, ARRAY[{p}n], {p}list FROM {p}a",
             ]
+        if self._expressions:
+            tables += [self._groups(), self._judged_cohorts()]
+            answers += self._answers()
         else:
             answers = [
                 f"SELECT 1, pg_catalog.array_agg({p}n), NULL::int4[] FROM {p}o WHERE {p}open"
@@ -102,7 +121,7 @@ class JoinedStatement:
         columns = "".join(f", {p}r.{_quote(name)}" for name in self._columns)
         return (
             f"{p}i AS MATERIALIZED (SELECT {p}u.{p}n::pg_catalog.int4 AS {p}n{columns} "
-            f"FROM pg_catalog.unnest($5) WITH ORDINALITY AS {p}u ({p}image, {p}n) "
+            f"FROM pg_catalog.unnest($3) WITH ORDINALITY AS {p}u ({p}image, {p}n) "
             "CROSS JOIN LATERAL pg_catalog.json_populate_record("
             f"NULL::{self._row_type}, {p}u.{p}image::pg_catalog.json) AS {p}r)"
         )
@@ -117,25 +136,52 @@ class JoinedStatement:
             f"FROM {p}i AS {self._table} WHERE {self._all_of(self._row_limits)})"
         )
 
-    def _cohorts(self) -> str:
-        p = self._p
-        if self._numbers:
-            arrays = ", ".join(f"pg_catalog.unnest(${number + 1})" for number in self._numbers)
-            names = ", ".join(f"{p}s{number}" for number in self._numbers)
-            source = f"ROWS FROM ({arrays}) WITH ORDINALITY AS {p}u ({names}, {p}n)"
-        else:
-            source = f"(SELECT 1) AS {p}u ({p}n)"
-        settings = [f"{p}u.{p}s{number}" for number in range(4)]
-        valid = " AND ".join(f"({v})" for v in sorted({claim.valid for claim in self._claims}))
-        columns = ", ".join(
-            f"CASE WHEN {p}u.{p}ok THEN {claim.sql.format(*settings)} END AS {p}k{n}"
-            for n, claim in enumerate(self._claims)
+    def _values(self, numbers: Sequence[int]) -> tuple[str, str]:
+        """Write the kept values' source for ROWS FROM, and the names of its columns."""
+        each = f"pg_catalog.cardinality($1) OPERATOR(pg_catalog./) {len(numbers)}"
+        sources = ", ".join(
+            f"pg_catalog.unnest($1[{n} OPERATOR(pg_catalog.*) ({each}) OPERATOR(pg_catalog.+) 1 : "
+            f"{n + 1} OPERATOR(pg_catalog.*) ({each})])"
+            for n in range(len(numbers))
         )
+        return sources, ", ".join(f"{self._p}t{number}" for number in numbers)
+
+    def _typed(self, number: int, value: str) -> str:
+        return f"({value})::{self._types[number]} AS {self._p}k{number}"
+
+    def _computed_cohorts(self) -> str:
+        p = self._p
+        source, names = "pg_catalog.unnest($2)", f"{p}v"
+        if self._kept:
+            kept, kept_names = self._values(self._kept)
+            source, names = f"{kept}, {source}", f"{kept_names}, {names}"
+        texts = [f"{p}u.{p}t{number}" for number in self._kept]
+        texts += [
+            f"(({p}u.{p}v)::pg_catalog.text[])[{n}] AS {p}t{number}"
+            for n, number in enumerate(self._computed, 1)
+        ]
         return (
-            f"{p}a AS MATERIALIZED (SELECT {p}u.{p}n::pg_catalog.int4 AS {p}n, {p}u.{p}ok, "
-            f"{columns} FROM (SELECT {p}u.*, ({valid.format(*settings)}) AS {p}ok "
-            f"FROM {source} OFFSET 0) "
-            f"AS {p}u)"
+            f"{p}r AS MATERIALIZED (SELECT {p}u.{p}n::pg_catalog.int4 AS {p}n, "
+            f"{p}u.{p}v IS NOT NULL AS {p}ok, {', '.join(texts)} "
+            f"FROM ROWS FROM ({source}) WITH ORDINALITY AS {p}u ({names}, {p}n))"
+        )
+
+    def _groups(self) -> str:
+        p = self._p
+        numbers = range(len(self._expressions))
+        typed = ", ".join(self._typed(n, f"{p}u.{p}t{n}") for n in numbers)
+        if self._computed:
+            names = ", ".join(f"{p}r.{p}t{n}" for n in numbers)
+            return (
+                f"{p}a AS MATERIALIZED (SELECT {p}u.{p}n, {p}u.{p}list, {typed} FROM ("
+                f"SELECT pg_catalog.row_number() OVER ()::pg_catalog.int4 AS {p}n, "
+                f"pg_catalog.array_agg({p}r.{p}n) AS {p}list, {names} "
+                f"FROM {p}r WHERE {p}r.{p}ok GROUP BY {names} OFFSET 0) AS {p}u)"
+            )
+        source, names = self._values(self._kept)
+        return (
+            f"{p}a AS MATERIALIZED (SELECT {p}u.{p}n::pg_catalog.int4 AS {p}n, {typed} "
+            f"FROM ROWS FROM ({source}) WITH ORDINALITY AS {p}u ({names}, {p}n))"
         )
 
     def _judged_cohorts(self) -> str:
@@ -145,7 +191,7 @@ class JoinedStatement:
         return (
             f"{p}d AS {'' if is_copied else 'NOT '}MATERIALIZED (SELECT {p}c.*, "
             f"({self._any_of(self._cohort_parts)}) IS TRUE AS {p}sees{products} "
-            f"FROM {p}a AS {p}c WHERE {p}c.{p}ok AND {self._all_of(self._cohort_limits)})"
+            f"FROM {p}a AS {p}c WHERE {self._all_of(self._cohort_limits)})"
         )
 
     def _answers(self) -> Iterable[str]:
@@ -173,7 +219,7 @@ class JoinedStatement:
         return (
             f"SELECT 1, pg_catalog.array_agg({p}n), CASE WHEN "
             f"(SELECT pg_catalog.count(*) FROM {p}d WHERE {cohorts}) OPERATOR(pg_catalog.<>) "
-            f"{self._number_of_cohorts()} THEN ARRAY(SELECT {p}n FROM {p}d WHERE {cohorts}) END "
+            f"({self._number_of_groups()}) THEN ARRAY(SELECT {p}n FROM {p}d WHERE {cohorts}) END "
             f"FROM {p}o WHERE {images}"
         )
 
@@ -187,7 +233,7 @@ class JoinedStatement:
         )
         most = (
             f"2 OPERATOR(pg_catalog.*) pg_catalog.cardinality({p}g.{p}list) "
-            f"OPERATOR(pg_catalog.>) {self._number_of_cohorts()}"
+            f"OPERATOR(pg_catalog.>) ({self._number_of_groups()})"
         )
         return (
             f"SELECT CASE WHEN {most} THEN 2 ELSE 1 END, ARRAY[{p}g.{p}n], CASE WHEN {most} THEN "
@@ -196,13 +242,15 @@ class JoinedStatement:
             f"FROM ({found}) AS {p}f GROUP BY {p}n) AS {p}g"
         )
 
-    def _number_of_cohorts(self) -> str:
-        return f"pg_catalog.cardinality(${self._numbers[0] + 1})" if self._numbers else "1"
+    def _number_of_groups(self) -> str:
+        if self._computed:
+            return f"(SELECT pg_catalog.count(*) FROM {self._p}a)"
+        return f"pg_catalog.cardinality($1) OPERATOR(pg_catalog./) {len(self._kept)}"
 
     def _text(self, condition: Condition) -> str:
-        claim = f"{self._p}c.{self._p}k"
+        column = f"{self._p}c.{self._p}k"
         return render(
-            [Token("name", claim + t.value, "") if t.kind == "setting" else t for t in condition]
+            [Token("name", column + t.value, "") if t.kind == "setting" else t for t in condition]
         )
 
     def _all_of(self, conditions: Sequence[Condition]) -> str:
@@ -210,6 +258,25 @@ class JoinedStatement:
 
     def _any_of(self, conditions: Sequence[Condition]) -> str:
         return " OR ".join(f"({self._text(condition)})" for condition in conditions) or "false"
+
+
+def value_query(expressions: Sequence[tuple[SettingExpression, str]]) -> str:
+    """Write the query for the values of expressions with their types, as one text.
+
+    The text is that of an array of texts.
+    """
+    texts = ", ".join(_as_text(expression, type_) for expression, type_ in expressions)
+    return f"SELECT (ARRAY[{texts}])::pg_catalog.text"
+
+
+def _as_text(expression: SettingExpression, type_: str) -> str:
+    if type_.removeprefix("pg_catalog.").strip('"') in _TIMES:
+        # As JSON has them, which no DateStyle bends.
+        return (
+            f"pg_catalog.to_json({expression.sql}) "
+            "OPERATOR(pg_catalog.#>>) '{}'::pg_catalog.text[]"
+        )
+    return f"({'ARRAY' if expression.is_set else ''}{expression.sql})::pg_catalog.text"
 
 
 def _free_prefix(taken: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ BEGIN
             'configured', f.proconfig IS NOT NULL,
             'set', f.proretset,
             'returns', format_type(f.prorettype, NULL),
-            'body', CASE WHEN l.lanname = 'sql' THEN b.body END,
+            'body', CASE WHEN l.lanname IN ('sql', 'plpgsql') THEN b.body END,
             'mentions', l.lanname NOT IN ('c', 'internal') AND CASE
                 WHEN quote_ident(name) = name THEN b.body ~* ('\m' || name || '\M')
                 -- A keyword is a name only in quotes.

@@ -1,0 +1,169 @@
+"""Asking the joined form: the values of the cohorts first, then one statement for all of them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.visibility.joined.answer_rows import excluded_cohorts, groups_of, read_joined
+from gateway.visibility.joined.kept_values import KeptValues
+from gateway.visibility.queries import JoinedFailsError, QuestionError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.visibility.cohorts import Grouping
+    from gateway.visibility.plan import Plan
+    from gateway.visibility.queries import Subject, VisibilityQueries
+
+_MOST_PAIRS: Final = 2_500_000
+"""Of cohorts and images in one statement: what its answer may take in memory."""
+_MOST_KEPT_AT_ONCE: Final = 5_000
+"""Cohorts whose kept values are computed by one statement."""
+_MOST_TABLES: Final = 5_000
+_FEWEST_COMPUTED: Final = 200
+_MOST_COMPUTED: Final = 20_000
+_SECONDS: Final = 0.5
+"""What a statement that computes values for cohorts should take."""
+
+
+class JoinedForm:
+    """Asks the joined form, and keeps the values that need not be computed again."""
+
+    def __init__(self, queries: VisibilityQueries) -> None:
+        self._queries = queries
+        self._kept: dict[tuple[int, str], tuple[Plan, KeptValues]] = {}
+        self._at_once: dict[tuple[int, str], int] = {}
+
+    async def complete(self, plan: Plan, role: str) -> Plan:
+        """Write the statement of a plan that has only a draft of it.
+
+        Raises `JoinedFailsError`, `DatabaseUnavailableError`.
+        """
+        draft = plan.draft
+        if draft is None:
+            return plan
+        expressions = draft.expressions
+        names = sorted({name for expression in expressions for name in expression.others})
+        try:
+            types, values = await self._queries.expression_types(
+                role, [e.sql for e in expressions], [e.is_set for e in expressions], names
+            )
+        except QuestionError as error:
+            raise JoinedFailsError(f"SQLSTATE {error.sqlstate}, for its expressions") from None
+        known = [type_ for type_ in types if type_ is not None]
+        if len(known) < len(expressions):
+            sql = expressions[types.index(None)].sql
+            raise JoinedFailsError(f"no text keeps the value of {sql}")
+        others = [text for pair in zip(names, values, strict=True) for text in pair]
+        return plan.completed(known, others)
+
+    async def ask(
+        self,
+        plan: Plan,
+        subject: Subject,
+        grouping: Grouping[Any],
+        images: Sequence[str],
+        *,
+        without: frozenset[int] = frozenset(),
+    ) -> tuple[list[frozenset[int]], list[int], int]:
+        """Ask which cohorts see which images, both from 0.
+
+        Returns the cohorts that see each image, those that were left out (`without`, and those for
+        which an expression raises), and the number of rows that came back.
+
+        Raises `QuestionError`, `RulesChangedError`, `TableReadError`, `DatabaseUnavailableError`.
+        """
+        values = await self._values(plan, subject, grouping)
+        if plan.computed is not None:
+            return await self._ask_computed(
+                plan, subject, grouping, values, images=images, without=without
+            )
+        groups = values.grouped(grouping)
+        count = groups.groups if isinstance(groups.groups, int) else len(groups.groups)
+        most = max(1, _MOST_PAIRS // max(1, count))
+        seen: list[frozenset[int]] = []
+        size = 0
+        for start in range(0, len(images), most):
+            portion = images[start : start + most]
+            rows = await self._queries.joined(
+                subject, plan.question, images=portion, kept=groups.flat, others=plan.others
+            )
+            seen += read_joined(rows, groups.groups, len(portion))
+            size += len(rows)
+        return seen, list(groups.excluded), size
+
+    async def _values(self, plan: Plan, subject: Subject, grouping: Grouping[Any]) -> KeptValues:
+        key = subject.relid, subject.role
+        known = self._kept.get(key)
+        if known is None or known[0] is not plan:
+            values = KeptValues(plan.kept_values, is_grouping=plan.computed is None)
+            if len(self._kept) >= _MOST_TABLES:
+                self._kept.clear()
+            self._kept[key] = plan, values
+        else:
+            values = known[1]
+        missing = values.missing(grouping)
+        if missing and plan.kept is None:
+            values.learn(grouping, missing, [()] * len(missing))
+        elif missing and plan.kept is not None:
+            settings = grouping.settings()
+            for start in range(0, len(missing), _MOST_KEPT_AT_ONCE):
+                cohorts = missing[start : start + _MOST_KEPT_AT_ONCE]
+                found = await self._queries.cohort_values(
+                    subject.role, plan.kept, [settings[n] for n in cohorts], plan.others
+                )
+                values.learn(grouping, cohorts, found)
+        return values
+
+    async def _ask_computed(
+        self,
+        plan: Plan,
+        subject: Subject,
+        grouping: Grouping[Any],
+        values: KeptValues,
+        *,
+        images: Sequence[str],
+        without: frozenset[int],
+    ) -> tuple[list[frozenset[int]], list[int], int]:
+        groups = values.grouped(grouping)
+        settings = grouping.settings()
+        left_out = set(groups.excluded) | without
+        pending = [n for n in range(len(grouping)) if n not in left_out]
+        rows_of_kept = {n: row for row, n in enumerate(
+            n for n in range(len(grouping)) if n not in set(groups.excluded))}  # fmt: skip
+        each = len(rows_of_kept)
+        excluded = sorted(left_out)
+        seen: list[frozenset[int]] = [frozenset()] * len(images)
+        size = 0
+        key = subject.relid, subject.role
+        at = 0
+        while at < len(pending):
+            cohorts = pending[at : at + self._at_once.get(key, _FEWEST_COMPUTED * 5)]
+            kept = [
+                groups.flat[n * each + rows_of_kept[cohort]]
+                for n in range(plan.kept_values)
+                for cohort in cohorts
+            ]
+            most = max(1, _MOST_PAIRS // len(cohorts))
+            began = time.monotonic()
+            for start in range(0, len(images), most):
+                portion = images[start : start + most]
+                rows = await self._queries.joined(
+                    subject, plan.question, images=portion, kept=kept, others=plan.others,
+                    computed=plan.computed, settings=[settings[n] for n in cohorts],
+                )  # fmt: skip
+                size += len(rows)
+                if start == 0:
+                    excluded += [cohorts[n] for n in excluded_cohorts(rows)]
+                members = {
+                    group: [cohorts[n] for n in numbers]
+                    for group, numbers in groups_of(rows).items()
+                }
+                for image, found in enumerate(read_joined(rows, members, len(portion)), start):
+                    seen[image] = seen[image] | found if seen[image] else found
+            seconds = max(time.monotonic() - began, 0.001)
+            fitting = int(len(cohorts) * _SECONDS / seconds)
+            self._at_once[key] = min(max(fitting, _FEWEST_COMPUTED), _MOST_COMPUTED)
+            at += len(cohorts)
+        return seen, excluded, size

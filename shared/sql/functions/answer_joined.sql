@@ -1,0 +1,25 @@
+-- The part of judge_joined that has one snapshot: the values of the cohorts, and the question that
+-- joins them with the images. Being STABLE, it sees what the calling statement sees: a change that is
+-- committed between two cohorts is seen for both or for neither.
+CREATE OR REPLACE FUNCTION ayb_realtime.answer_joined(
+    client text, own text[], question text, kept text[], computed text, settings bytea[], images text[]
+) RETURNS TABLE (kind integer, events integer[], cohorts integer[])
+    LANGUAGE plpgsql STABLE
+AS $answer_joined$
+DECLARE
+    found text[];
+    place integer;
+BEGIN
+    IF computed IS NOT NULL THEN
+        found := ayb_realtime.cohort_values(client, own, computed, settings);
+    END IF;
+    -- The policies' dates and times are the session's own. All else stays pinned.
+    FOR place IN 1 .. cardinality(own) BY 2 LOOP
+        IF own[place] IN ('TimeZone', 'DateStyle') THEN
+            PERFORM set_config(own[place], own[place + 1], true);
+        END IF;
+    END LOOP;
+    PERFORM set_config('role', client, true);
+    RETURN QUERY EXECUTE question USING kept, found, images;
+END
+$answer_joined$;

@@ -1,0 +1,41 @@
+-- The types of expressions, as a client's role finds them, none of which is evaluated: one of a
+-- branch that is never taken still has its type. For a set (a SELECT in parentheses) it is that of an
+-- array of its values. NULL for a type whose values do not pass through text unharmed, or not
+-- certainly: those that are not listed here and are no enum.
+CREATE OR REPLACE FUNCTION ayb_realtime.expression_types(client text, expressions text[], is_set boolean[])
+RETURNS text[]
+    LANGUAGE plpgsql VOLATILE
+AS $types$
+DECLARE
+    plain constant text[] := '{bool,int2,int4,int8,float4,float8,numeric,text,varchar,name,uuid,json,'
+        'jsonb,inet,cidr,macaddr,bytea}';
+    times constant text[] := '{date,time,timetz,timestamp,timestamptz}';
+    own constant text[] := ayb_realtime.pin_session();
+    found oid[] := '{}';
+    found_oid oid;
+    place integer;
+BEGIN
+    FOR place IN 1 .. cardinality(expressions) LOOP
+        PERFORM ayb_realtime.restore_session(own), set_config('role', client, true);
+        EXECUTE pg_catalog.format('SELECT pg_catalog.pg_typeof(CASE WHEN false THEN %s END)::pg_catalog.oid',
+            expressions[place]) INTO found_oid;
+        PERFORM pg_catalog.set_config('role', 'none', false);
+        PERFORM ayb_realtime.pin_session();
+        found := found || found_oid;
+    END LOOP;
+    RETURN ARRAY(
+        SELECT CASE
+            WHEN is_set[f.n] AND e.oid = t.oid AND NOT (e.typname = ANY (times)) THEN format('%I.%I', an.nspname, a.typname)
+            WHEN NOT is_set[f.n] AND (e.oid = t.oid OR NOT e.typname = ANY (times)) THEN format('%I.%I', tn.nspname, t.typname)
+        END
+        FROM unnest(found) WITH ORDINALITY AS f (oid, n)
+        JOIN pg_type t ON t.oid = f.oid
+        JOIN pg_namespace tn ON tn.oid = t.typnamespace
+        LEFT JOIN pg_type e ON e.oid = CASE WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN t.typelem ELSE t.oid END
+            AND (e.typtype = 'e' OR (e.typnamespace = 'pg_catalog'::regnamespace AND e.typname = ANY (plain || times)))
+        LEFT JOIN pg_type a ON a.oid = t.typarray
+        LEFT JOIN pg_namespace an ON an.oid = a.typnamespace
+        ORDER BY f.n
+    );
+END
+$types$;

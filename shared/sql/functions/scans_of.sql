@@ -1,0 +1,20 @@
+-- How often this session has read a table, its partitions or children, or an index of theirs. The
+-- counters are of this backend's own and count at once, also in what is rolled back: a difference
+-- says whether anything between two calls has read the table, whoever did and however deep.
+CREATE OR REPLACE FUNCTION ayb_realtime.scans_of(table_oid oid) RETURNS bigint
+    LANGUAGE sql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $scans$
+    WITH RECURSIVE part (oid) AS (
+        SELECT table_oid
+        UNION
+        SELECT i.inhrelid FROM part JOIN pg_inherits i ON i.inhparent = part.oid
+    ), seen (oid) AS (
+        SELECT part.oid FROM part
+        UNION ALL
+        SELECT x.indexrelid FROM part JOIN pg_index x ON x.indrelid = part.oid
+    )
+    SELECT coalesce(sum(pg_stat_get_xact_numscans(seen.oid) + pg_stat_get_xact_tuples_returned(seen.oid)
+        + pg_stat_get_xact_tuples_fetched(seen.oid)), 0)::bigint
+    FROM seen
+$scans$;

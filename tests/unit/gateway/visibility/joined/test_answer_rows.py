@@ -1,0 +1,23 @@
+"""gateway.visibility.joined.answer_rows: the rows of the joined form's answer."""
+
+from __future__ import annotations
+
+from gateway.visibility.joined.answer_rows import excluded_cohorts, groups_of, read_joined
+
+
+def test_reading_answers():
+    """Products, rests and exclusions are put together; equal answers share one set."""
+    rows = [(0, None, [3]), (1, [1, 4], [1, 2]), (1, [2], None), (2, [3], [1]), (1, [3], [1])]
+    assert excluded_cohorts(rows) == [2]
+    seen = read_joined(rows, 4, 5)
+    assert seen == [{0, 1}, {0, 1, 2, 3}, {0, 1, 2, 3}, {0, 1}, set()]
+    assert seen[0] is seen[3]
+
+
+def test_groups():
+    """Answers about groups are answers about their cohorts; whoever is in none sees nothing."""
+    rows = [(0, None, [5]), (3, [1], [1, 3]), (3, [2], [2]), (1, [1], [1]), (1, [2], None),
+            (2, [3], [1]), (1, None, [1])]  # fmt: skip
+    groups = groups_of(rows)
+    assert groups == {1: [0, 2], 2: [1]}
+    assert read_joined(rows, groups, 3) == [{0, 2}, {0, 1, 2}, {1}]

@@ -1,0 +1,153 @@
+"""gateway.visibility.joined: which policies can be joined, and the statement for them."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.visibility.joined.joinable import NotJoinableError, join
+from gateway.visibility.joined.statement import value_query
+from gateway.visibility.rules import Policy, Relation, Type
+from tests.unit.gateway.visibility.joined.facts import BUILTINS, USER, function, rules
+
+
+def statement(text, *, types=("pg_catalog.uuid",), **facts):
+    return join(rules(text, **facts), BUILTINS).write(types)
+
+
+def test_wrapped_policy_is_joined_by_its_setting():
+    """`(SELECT auth.uid())` reads the setting that the function wraps."""
+    draft = join(
+        rules("(author_id = ( SELECT auth.uid() AS uid))", functions=(function(),)), BUILTINS
+    )
+    assert draft.reads == ("ayb.user_id",)
+    assert "auth ." not in draft.write(["pg_catalog.uuid"])
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({"functions": (function(volatility="v", body=None),)}, "VOLATILE"),
+        ({"functions": (function(executable=False),)}, "may not be executed"),
+        ({"functions": (function(set=True),)}, "something of the row, or stands in FROM"),
+        ({"types": (Type("public.citext", "b"),)}, "uses the type"),
+        ({"operators": ("public",)}, "uses an operator"),
+        ({"others": ("pg_ts_config",)}, "depends on an object"),
+    ],
+)
+def test_dependencies_that_need_the_loop(facts, reason):
+    """What a policy depends on decides for the loop, and the reason is kept."""
+    with pytest.raises(NotJoinableError, match=reason):
+        join(rules("(author_id = auth.uid())", **facts), BUILTINS)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("(random() < (0.5)::double precision)", "calls random"),
+        ("(public.f(id))", "calls f"),
+        ("(posts.* IS NOT NULL)", "a whole row"),
+        ("((ctid)::text = ''::text)", "ctid"),
+        ("(CURRENT_SCHEMA = 'x'::name)", "current_schema"),
+        ("(((title)::regclass)::oid = id)", "regclass"),
+        ("(title OPERATOR(public.=) 'x'::text)", "operator"),
+        ("(current_setting(title) = 'x'::text)", "not named plainly"),
+        ("EXISTS ( SELECT FROM members m TABLESAMPLE system (10))", "tablesample"),
+        ('("random"() < 1)', "calls"),
+    ],
+)
+def test_texts_that_need_the_loop(text, reason):
+    """What another session could see otherwise decides for the loop."""
+    with pytest.raises(NotJoinableError, match=reason):
+        join(rules(text), BUILTINS)
+
+
+@pytest.mark.parametrize(("kind", "secured"), [("r", True), ("v", False)])
+@pytest.mark.parametrize("name", ["m", '"Odd name"'])
+def test_tables_out_of_reach(name, kind, secured):
+    """A view, or a table with RLS of its own, must not be read for all users at once."""
+    text = f"(EXISTS ( SELECT FROM public.{name} WHERE ({name}.id = posts.id)))"
+    facts = {"relations": (Relation(f"public.{name}", kind, secured),)}
+    with pytest.raises(NotJoinableError, match="a view or has RLS itself"):
+        join(rules(text, **facts), BUILTINS)
+    closed = f"(id IN ( SELECT {name}.id FROM public.{name}))"
+    [expression] = join(rules(closed, **facts), BUILTINS).expressions
+    assert expression.is_set
+    assert not expression.is_kept
+
+
+def test_views_of_the_catalog():
+    """A view in pg_catalog is named without its schema, and out of reach as well."""
+    facts = {"relations": (Relation("pg_catalog.pg_settings", "v", False),)}
+    with pytest.raises(NotJoinableError, match="a view"):
+        join(
+            rules("(EXISTS ( SELECT FROM pg_settings s WHERE (s.name = title)))", **facts), BUILTINS
+        )
+
+
+def test_the_table_itself():
+    """A policy that reads its own table is left to another form."""
+    text = "(EXISTS ( SELECT FROM public.posts posts_1 WHERE (posts_1.id = posts.author_id)))"
+    with pytest.raises(NotJoinableError):
+        join(rules(text), BUILTINS)
+
+
+def test_split_only_where_nothing_can_raise():
+    """An OR is split if no arm can raise; else the condition stays in one piece."""
+    fine = statement(f"(published OR (author_id = ({USER})::uuid))")
+    assert fine.count("published") == 3  # as a column of the row twice, and in its own part
+    loud = statement(f"(((10 / id) > 2) OR (author_id = ({USER})::uuid))")
+    assert "10 / id ) > 2 ) OR (" in loud
+
+
+def test_kept_values_come_grouped():
+    """Without computed values there is one row for each group that the gateway made."""
+    text = statement(f"(author_id = ({USER})::uuid)")
+    assert "$2" not in text
+    assert "GROUP BY ayb0r" not in text
+
+
+def test_computed_values_are_grouped():
+    """Computed values make groups in the statement, beside kept ones."""
+    plain = function(schema="public", name="mine", body=None)
+    text = statement(
+        "((author_id = auth.uid()) AND (title = public.mine()))",
+        types=("pg_catalog.uuid", "pg_catalog.text"),
+        functions=(function(), plain),
+    )
+    assert "GROUP BY ayb0r.ayb0t0, ayb0r.ayb0t1" in text
+    assert "SELECT 3, ARRAY[" in text
+
+
+def test_row_and_cohort_and_both():
+    """Limits and parts are asked of rows, of cohorts, or of pairs, as they read them."""
+    limited = rules(
+        "((title = 'x'::text) AND (public.mine() = 1))",
+        Policy(name="r1", permissive=False, expression="(title <> 'spam'::text)"),
+        Policy(name="r2", permissive=False, expression=f"({USER} <> ''::text)"),
+        Policy(name="r3", permissive=False, expression=f"(author_id <> ({USER})::uuid)"),
+        functions=(function(schema="public", name="mine", body=None),),
+    )
+    draft = join(limited, BUILTINS)
+    text = draft.write([f"pg_catalog.t{n}" for n in range(len(draft.expressions))])
+    assert "AS ayb0p0" in text
+    assert "( author_id <> ayb0c.ayb0k" in text
+
+
+def test_value_queries():
+    """Values are written as one array of texts: sets as arrays, times as JSON has them."""
+    draft = join(
+        rules("((id IN ( SELECT public.mine() AS mine)) AND (title = public.mine()))",
+              functions=(function(schema="public", name="mine", body=None),)),
+        BUILTINS,
+    )  # fmt: skip
+    one, other = draft.expressions
+    text = value_query([(one, "pg_catalog._int4"), (other, "pg_catalog.timestamptz")])
+    assert text.startswith("SELECT (ARRAY[(ARRAY( SELECT public.mine")
+    assert "pg_catalog.to_json(public.mine" in text
+
+
+def test_own_names_are_free():
+    """The names in a statement avoid whatever the policy and the table use."""
+    question = statement(f"(author_id = (({USER})::uuid)) AND (ayb0c.ayb1x = title)")
+    assert "ayb2n" in question
+    assert "AS ayb0" not in question

@@ -1,0 +1,55 @@
+"""gateway.visibility.joined.kept_values: what is known about cohorts, and their groups."""
+
+from __future__ import annotations
+
+from gateway.visibility.cohorts import Grouping
+from gateway.visibility.joined.kept_values import KeptValues
+
+
+def grouping(*values):
+    return Grouping(("ayb.user_id",), [(v,) for v in values], [[v] for v in values])
+
+
+def test_cohorts_of_the_same_values_are_one_group():
+    """Cohorts are grouped by their values; one for which they raise is in no group."""
+    values = KeptValues(2)
+    asked = grouping("a", "b", "c", "d")
+    assert values.missing(asked) == [0, 1, 2, 3]
+    values.learn(asked, [0, 1, 2, 3], [("1", "x"), ("2", None), ("1", "x"), None])
+    groups = values.grouped(asked)
+    assert groups.flat == ["1", "2", "x", None]
+    assert groups.groups == {1: [0, 2], 2: [1]}
+    assert groups.excluded == [3]
+    assert values.grouped(asked) is groups
+    assert values.missing(asked) == []
+
+
+def test_all_different():
+    """Where every cohort is a group of its own, their number says so."""
+    values = KeptValues(1)
+    asked = grouping("a", "b")
+    values.learn(asked, [0, 1], [("1",), ("2",)])
+    assert values.grouped(asked).groups == 2
+
+
+def test_newcomers_only():
+    """Only cohorts that came are asked for, and those that left are forgotten."""
+    values = KeptValues(1)
+    first = grouping("a", "b")
+    values.learn(first, [0, 1], [("1",), ("2",)])
+    values.grouped(first)
+    second = grouping("b", "c")
+    assert values.missing(second) == [1]
+    values.learn(second, [1], [("3",)])
+    assert values.grouped(second).flat == ["2", "3"]
+    assert values.missing(first) == [0]
+
+
+def test_ungrouped():
+    """Beside computed values each cohort has a row of its own."""
+    values = KeptValues(1, is_grouping=False)
+    asked = grouping("a", "b", "c")
+    values.learn(asked, [0, 1, 2], [("1",), None, ("1",)])
+    groups = values.grouped(asked)
+    assert groups.flat == ["1", "1"]
+    assert groups.groups == {1: [0], 2: [2]}
