@@ -51,7 +51,7 @@ async def test_engine_is_postgres(engine, chosen):
         forms = {form for _, form, _ in engine.recorder.plans}
         print(f"{made} worlds, {compared} pairs, forms {sorted(forms)}")
         if FIRST == 1 and ONLY is None:
-            assert {"joined", "opaque"} <= forms
+            assert "joined" in forms
     finally:
         await engine.admin.execute(TEARDOWN)
 
