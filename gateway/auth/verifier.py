@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from jose import jwk
 
-from gateway.auth.claims import Claims, is_for, seconds_of, text_of
+from gateway.auth.claims import ABSENT, Claims, find_claim, id_of, is_for, seconds_of, text_of
 from gateway.auth.jwks import LiveKeySet
 from gateway.auth.jws import SignedToken, TokenRefusedError, parse_object, parse_token
 from gateway.errors import InvalidTokenError, KeysUnavailableError
@@ -115,18 +115,20 @@ class TokenVerifier:
             # AYB signs with the same secret what it hands out between password and second factor.
             raise TokenRefusedError("second factor pending")
         return Claims(
-            user_id=text_of(claims, "sub"),
+            user_id=id_of(claims, "sub"),
             email=text_of(claims, "email"),
-            tenant_id=text_of(claims, "tenantId"),
+            tenant_id=id_of(claims, "tenantId"),
             payload=payload.decode(),
             role=self._role_of(claims),
             expires_at=expires_at,
         )
 
     def _role_of(self, claims: Mapping[str, Any]) -> str:
-        if self._options.role_claim is None or self._options.role_claim not in claims:
+        if self._options.role_claim is None:
             return self._options.default_role
-        role = claims[self._options.role_claim]
+        role = find_claim(claims, self._options.role_claim)
+        if role is ABSENT:
+            return self._options.default_role
         if not isinstance(role, str) or role not in self._options.roles:
             raise TokenRefusedError("role is not on the list")
         return role

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.middleware.cors import CORSMiddleware
 
@@ -13,24 +13,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CorsPolicy:
-    """The origins whose pages may read answers; `*` is every origin."""
+    """The origins whose pages may read answers; `*` is every origin.
+
+    A listed origin may also ask with credentials (`withCredentials` of an EventSource), without
+    which a browser would discard the answer. The gateway itself reads no cookie.
+    """
 
     origins: tuple[str, ...]
 
+    @property
+    def is_open(self) -> bool:
+        """Whether every origin may read answers."""
+        return "*" in self.origins
+
     def headers(self, origin: str | None) -> dict[str, str]:
         """Return the headers of an answer to a page of this origin."""
-        if "*" in self.origins:
+        if self.is_open:
             return {"Access-Control-Allow-Origin": "*"}
         if origin is not None and origin in self.origins:
-            return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+            return {
+                "Access-Control-Allow-Origin": origin,
+                "Access-Control-Allow-Credentials": "true",
+                "Vary": "Origin",
+            }
         return {"Vary": "Origin"}
 
     def install(self, web: FastAPI) -> None:
-        """Let the routes of an application, and all preflights, follow the policy."""
-        options: dict[str, Any] = {
-            "allow_origins": list(self.origins),
-            "allow_methods": ["GET", "POST"],
-            "allow_headers": ["Authorization", "Content-Type", "Cache-Control", "Last-Event-ID"],
-            "max_age": 600,
-        }
-        web.add_middleware(CORSMiddleware, **options)
+        """Let the routes of an application, and all preflights, follow the policy.
+
+        Libraries send headers of their own (`X-Requested-With`), which mean nothing here.
+        """
+        web.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(self.origins),
+            allow_credentials=not self.is_open,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            max_age=600,
+        )

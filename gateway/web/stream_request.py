@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
+from gateway.auth.claims import anonymous_settings
 from gateway.errors import RequestTooLongError
 from shared.errors import PositionError
 from shared.position import Position, parse_position
@@ -41,8 +42,10 @@ class StreamRequest:
 
     @property
     def settings(self) -> Settings:
-        """The settings that policies read."""
-        return _NO_SETTINGS if self.claims is None else self.claims.settings()
+        """The settings that policies read; they are not asked while authentication is off."""
+        if self.claims is not None:
+            return self.claims.settings()
+        return _NO_SETTINGS if self.role is None else anonymous_settings(self.role)
 
     @property
     def expires_at(self) -> float | None:

@@ -181,15 +181,21 @@ async def test_origins(stack: Stack) -> None:
         async with stack.stream("posts", token=token, headers={"Origin": origin}) as client:
             assert client.headers.get("access-control-allow-origin") == expected
             assert client.headers["vary"] == "Origin"
+            credentials = client.headers.get("access-control-allow-credentials")
+            assert credentials == ("true" if is_listed else None)
             assert "content-encoding" not in client.headers
         preflight = await ask(
             stack, "?tables=posts", "OPTIONS", Origin=origin,
             **{
                 "Access-Control-Request-Method": "GET",
-                "Access-Control-Request-Headers": "authorization,last-event-id,cache-control",
+                "Access-Control-Request-Headers":
+                    "authorization,last-event-id,cache-control,x-requested-with,x-any",
             },
         )  # fmt: skip
         assert preflight.status_code == (200 if is_listed else 400)
+        if is_listed:
+            assert "x-requested-with" in preflight.headers["access-control-allow-headers"]
+            assert preflight.headers["access-control-allow-credentials"] == "true"
         assert preflight.headers.get("access-control-allow-origin") == expected
 
 

@@ -14,6 +14,7 @@ from tests.support.browser import PAGES, open_browser, serve_pages
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from tests.support.browser import Browser
     from tests.support.stack import Stack
 
 EMAIL, PASSWORD = "user@example.com", "password"
@@ -190,6 +191,24 @@ async def test_event_source_in_chromium_comes_back(blog, browser, page):
     await browser.wait_for(f"return window.seen.filter(e => e.raw).length >= {len(EXPECTED)}", 30)
     seen = await browser.run("return window.seen")
     assert [entry["raw"]["data"] for entry in seen if "raw" in entry] == EXPECTED
+
+
+async def test_event_source_with_credentials_in_chromium(
+    start_stack: Any, browser: Browser, page: str
+) -> None:
+    """A page of a listed origin may ask with credentials, and is not closed for it."""
+    origin = page.rpartition("/")[0]
+    stack: Stack = await start_stack(gateway={"AYB_CORS_ORIGINS": origin})
+    await stack.create(
+        "CREATE TABLE posts (id int PRIMARY KEY); GRANT SELECT ON posts TO ayb_authenticated",
+        "posts",
+    )
+    await browser.go(page)
+    url = f"{stack.gateway_url}/api/realtime?tables=posts&token={stack.token()}"
+    await browser.run("window.plain(arguments[0], { withCredentials: true })", url)
+    await browser.wait_for("return window.seen.length")
+    (first, *_) = await browser.run("return window.seen")
+    assert "connected" in first
 
 
 async def test_npm_client_in_chromium(blog, browser, page, require):

@@ -347,6 +347,37 @@ async def test_without_a_token(start_stack: Any) -> None:
         assert [m.json()["record"]["id"] for m in await anybody.take(2)] == [1, 2]
 
 
+async def test_anonymous_claims(start_stack: Any) -> None:
+    """Without a token the claims are the anonymous role, as PostgREST has it: policies that ask for
+    it match, and those that ask for a claim get NULL instead of an error."""
+    role = f"anon_{time.time_ns()}"
+    stack: Stack = await start_stack(gateway={"AYB_AUTH_ANON_ROLE": role}, start=False)
+    await stack.start("relay")
+    await stack.sql(f"CREATE ROLE {role}; GRANT {role} TO ayb_gateway")
+    try:
+        await stack.start("gateway")
+        await stack.create(
+            f"""
+            CREATE TABLE posts (id int PRIMARY KEY, who text);
+            GRANT SELECT ON posts TO {role};
+            ALTER TABLE posts ENABLE ROW LEVEL SECURITY;
+            CREATE POLICY anon ON posts USING (
+                who = current_setting('request.jwt.claims', true)::json ->> 'role'
+                OR who = current_setting('request.jwt.claims', true)::json ->> 'sub');
+            """,
+            "posts",
+        )
+        async with stack.stream("posts") as client:
+            await client.connected()
+            await stack.sql(f"INSERT INTO posts VALUES (1, 'x'), (2, '{role}'), (3, '')")
+            await stack.sql(f"INSERT INTO posts VALUES (4, '{role}')")
+            seen = [message.json()["record"]["id"] for message in await client.take(2)]
+        assert seen == [2, 4]
+        assert "error" not in [event.type for event in client.events]
+    finally:
+        await stack.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
 async def test_limits_per_user(start_stack: Any) -> None:
     """Streams over a user's limit get 429 with Retry-After; another user is admitted."""
     stack: Stack = await start_stack(gateway={"AYB_REALTIME_MAX_CONNECTIONS_PER_USER": "2"})
