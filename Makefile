@@ -10,8 +10,9 @@ JS := tests/acceptance/js
 VERSIONS := tests/versions
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-# Groups of tests that run side by side, each on servers of its own.
-JOBS ?= 2
+# Processes of tests that run side by side, each on servers of its own. Tests wait more than they
+# work: three keep two cores busy.
+JOBS ?= 3
 
 .DEFAULT_GOAL := dev
 .PHONY: help dev lint check test integration versions bench lock clean

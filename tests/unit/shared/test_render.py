@@ -79,3 +79,16 @@ def test_nothing_else_changes(row: dict[str, object], stamp: str, indent: int) -
     expected = json.loads(image)
     expected[stamp] = "2026-01-01T00:00:00Z"
     assert list(json.loads(rendered).items()) == list(expected.items())
+
+
+@pytest.mark.parametrize("stamps", [[], ["at"]])
+def test_half_of_a_surrogate_pair(stamps: list[str]) -> None:
+    """Postgres stores half of a surrogate pair as `json`; no client could decode it."""
+    with pytest.raises(UnreadableImageError):
+        render(b'{"at":"2026-01-01T00:00:00+00:00","j":"\\ud800"}', stamps)
+
+
+def test_escapes_stay() -> None:
+    """An image with escapes that mean something is passed on byte for byte."""
+    for image in (b'{"t":"\\u0041"}', b'{"t":"\\ud83d\\ude00"}'):
+        assert render(image, []) == image

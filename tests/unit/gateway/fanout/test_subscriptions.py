@@ -6,7 +6,7 @@ from gateway.fanout.subscriptions import Subscriptions
 from gateway.streams.connection import Connection
 from gateway.streams.subscription import Subscription
 
-RELIDS = {"public.a": 1, "public.b": 2}
+RELIDS = {"public.a": 1, "public.b": 2, "public.renamed": 1}
 
 
 async def _send(_message: Any) -> None: ...
@@ -74,3 +74,19 @@ def test_old_images_are_wanted_while_somebody_asks_for_leaves() -> None:
     assert subscribers.wants_leaves
     subscriptions.discard(leaver)
     assert not subscribers.wants_leaves
+
+
+def test_one_table_under_two_names() -> None:
+    """A table subscribed to before and after it was renamed is wanted under both names, until the
+    last connection of each has gone.
+    """
+    subscriptions = Subscriptions()
+    before, after = connection("public.a"), connection("public.renamed")
+    subscriptions.add(before)
+    subscriptions.add(after)
+    assert len(subscriptions.of("public.renamed", 1)) == 2
+    subscriptions.discard(before)
+    assert [found.table for found in subscriptions.of("public.renamed", 1)] == ["public.renamed"]
+    assert subscriptions.wants("public.a", 1)
+    subscriptions.discard(after)
+    assert not subscriptions.wants("public.renamed", 1)

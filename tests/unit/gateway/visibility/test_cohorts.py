@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -105,3 +106,25 @@ def test_kept_up_to_date(seed):
             for each, values in present.items():
                 fresh.add(each, values)
             assert cohorts(audience, reads) == cohorts(fresh, reads)
+
+
+def test_members_are_listed_with_their_settings():
+    """An audience lists its members, and gives the settings of those who are in it."""
+    audience: Audience[str] = Audience("member")
+    audience.add("a", settings(user="1"))
+    audience.add("b", settings(user="2"))
+    assert list(audience) == ["a", "b"]
+    assert audience.settings_of("b") == settings(user="2")
+    audience.discard("b")
+    assert audience.settings_of("b") is None
+
+
+def test_few_groupings_are_kept():
+    """Only the latest groupings are kept, however often the rules change what they read."""
+    audience: Audience[str] = Audience("member")
+    audience.add("a", settings(user="1"))
+    first = audience.grouped(())
+    for reads in itertools.permutations(KNOWN_SETTINGS):
+        assert list(map(list, audience.grouped(reads).members)) == [["a"]]
+    assert len(audience._cohorts) == 8
+    assert audience.grouped(()) is not first
