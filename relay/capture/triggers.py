@@ -70,12 +70,16 @@ class Table:
         return self.wanted.items() <= present.items()
 
     @property
+    def leftovers(self) -> tuple[str, ...]:
+        """Triggers of ours that name another oid, as those of a restored dump; they do nothing."""
+        return tuple(name for name, *_ in self.triggers if name not in self.wanted)
+
+    @property
     def is_complete(self) -> bool:
-        """Whether nothing is to be done."""
-        states = "A" if self.is_owned else "OA"
-        return {name: function for name, function, _ in self.triggers} == self.wanted and all(
-            enabled in states for _, _, enabled in self.triggers
-        )
+        """Whether this login has nothing to do: only an owner can drop, or enable for replicas."""
+        if not self.is_owned:
+            return self.is_captured
+        return not self.leftovers and self.is_captured and all(e == "A" for *_, e in self.triggers)
 
 
 async def list_tables(connection: Connection) -> list[Table]:
