@@ -1,9 +1,9 @@
 """The public keys that sign tokens: a JSON Web Key Set (RFC 7517) from a file or a URL.
 
-A set is read anew from time to time, and at once when a token names a key that is not in it: that
-is how keys are rotated. Strangers can make up such tokens, so the latter happens at most once in
-some seconds, and for all waiting at once. A set that cannot be read, or has no key for us, never
-replaces the one before it.
+A set is read again from time to time, and at once when a token names a key that is not in it: that
+is how keys are rotated. Anyone can make up such tokens, so the latter happens at most once in some
+seconds, and once for all that wait. A set that cannot be read, or has no key for us, never replaces
+the previous one.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class KeySet:
 def parse_key_set(text: bytes) -> KeySet:
     """Read a set; raises `KeySetError`.
 
-    Only RSA keys of at least 2048 bits and EC keys on P-256 are taken, and only their public
-    parameters. A symmetric key in a set is nobody's secret and is left out, like keys for other
-    uses and algorithms.
+    Only RSA keys of at least 2048 bits and EC keys on P-256 are used, and only their public
+    parameters. A symmetric key that is published is no secret, so it is ignored, like keys for
+    other uses and algorithms.
     """
     try:
         members = json.loads(text)["keys"]
@@ -111,7 +111,7 @@ def _may_verify(operations: object) -> bool:
 
 
 class KeySource(Protocol):
-    """Where a key set lies."""
+    """Where a key set is read from."""
 
     name: str
     refresh_seconds: float
@@ -155,11 +155,11 @@ class LiveKeySet:
         return self._keys is not None
 
     async def find(self, algorithm: str, kid: str | None) -> tuple[Key, ...]:
-        """Find the keys of a token, reading the set anew where it has none."""
+        """Find the keys of a token; read the set again if it has none."""
         found = self._find(algorithm, kid)
         if found:
             return found
-        async with self._reading:  # whoever waited finds what the reader before it has read
+        async with self._reading:  # a task that waited finds what the one before it has read
             if time.monotonic() - self._read_at >= self._source.spare_seconds:
                 await self._read()
         return self._find(algorithm, kid)

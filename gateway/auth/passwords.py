@@ -1,8 +1,8 @@
 """Passwords against their argon2id hashes (RFC 9106), as AYB stores them.
 
 A check takes 64 MiB and a good part of a second of a core, by design. So few run at a time, in
-threads, and only a bounded number waits. Where there is no user, or no hash that we can check, a
-hash of nothing is checked instead: how long the answer takes does not tell who has an account.
+threads, and only a bounded number waits. If there is no user, or no hash that we can check, a dummy
+hash is checked instead, so the time of the response does not reveal who has an account.
 """
 
 from __future__ import annotations

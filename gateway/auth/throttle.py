@@ -1,7 +1,7 @@
 """How often a login may be tried: by a client network, and by a client network for one account.
 
-An account has no limit of its own: whoever knows an e-mail address could lock its user out. What
-strangers try counts for the network that they try from.
+An account has no limit of its own, or anyone who knows an e-mail address could lock its user out.
+What strangers try counts for the network that they try from.
 
 Each limit is a bucket that holds some tries and gets one back from time to time; only tries that
 fail are taken from it in the end. It is kept as one number, the time at which it will be full again

@@ -60,7 +60,7 @@ class Connection:
     """A stream that has been accepted.
 
     `cursor` is how far it has been served, and `staged` what delivery is about to write to it (see
-    `gateway.fanout.delivery`); `reported` is when it was last told of an error, by table. `role` is
+    `gateway.fanout.delivery`); `reported` is when it last got an error frame, by table. `role` is
     None while authentication is off. `unsent` returns how many bytes the server has not yet handed
     to the socket.
     """

@@ -35,6 +35,6 @@ def position_at(cursor: Cursor) -> Position:
 
 
 def last_whole_batch(cursor: Cursor) -> int:
-    """The last batch that lies wholly behind a cursor: reading goes on after it."""
+    """The last batch that a cursor has passed as a whole: reading continues after it."""
     batch = cursor >> _INDEX_BITS & _BATCH
     return batch if cursor & WHOLE == WHOLE else batch - 1

@@ -16,7 +16,8 @@ _encoder = msgspec.json.Encoder()
 def record(image: bytes, columns: frozenset[str] | None) -> bytes:
     """Keep the readable columns of an image, in its order; None keeps them all.
 
-    Values pass through byte for byte. Raises `msgspec.DecodeError` for what is no JSON object.
+    Values pass through byte for byte. Raises `msgspec.DecodeError` if the image is not a JSON
+    object.
     """
     members = _decoder.decode(image)
     if columns is None or columns.issuperset(members):

@@ -1,4 +1,4 @@
-"""Answers of the database that are good for a moment, and asked for once by all who want them.
+"""Answers of the database that are valid for a moment, each fetched once for all callers.
 
 When ten thousand clients come back at once, what they have in common costs one query. What clients
 choose is part of the keys, so nothing here grows with it: an answer is kept for `fresh_seconds` and

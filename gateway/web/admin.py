@@ -42,7 +42,7 @@ def admin_router(
     secret: str,
     deletes: Literal["all", "visible"],
 ) -> APIRouter:
-    """Build `POST /api/admin/explain`, for who shows the secret as a bearer token."""
+    """Build `POST /api/admin/explain`, for requests with the secret as a bearer token."""
     routes = APIRouter(prefix="/api/admin", tags=["admin"])
 
     @routes.post(
@@ -52,10 +52,10 @@ def admin_router(
     )
     async def explain_row(request: Request) -> dict[str, Any]:
         """Tell what decides whether a client gets the events of a row."""
-        shown = request.headers.get("authorization")
-        if shown is None:
+        authorization = request.headers.get("authorization")
+        if authorization is None:
             raise AuthenticationRequiredError
-        if not hmac.compare_digest(shown.encode(), f"Bearer {secret}".encode()):
+        if not hmac.compare_digest(authorization.encode(), f"Bearer {secret}".encode()):
             raise InvalidTokenError
         asked = await read_body(request, Asked, most=_MOST_BODY_BYTES)
         claims = await verifier.verify(asked.token)

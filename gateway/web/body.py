@@ -1,6 +1,6 @@
 """The JSON body of a request: read up to a bound, and described for the OpenAPI document.
 
-Bodies are not left to the framework, which would read one of any length before it asks who sent it.
+Bodies are not left to the framework, which would read one of any length before it is authenticated.
 """
 
 from __future__ import annotations

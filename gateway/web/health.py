@@ -18,7 +18,7 @@ def health_router(readiness: Readiness) -> APIRouter:
 
     @router.get("/healthz")
     async def healthz() -> dict[str, str]:
-        """Say that the process is alive."""
+        """Report that the process is alive."""
         return {"status": "ok"}
 
     @router.get(
@@ -26,7 +26,7 @@ def health_router(readiness: Readiness) -> APIRouter:
         responses={HTTP_503_SERVICE_UNAVAILABLE: {"description": "Not ready; says why"}},
     )
     async def readyz() -> JSONResponse:
-        """Say whether this gateway may take traffic, and if not, why."""
+        """Report whether this gateway may take traffic, and if not, why."""
         report = await readiness.report()
         return JSONResponse(
             {"status": "ready" if report.is_ready else "not ready", "parts": dict(report.parts)},

@@ -1,4 +1,4 @@
-"""`/api/auth`: logging in with AYB's own table of users, where no AYB runs beside the gateway."""
+"""`/api/auth`: logging in with AYB's own table of users, if no AYB runs beside the gateway."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ import structlog
 log = structlog.get_logger(__name__)
 
 _OTHERS: Final = 200
-"""Files beside streams: the pool, Redis, listening sockets, and connections that are no streams."""
+"""Files besides streams: the pool, Redis, listening sockets, and connections without a stream."""
 
 _OWN: Final = 100
 _REQUESTS: Final = 50

@@ -1,10 +1,11 @@
 """How a stream request that is refused is answered.
 
 By the HTML standard (section 9.2, "Server-sent events") an `EventSource` gives up for good on any
-answer but 200 with `text/event-stream`. So a refusal that passes is such an answer to whoever asks
-for `text/event-stream`: it sets a reconnection time, names the reason in a `busy` event, and ends;
-the client then comes back by itself, with the position that it had. Others (curl, load balancers,
-plain HTTP clients) get the status with `Retry-After`, and refusals that stay keep their status.
+answer but 200 with `text/event-stream`. So a client that asks for `text/event-stream` gets a
+passing refusal in that form: it sets a reconnection time, names the reason in a `busy` event, and
+ends. The client then reconnects by itself, with the position that it had. Others (curl, load
+balancers, plain HTTP clients) get the status with `Retry-After`, and permanent refusals keep their
+status.
 """
 
 from __future__ import annotations

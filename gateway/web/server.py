@@ -30,7 +30,7 @@ class ListenError(OperatorError):
 
 
 class ManagementServer(uvicorn.Server):
-    """A server beside the public one, which leaves signals to it and ends when cancelled.
+    """A server besides the public one, which leaves signals to it and ends when cancelled.
 
     `setting` names the port in the error that is raised if it cannot be listened on.
     """
