@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 TICK_SECONDS: Final = 1.0
-"""An idle relay repeats its last tick so often; it also reads so often, called or not."""
+"""How often an idle relay repeats its last tick, and reads, whether notified or not."""
 
 _PACE_SECONDS: Final = 0.002
 _EMPTY_READS_BEFORE_SLEEP: Final = 5
@@ -28,7 +28,7 @@ _AWAKE_SECONDS: Final = 5.0
 """After so long without sleep, and without changes, the relay polls at a slower pace."""
 
 _MISSED_WAKES: Final = 3
-"""So many in a row are no coincidence: notifications do not arrive any more."""
+"""After this many in a row, notifications are taken not to arrive any more."""
 
 
 class Loop:
@@ -69,7 +69,7 @@ class Loop:
         self._holders = ""
 
     async def run(self) -> None:
-        """Run for ever; raises what the database raises."""
+        """Run until cancelled; raises what the database raises."""
         self._publisher.publish(await self._outbox.last_batch())
         self._ticked_at = time.monotonic()
         while True:
@@ -126,7 +126,7 @@ class Loop:
             await self._listener.wait(await self._stay_awake(now))
 
     async def _doubt(self) -> None:
-        """Give up sleep where notifications of what is found asleep fail to come."""
+        """Stop sleeping if changes found asleep come without a notification."""
         if not self._slept_in_silence:
             return
         self._slept_in_silence = False
@@ -153,7 +153,7 @@ class Loop:
         return is_taken
 
     async def _stay_awake(self, now: float) -> float:
-        """Return how long to wait for the next try to sleep; say after a while who is in the way.
+        """Return how long to wait before trying to sleep; log after a while what prevents it.
 
         That is a writer in a long transaction, or a stranger: any login can take an advisory lock.
         """
@@ -175,5 +175,5 @@ class Loop:
         self._health.note("sleep", text)
 
     def _pace(self, step_seconds: float) -> float:
-        """Leave as much time to the writers as a step has taken, so that batches grow instead."""
+        """Leave the writers as much time as a step has taken, so that batches grow instead."""
         return min(max(step_seconds, _PACE_SECONDS), 5 * _PACE_SECONDS)

@@ -1,4 +1,4 @@
-"""Telling every Redis what happened: table messages, then the tick, in one pipeline.
+"""Publishing to every Redis: table messages, then the tick, in one pipeline.
 
 Each target has its own queue and task, so that one region never waits for another. A target that is
 down, or too slow for its queue, misses batches: the numbers tell the gateways, and they read the
@@ -70,7 +70,7 @@ class Publisher:
         self._last_tick: _Parcel | None = None
 
     async def run(self) -> None:
-        """Publish for ever."""
+        """Publish until cancelled."""
         async with asyncio.TaskGroup() as group:
             for target in self._targets:
                 group.create_task(target.run(), name=f"publish to {target.name}")
@@ -102,13 +102,13 @@ class Publisher:
             target.put(parcel)
 
     def repeat_tick(self) -> None:
-        """Give a sign of life: the last tick once more."""
+        """Repeat the last tick, as a sign of life."""
         if self._last_tick is not None:
             for target in self._targets:
                 target.put(self._last_tick, is_batch=False)
 
     async def room(self) -> None:
-        """Wait a little while for targets that come along, so that a burst need not be dropped."""
+        """Wait a moment for targets that keep up, so that a burst need not be dropped."""
         waiting = [target for target in self._targets if target.is_filling]
         if not waiting:
             return
@@ -167,14 +167,14 @@ class Target:
         await self._has_room.wait()
 
     def overflow(self) -> None:
-        """Give up what waits: the gateways read it from the outbox."""
+        """Drop what waits: the gateways read it from the outbox."""
         log.warning("redis is too slow: batches are left to the outbox", target=self.name)
         for _, is_batch in self._queue:
             self._drop(is_batch=is_batch)
         self._clear()
 
     async def run(self) -> None:
-        """Connect and publish for ever."""
+        """Connect and publish until cancelled."""
         backoff = Backoff(most_seconds=2.0)
         while True:
             client = redis_client(self._url)

@@ -50,7 +50,7 @@ class RelaySettings(CommonSettings):
     """How often new tables are looked for."""
 
     relay_lock_milliseconds: int = Field(default=200, ge=1)
-    """How long DDL may wait for a lock; writers queue behind it for so long at the most."""
+    """How long DDL may wait for a lock, and so how long writers may have to queue behind it."""
 
     relay_notify: Literal["auto", "on", "off"] = "auto"
     """Whether a sleeping relay is woken by NOTIFY; off, it polls. `auto` is off where the server

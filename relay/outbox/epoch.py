@@ -1,17 +1,16 @@
 """Epochs: stretches of batch numbers that no crash of Postgres can have taken back.
 
 Batches are recorded with `synchronous_commit = off`, so a crash may forget the newest of them,
-whose numbers have been told to clients already. Whoever starts to write batches therefore asks
-first whether Postgres crashed since (an unlogged table is empty then) or is another database than
-the one the log was written in (`pg_dump` and restore, also into the same database), and begins a
-new epoch if so. The numbers go on; a position carries its epoch, so a number taken back is not
-mistaken for its successor.
+whose numbers clients may already have. So before a relay writes batches it checks whether Postgres
+has crashed since (an unlogged table is then empty) or is another database than the one the log was
+written in (`pg_dump` and restore, also into the same database), and begins a new epoch if so. The
+numbers continue; a position carries its epoch, so a number that was taken back is not mistaken for
+its successor.
 
-Nor must two histories be mistaken for each other that part from the same point: the old primary
-comes back after its standby was promoted, a backup is restored for a second time, a database is
-dropped and made again. So an epoch is named by the time at which it begins, and a first one, whose
-name stays unwritten in positions, begins with a number beyond all that any earlier history can
-have given out.
+Two histories that part from the same point must not be mistaken for each other either: an old
+primary comes back after its standby was promoted, a backup is restored twice, a database is dropped
+and made again. So an epoch is named by the time at which it begins. A first epoch, whose name is
+left out of positions, begins with a number beyond all that an earlier history can have given out.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ Snapshot = tuple[int, int, tuple[int, ...]]
 class Checkpoint:
     """Where reading goes on: the last batch recorded.
 
-    If it is not `complete`, the changes between its two snapshots that lie behind `last_seq` are
+    If it is not `complete`, the changes between its two snapshots with a `seq` after `last_seq` are
     still to come.
     """
 
@@ -57,13 +56,13 @@ class Checkpoint:
 
 
 async def ensure_epoch(connection: Connection) -> int:
-    """Begin an epoch where one is due, and tell the present one.
+    """Begin an epoch if one is due, and return the current one.
 
     The first one brings the place from which changes are read, so this comes before the first
     trigger is installed.
     """
     async with connection.transaction():
-        # Other than a batch, an epoch must be safe on disk before its numbers are told.
+        # Unlike a batch, an epoch must be safe on disk before its numbers are published.
         await connection.execute(_SQL["commit_durably"])
         await connection.execute(_SQL["lock_epochs"])
         state = await connection.fetchrow(_SQL["database_state"])
@@ -76,8 +75,8 @@ async def ensure_epoch(connection: Connection) -> int:
             await connection.execute(_SQL["begin_epoch"], following, first)
             await connection.execute(_SQL["baseline"], first - 1, following)
         elif not state["is_same"] or not state["has_checkpoint"]:
-            # What lies in the outbox speaks of oids and transactions of elsewhere. One number stays
-            # unused, so that everybody notices that something between cannot be had.
+            # The outbox holds OIDs and xids of another database. One number stays unused, so that
+            # every client notices that something in between cannot be replayed.
             reason, first = "other database", max(last, state["first_batch"]) + 2
             await connection.execute(_SQL["empty_outbox"])
             await connection.execute(_SQL["forget_generations"])

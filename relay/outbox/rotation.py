@@ -1,21 +1,21 @@
 """Keeping the outbox in bounds: by time and by bytes, and never by deleting a row.
 
-The outbox is a ring of six partitions. Writers write into the one of the present generation; a
-generation ends after a quarter of the retention, or when its partition has grown to its share of
-the bound. Two things are done here, each by itself and each safe to be tried again:
+The outbox is a ring of six partitions. Writers write into the partition of the current generation.
+A generation ends after a quarter of the retention, or when its partition has grown to its share of
+the bound. There are two steps here, each independent and safe to repeat:
 
-* to *empty* a partition by TRUNCATE, once all of it is in batches and those are older than the
-  retention, or the outbox is over its bound. The horizon is raised in the same transaction, so
-  nobody is promised what is gone. The lock is asked for with a timeout: where a transaction still
-  writes there, or a slow reader reads, it is left for later.
-* to *begin* a generation in an empty partition and send the writers there, by setting the sequence.
-  If the next one in turn cannot be emptied, another will do.
+* *Empty* a partition by TRUNCATE, once all of it is in batches and those are older than the
+  retention, or the outbox is over its bound. The horizon is raised in the same transaction, so no
+  client is promised what is gone. The lock has a timeout: while a transaction still writes there,
+  or a slow reader reads, the partition is left for later.
+* *Begin* a generation in an empty partition and move the writers there, by setting the sequence. If
+  the next partition in turn cannot be emptied, another one is used.
 
-If none can be (a transaction has been open for longer than the retention), the present one grows.
-At twice the bound the trigger stops capture, as it does when no relay is there to rotate: the
-disk is not filled. Who made room then lets capture go on and leaves a *hole*: once every
-transaction has ended that may have written while capture stood still, a batch number is skipped and
-the horizon raised above it, and every client is told to fetch afresh.
+If none can be emptied (a transaction has been open for longer than the retention), the current one
+grows. At twice the bound the trigger stops capture rather than fill the disk, as it does when there
+is no relay to rotate. The relay that makes room lets capture continue and leaves a *hole*: once
+every transaction has ended that may have written while capture was stopped, a batch number is
+skipped, the horizon is raised above it, and every client gets `resync`.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ log = structlog.get_logger(__name__)
 PARTITIONS: Final = 6
 
 _LOCK_MILLISECONDS: Final = 50
-"""Whoever reads the outbox waits behind us for so long at the most."""
+"""How long readers of the outbox may have to queue behind our lock."""
 
 _SQL: Final = queries("relay.outbox", "rotation.sql")
 
 
 @dataclass(frozen=True, slots=True)
 class RotationLimits:
-    """When changes are given up."""
+    """When changes are dropped."""
 
     retention_seconds: float
     bytes: int
@@ -80,7 +80,7 @@ class Rotation:
         self._metrics = metrics
 
     async def settle(self) -> None:
-        """Tell the writers' side the bound, and finish what a crash has left half done."""
+        """Record the bound for the triggers, and finish what a crash has left half done."""
         async with self._connection.transaction():
             await self._connection.execute(_SQL["set_bound"], self._limits.bytes)
             await self._connection.execute(_SQL["note_generation"])
@@ -97,7 +97,7 @@ class Rotation:
             await self._connection.execute(_SQL["enter"], present)
         needs_place = False
         if state["is_stopped"] and await self._is_used(present):
-            # Writers are nowhere now: leave their partition, so that it can be emptied as well.
+            # Nothing is written now: leave the partition, so that it can be emptied as well.
             following = await self._begin_generation(present, older)
             if following is not None:
                 older.append(present)
@@ -165,7 +165,7 @@ class Rotation:
 
         await self._connection.execute(_SQL["limit_lock_wait"], f"{_LOCK_MILLISECONDS}ms")
         await self._connection.execute(sql("lock"))
-        # Nobody else holds a row here now: what is not seen is committed and unread.
+        # No other transaction holds a row here now: what is not in a batch is committed and unread.
         if await self._connection.fetchval(sql("has_unread"), seen):
             return False
         await self._connection.execute(sql("raise_horizon"), generation)
@@ -175,7 +175,7 @@ class Rotation:
         return True
 
     async def _begin_generation(self, present: int, left: list[int]) -> int | None:
-        """Choose an empty partition for the next generation; None where there is none."""
+        """Choose an empty partition for the next generation; None if there is none."""
         taken = {generation % PARTITIONS for generation in (*left, present)}
         following = range(present + 1, present + PARTITIONS)
         generation = next((n for n in following if n % PARTITIONS not in taken), None)
@@ -189,7 +189,7 @@ class Rotation:
         return generation
 
     async def _resume(self, present: int) -> None:
-        """Let capture go on after it had stopped."""
+        """Let capture continue after it had stopped."""
         await self._connection.execute(_SQL["leave_hole"])
         await self._connection.execute(_SQL["resume"], present)
         await self._settle_hole()

@@ -10,7 +10,7 @@ WHERE s.last_value <> 9223372036854775807
 AND s.last_value >> 40 > (SELECT max(generation) FROM ayb_realtime.generations)
 
 -- name: state
--- Where writers are, which older generations lie in the outbox, and whether capture has stopped.
+-- The current generation, the older ones in the outbox, and whether capture has stopped.
 SELECT
     g.generation,
     ARRAY(
@@ -80,7 +80,7 @@ SET first_batch = greatest(
 )
 
 -- name: keep_checkpoint
--- The last batch tells where reading goes on, so it is carried over into generation $1.
+-- Reading continues from the last batch, so it is carried over into generation $1.
 INSERT INTO ayb_realtime.batches (
     id, epoch, prev_snapshot, snapshot, complete, xids, first_seq, last_seq, changes, bytes,
     relids, lsn, at, generation)
@@ -103,14 +103,14 @@ UPDATE ayb_realtime.generations SET left_at = clock_timestamp() WHERE generation
 INSERT INTO ayb_realtime.generations (generation) VALUES ($1)
 
 -- name: enter
--- From here on writers write into generation $1. Not where they are there or beyond: numbers never go
--- back, whoever asks for it late. Nor where capture has stopped: that leaves a hole (resume).
+-- From here on writers write into generation $1. Nothing is done if they are there or beyond: numbers
+-- never go back, even if a relay is late with it. Nor if capture has stopped: see resume.
 SELECT setval('ayb_realtime.change_seq', ($1::bigint << 40) + 1, false)
 FROM ayb_realtime.change_seq s
 WHERE s.last_value < ($1::bigint << 40) + 1
 
 -- name: resume
--- Capture goes on after it had stopped, in generation $1, of which no number has been used.
+-- Capture continues after it had stopped, in generation $1, of which no number has been used.
 SELECT setval('ayb_realtime.change_seq', ($1::bigint << 40) + 1, false)
 FROM ayb_realtime.change_seq s
 WHERE s.last_value = 9223372036854775807
@@ -119,7 +119,7 @@ WHERE s.last_value = 9223372036854775807
 UPDATE ayb_realtime.horizon SET has_hole = true, hole_after = NULL
 
 -- name: settle_hole
--- Capture runs again: who began before now may have written without it.
+-- Capture runs again: transactions that began before now may have written without it.
 UPDATE ayb_realtime.horizon
 SET hole_after = pg_snapshot_xmax(pg_current_snapshot())
 WHERE has_hole AND hole_after IS NULL

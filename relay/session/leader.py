@@ -51,7 +51,7 @@ class Leadership:
         self._held_at = float("-inf")
 
     async def wait(self, note: Callable[[str | None], None]) -> None:
-        """Wait until this session leads; `note` is told which relay leads meanwhile.
+        """Wait until this session leads; `note` gets the relay that leads meanwhile.
 
         Raises `TimeoutError` if the connection does not answer.
         """

@@ -1,7 +1,7 @@
 """Waiting for changes: NOTIFY only while the relay sleeps.
 
 Every transaction that notifies takes a lock of the whole database at commit, so writers should
-notify only when somebody needs it. Whether somebody does is told by an advisory lock K:
+notify only when the relay needs it. An advisory lock K says whether it does:
 
 * A relay about to sleep takes K exclusively, and sleeps only while it holds K.
 * A writer's trigger tries K in shared mode, for the rest of its transaction. If that fails the
@@ -11,9 +11,9 @@ No wake-up is missed: the relay gets K only when no silent writer is in flight, 
 are released after its commit has become visible. So whatever was written silently is visible once K
 is held, and the relay reads once more before it waits. Whatever is written later notifies.
 
-A relay that is busy gives K back, and takes it again when it has found nothing several times. Under
-a light load it just keeps K: a NOTIFY now and then costs nothing. A timed poll stays underneath;
-where it finds something a few times, notifications do not arrive, and the relay sleeps no more.
+A busy relay releases K, and takes it again when several reads have found nothing. Under a light
+load it just keeps K: a NOTIFY now and then costs nothing. A timed poll remains as a safety net; if
+it finds changes a few times, notifications do not arrive, and the relay polls from then on.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Listener:
     async def test(self, other: Connection) -> None:
         """Prove that a notification sent by another connection arrives.
 
-        Raises `ListenError` where it does not, as behind a proxy that pools transactions.
+        Raises `ListenError` if it does not, as behind a proxy that pools transactions.
         """
         token = f"test {secrets.token_hex(8)}"
         arrived = asyncio.Event()
@@ -118,18 +118,18 @@ class Listener:
                 await arrived.wait()
         except TimeoutError:
             raise ListenError(
-                "LISTEN hears nothing. AYB_DATABASE_URL probably leads through a proxy that pools "
-                "transactions (PgBouncer in transaction mode): point it at Postgres itself"
+                "no notification arrives. AYB_DATABASE_URL probably leads through a pooler in "
+                "transaction mode (PgBouncer): point it at Postgres itself"
             ) from None
         finally:
             self._test = None
 
     def forget(self) -> None:
-        """Start anew to listen for a notification: done before each read."""
+        """Forget earlier notifications; called before each read."""
         self._heard.clear()
 
     async def wait(self, seconds: float) -> bool:
-        """Wait for a notification since `forget`, or for a time; tell whether there was one."""
+        """Wait for a notification since `forget`, or for a time; return whether there was one."""
         try:
             async with asyncio.timeout(seconds):
                 return await self._heard.wait()

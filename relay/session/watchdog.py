@@ -1,10 +1,10 @@
 """Whether the connection that reads still leads to its session at the server.
 
 TCP notices a peer that is gone and a network that loses packets, but not a middle box that
-acknowledges what it then throws away. A reading would wait for its answer for ever, and its
-session would hold the leader lock, so that no standby could help. So a reading that takes long is
-looked up over another connection: while its session works at it, it is left in peace (a burst takes
-its time); where the session has nothing to do, the question or its answer was lost.
+acknowledges data and then drops it. A read would wait for its answer without end, and its session
+would keep the lead, so that no standby could help. So the session of a read that takes long is
+checked over another connection: while it works, it is left alone (a burst takes its time); if it is
+idle, the query or its answer was lost.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS: Final = 10.0
-"""A reading that takes longer is looked up."""
+"""The session of a read that takes longer is checked."""
 
 _ANSWER_SECONDS: Final = 1.0
-"""An answer that has been sent has arrived after so long."""
+"""How long an answer that was sent may take to arrive."""
 
 _SQL: Final = queries("relay.session")
 
@@ -48,14 +48,14 @@ class Session:
 
     @classmethod
     async def of(cls, connection: Connection) -> Session:
-        """Tell the session behind a connection."""
+        """Return the session of a connection."""
         row = await connection.fetchrow(_SQL["session"])
         return cls(row["pid"], row["began"])
 
     async def end(self, connection: Connection) -> None:
-        """End it over another connection: of a lost one the server may not know yet.
+        """End it over another connection: the server may not know yet that the connection is lost.
 
-        It would keep the leader lock, and with it this relay and all others from going on.
+        The session would keep the lead, and so stop this relay and all others.
         """
         if await connection.fetchval(_SQL["end_session"], self.pid, self.began):
             log.info("ended the lost session", pid=self.pid)
@@ -81,7 +81,7 @@ class Watchdog:
             self._asking = False
 
     async def watch(self) -> None:
-        """Watch for ever; raises `DatabaseUnavailableError` where an answer will never come."""
+        """Watch until cancelled; raises `DatabaseUnavailableError` if an answer will never come."""
         while True:
             question = self._asked
             await asyncio.sleep(PATIENCE_SECONDS)
