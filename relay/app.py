@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+import asyncpg
 import structlog
 
 from relay.capture.patterns import parse_pattern
@@ -27,14 +28,18 @@ from shared.postgres import UNAVAILABLE, connect
 from shared.tasks import end
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from asyncpg import Connection
 
+    from relay.capture.triggers import Table
     from relay.health import Health
     from relay.metrics import RelayMetrics
     from relay.settings import RelaySettings
 
 log = structlog.get_logger(__name__)
 
+_NAMED_TABLES: Final = 10
 _COMMAND_SECONDS: Final = 300.0
 """After so long without an answer the server counts as gone, though its socket is open."""
 
@@ -96,6 +101,11 @@ class Relay:
                 await self._connect_and_lead(backoff)
             except* UNAVAILABLE as group:
                 self._note_trouble(first_error(group))
+            except* asyncpg.PostgresError as group:
+                # Nothing that Postgres says ends the relay: others can mend it meanwhile.
+                error = first_error(group)
+                log.exception("the database refuses a statement of the relay", exc_info=error)
+                self._note_trouble(error)
             self._metrics.database_up.set(0)
             self._metrics.leading.set(0)
             self._metrics.sleeping.set(0)
@@ -133,7 +143,7 @@ class Relay:
             await leadership.wait(lambda text: self._health.note("leader", text))
             await self._lead(reader, leadership, Watchdog(self._address, session), backoff)
         finally:
-            for part in ("leader", "sleep", "notifications"):
+            for part in ("leader", "sleep", "notifications", "tables"):
                 self._health.note(part, None)
             reader.terminate()
 
@@ -211,13 +221,19 @@ class Relay:
                 group.create_task(watchdog.watch(), name="watchdog")
                 # The loop renews the lead meanwhile: with many tables this takes its time.
                 if settings.relay_install:
-                    await capture.install()
+                    self._note_uncaptured(await capture.install())
                 metrics.leading.set(1)
                 backoff.reset()
                 group.create_task(self._keep(capture, rotation, queue, side), name="housekeeping")
         finally:
             side.terminate()
             await listener.close()
+
+    def _note_uncaptured(self, tables: Sequence[Table]) -> None:
+        names = ", ".join(table.quoted for table in tables[:_NAMED_TABLES])
+        more = f" and {len(tables) - _NAMED_TABLES} more" if len(tables) > _NAMED_TABLES else ""
+        text = f"not captured, see the log: {names}{more}" if tables else None
+        self._health.note("tables", text)
 
     async def _keep(
         self, capture: Capture, rotation: Rotation, queue: NotifyQueue, side: Connection
@@ -228,7 +244,7 @@ class Relay:
             await queue.look(side)
             self._health.note("notifications", queue.note)
             if self._settings.relay_install:
-                await capture.install()
+                self._note_uncaptured(await capture.install())
             await capture.note_names()
             await rotation.turn()
             await asyncio.sleep(self._keep_seconds)

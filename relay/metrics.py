@@ -76,6 +76,11 @@ class RelayMetrics:
         self.captured_tables = Gauge(
             "ayb_relay_captured_tables", "Tables with capture triggers", registry=registry
         )
+        self.uncaptured_tables = Gauge(
+            "ayb_relay_uncaptured_tables",
+            "Tables that should be captured and could not be; tried again at each scan",
+            registry=registry,
+        )
         self.outbox_bytes = Gauge(
             "ayb_relay_outbox_bytes", "Disk use of the outbox", registry=registry
         )

@@ -52,6 +52,8 @@ refuses the login, or has become a standby, or somebody's locks were in the way.
 of asyncpg is what it makes of a server's last word."""
 
 PINNED: Final = {
+    # A batch is sorted in memory: where temp_file_limit is low, a temporary file would fail.
+    "work_mem": "16MB",
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",

@@ -28,16 +28,6 @@ log = structlog.get_logger(__name__)
 
 _SQL: Final = queries("relay.capture")
 
-REFUSED: Final = (
-    asyncpg.LockNotAvailableError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.QueryCanceledError,
-    asyncpg.UndefinedTableError,
-    asyncpg.DuplicateObjectError,
-    asyncpg.ObjectInUseError,
-)
-"""What DDL may meet on a busy table: it is tried again at the next scan."""
-
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -143,6 +133,7 @@ class Capture:
                 self._note_left_out(table.quoted)
         if self._metrics is not None:
             self._metrics.captured_tables.set(captured)
+            self._metrics.uncaptured_tables.set(len(failed))
         return failed
 
     def _note_left_out(self, table: str) -> None:
@@ -164,10 +155,13 @@ class Capture:
                     _SQL["limit_lock_wait"], f"{self._lock_milliseconds}ms"
                 )
                 await work(table)
-        except REFUSED as error:
-            told = f"{error}; it will be tried again"
         except asyncpg.InsufficientPrivilegeError as error:
             told = f"{error}; GRANT TRIGGER, or run `python -m relay install` as the table's owner"
+        except asyncpg.PostgresError as error:
+            if self._connection.is_closed():
+                raise
+            # A lock, an event trigger, whatever it is: this table's trouble is its own.
+            told = f"{error}; it will be tried again"
         else:
             self._told.pop(key, None)
             log.info("triggers changed", change=what, table=table.quoted)

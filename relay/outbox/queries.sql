@@ -133,26 +133,66 @@ FROM taken t
 LEFT JOIN described d USING (relid)
 ORDER BY seq NULLS FIRST
 
--- name: open_remainder
--- Of the changes between the snapshots $1 and $2, those behind seq $3: a cursor over what is needed
--- to cut them into batches, without their images. WITH HOLD, so that it lives on without a
--- transaction: no snapshot is held, and each batch is recorded by itself.
-DECLARE remainder NO SCROLL CURSOR WITH HOLD FOR
+-- name: remainder_xids
+-- The transactions with changes between the snapshots $1 and $2, at most $3: from one to the next by
+-- the index, so that it does not matter how many changes each has.
+WITH RECURSIVE following (xid) AS (
+    (
+        SELECT c.xid FROM ayb_realtime.changes c
+        WHERE c.xid >= pg_snapshot_xmax($1)
+        ORDER BY c.xid
+        LIMIT 1
+    )
+    UNION ALL
+    SELECT (
+        SELECT c.xid FROM ayb_realtime.changes c
+        WHERE c.xid > f.xid AND c.xid < pg_snapshot_xmax($2)
+        ORDER BY c.xid
+        LIMIT 1
+    )
+    FROM following f
+    WHERE f.xid IS NOT NULL
+)
+SELECT x.xid
+FROM (
+    SELECT p.xid FROM pg_snapshot_xip($1) AS p (xid)
+    UNION ALL
+    SELECT f.xid FROM following f WHERE f.xid IS NOT NULL
+) x
+WHERE pg_visible_in_snapshot(x.xid, $2)
+LIMIT $3
+
+-- name: remainder_of_transactions
+-- The next $3 changes behind seq $2 of the transactions $1, with sizes up to $4 but without their images. Each transaction's
+-- changes lie in their order in the index.
+SELECT c.seq, c.xid, c.relid, c.bytes
+FROM unnest($1::xid8[]) AS t (xid)
+CROSS JOIN LATERAL (
+    SELECT
+        c.seq, c.xid, c.relid,
+        least(coalesce(octet_length(c.new::text), 0), $4)
+        + least(coalesce(octet_length(c.old::text), 0), $4) AS bytes
+    FROM ayb_realtime.changes c
+    WHERE c.xid = t.xid AND c.seq > $2
+    ORDER BY c.seq
+    LIMIT $3
+) c
+ORDER BY c.seq
+LIMIT $3
+
+-- name: remainder_of_snapshots
+-- The same, of all transactions between the snapshots $1 and $2 and behind seq $3, where they are
+-- many.
 SELECT
     c.seq, c.xid, c.relid,
-    least(coalesce(octet_length(c.new::text), 0), $4)
-    + least(coalesce(octet_length(c.old::text), 0), $4) AS bytes
+    least(coalesce(octet_length(c.new::text), 0), $5)
+    + least(coalesce(octet_length(c.old::text), 0), $5) AS bytes
 FROM ayb_realtime.changes c
 WHERE (c.xid >= pg_snapshot_xmax($1) OR c.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1))))
 AND pg_visible_in_snapshot(c.xid, $2)
 AND c.seq > $3
 ORDER BY c.seq
-
--- name: fetch_remainder
-FETCH 1000 FROM remainder
-
--- name: close_remainder
-CLOSE remainder
+LIMIT $4
 
 -- name: insert_lsn
 SELECT pg_current_wal_insert_lsn()

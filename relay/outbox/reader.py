@@ -14,8 +14,8 @@ PgQ: a change of transaction `xid` is new since the snapshot `prev` if `xid >= x
 A difference too large for one batch is cut. The first part is recorded as not complete, together
 with both snapshots, and the rest is what is visible in the second one and lies behind the last
 `seq` told; this can be asked again at any time, so a restart goes on in the middle. The rest is
-read through a cursor over keys and sizes alone, batch by batch, and the images of one batch at a
-time: memory is bounded whatever a transaction writes.
+read in pages of keys and sizes alone, and the images of one batch at a time: memory is bounded
+whatever a transaction writes.
 
 A batch is recorded first and published after. Published twice under the same number is harmless.
 """
@@ -172,7 +172,6 @@ class Outbox:
                 last.id, last.prev_snapshot, last.snapshot, True, last.last_seq, last.relids
             )
         if is_last:
-            await self._remainder.close()
             self._remainder = None
         return batch
 
