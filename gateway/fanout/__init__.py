@@ -1,0 +1,33 @@
+"""From the bus to the connections: which batches come next, who gets what of them, and when.
+
+Words:
+
+    batch         the changes that became visible together; numbered without holes
+    epoch         a stretch of numbers that no crash of Postgres took back (`epochs`)
+    ring          the newest batches in memory, bounded in bytes (`backlog`)
+    confirmed     a number that the outbox has; `newest` may be ahead of it by ticks without a hole
+    current       the batch that the hub delivers now, or delivered last (`hub`)
+    live          a connection that gets each batch as it comes
+    replay        a connection that is behind, and is brought up to the live ones (`replay`)
+    dispatch      a frame and the connections that get it (`routing` decides, `delivery` writes)
+
+A connection is in one of two places, and moves between them:
+
+    resume with a position ---> replay <--- socket full for too long, or a burst on its tables
+                                  |  ^
+              has reached current |  | leaves
+                                  v  |
+    connect without one ------> live (hub)
+
+What can fail, and what follows:
+
+    a message is lost          the number is missing: the batch is read from the outbox
+    no tick for 3 seconds      the outbox is polled: late, never lost
+    a number that no one       it is looked up, and forgotten after a second
+    confirms is announced
+    Postgres cannot be asked   the round is held and asked again; nothing is written unjudged
+    an epoch ends              the hub steps back to the last batch that stands; connections that
+                               were sent a number that was taken back get `resync` (unknown)
+    a batch was rotated away   those who still needed it get `resync` (expired)
+    a change cannot be judged  its table's clients get `resync` (overflow)
+"""

@@ -16,6 +16,7 @@ back get `resync`; the others have missed nothing and notice nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -101,6 +102,19 @@ class Hub:
         self._live[connection] = None
         connection.advance(cursor_at(self._current))
         return self._current
+
+    async def catch_up(self) -> None:
+        """Bring a hub without connections to the newest batch, before the first one joins.
+
+        So a client does not get what was recorded long before it came. Without a database the hub
+        stays where it is: what the client gets then is not wrong either.
+        """
+        if self._live:
+            return
+        async with self.rounds:
+            with contextlib.suppress(DatabaseUnavailableError):
+                if not self._live and not self._backlog.is_taken_back(cursor_at(self._current)):
+                    await self._skip()
 
     def leave(self, connection: Connection) -> bool:
         """Forget a connection; return whether it was live."""

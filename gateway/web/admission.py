@@ -84,7 +84,9 @@ class Admission:
                 last_event_id=headers.get("last-event-id") or query.get("lastEventId") or None,
             )
             position = request.position
-            if position is not None:
+            if position is None:
+                await self._hub.catch_up()
+            else:
                 await self._backlog.await_position(position)
                 if self._backlog.is_ahead(position):
                     raise PositionAheadError

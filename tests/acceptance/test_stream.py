@@ -81,7 +81,7 @@ async def test_a_stream_has_its_headers(stack: Stack) -> None:
         assert client.status == 200
         expected = {
             "content-type": "text/event-stream",
-            "cache-control": "no-cache",
+            "cache-control": "no-cache, no-transform",
             "x-accel-buffering": "no",
             "access-control-allow-origin": "*",
         }

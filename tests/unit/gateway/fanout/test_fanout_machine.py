@@ -17,6 +17,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from gateway.fanout import backlog as backlog_module
+from gateway.fanout import delivery as delivery_module
+from gateway.fanout import hub as hub_module
+from gateway.fanout import replay as replay_module
 from shared.change import FORMAT, Batch, Tick, encode
 from shared.position import Position
 from tests.support.sse_client import Event
@@ -39,6 +43,17 @@ changes = st.lists(st.sampled_from(sorted(TABLES.items())), max_size=4)
 fates = st.sampled_from(["arrives", "arrives", "arrives", "lost", "bare", "late", "twice"])
 chains = st.integers(0, MOST_CHAINS - 1)
 short_times = st.sampled_from([0.0, 0.001, 0.02, 0.3])
+
+
+SMALL = (
+    (backlog_module, "_MOST_BATCHES_A_READ", 7),
+    (hub_module, "_BURST_BATCHES", 6),
+    (replay_module, "_HANDOVER_BATCHES", 4),
+    (replay_module, "_NEAR_BATCHES", 12),
+    (delivery_module, "_STEPS_BETWEEN_YIELDS", 2),
+    (delivery_module, "_WRITES_BETWEEN_YIELDS", 1),
+)
+"""Bounds so small that what happens to thousands happens to four."""
 
 
 class Chain:
@@ -81,6 +96,8 @@ class FanoutMachine(RuleBasedStateMachine):
         self.loop = SimulatedLoop()
         patch_time(self.loop, self._patch)
         silence(self._patch)
+        for module, name, value in SMALL:
+            self._patch(module, name, value)
         self.outbox = OutboxModel()
         for _ in range(3):
             self.outbox.append([("public.a", 1)])
@@ -179,6 +196,17 @@ class FanoutMachine(RuleBasedStateMachine):
         self.outbox.rotate(keep)
         self.loop.run_for(0.001)
 
+    @rule(table=st.sampled_from(sorted(TABLES.items())), count=st.integers(2, 30), keep=chains)
+    def outage(self, table: tuple[str, int], count: int, keep: int) -> None:
+        """The gateway reaches neither bus nor database, for longer than batches are kept."""
+        self.outbox.is_available = False
+        for _ in range(count):
+            self._announce(self.outbox.append([table], at=self.loop.time()), "lost")
+        self.loop.run_for(4)
+        self.outbox.rotate(keep)
+        self.outbox.is_available = True
+        self.loop.run_for(0.02)
+
     @rule(seconds=st.sampled_from([0.05, 0.6, 2.0, 8.0]))
     def wait(self, seconds: float) -> None:
         """Time passes."""
@@ -197,29 +225,31 @@ class FanoutMachine(RuleBasedStateMachine):
         try:
             self.promise()
             self.outbox.is_available, self.outbox.delay_seconds = True, 0.0
+            self.outbox.recover()
             for chain in self.chains:
-                if chain.client is None or chain.client.is_ended:
-                    chain.connect()
-                elif chain.client is not None:
+                if chain.client is not None:
                     chain.client.proceed()
             self.loop.run_for(20)
+            self._check_complete()
             self._announce(self.outbox.append([], at=self.loop.time()), "arrives")
-            self.loop.run_for(20)
-            self.gateway.check()
-            for chain in self.chains:
-                if chain.client is None or chain.client.is_ended:
-                    chain.connect()
-            self.loop.run_for(20)
-            self.gateway.check()
-            for chain in self.chains:
-                assert chain.client is not None
-                assert not chain.client.is_ended, chain.client.raw
-                chain.account.check_complete()
+            for _ in range(2):
+                for chain in self.chains:
+                    if chain.client is None or chain.client.is_ended:
+                        chain.connect()
+                self.loop.run_for(10)
+            self._check_complete()
+            assert all(chain.client and not chain.client.is_ended for chain in self.chains)
         finally:
             self.gateway.stop()
             self.loop.close()
             for module, name, value in self.patched:
                 setattr(module, name, value)
+
+    def _check_complete(self) -> None:
+        self.gateway.check()
+        for chain in self.chains:
+            if chain.client is not None and not chain.client.is_ended:
+                chain.account.check_complete()
 
     def _announce(self, batch: Batch, fate: str) -> None:
         if fate == "late":

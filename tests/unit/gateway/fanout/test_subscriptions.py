@@ -44,6 +44,18 @@ def test_seats_are_there_as_long_as_somebody_sits() -> None:
     assert subscriptions.relids == []
 
 
+def test_a_table_under_two_names() -> None:
+    """A renamed table is one table; it is forgotten with the last of its names."""
+    subscriptions = Subscriptions()
+    old, new = connection("public.a"), connection("public.b")
+    subscriptions.add(old)
+    subscriptions.add(new)
+    subscriptions.of("public.b", 1)
+    assert {found.table for found in subscriptions.of("public.b", 1)} == {"public.a", "public.b"}
+    subscriptions.discard(old)
+    assert subscriptions.relids == [1]
+
+
 def test_a_renamed_table_is_followed_until_another_takes_its_name() -> None:
     """Changes of a table reach those who know it by its old name, but not past a successor."""
     subscriptions = Subscriptions()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
@@ -146,7 +147,8 @@ class Client:
 
     async def _serve(self, gateway: SimulatedGateway, scope: Any) -> None:
         try:
-            await gateway.endpoint(scope, self._receive, self._send)
+            with contextlib.suppress(ConnectionError):  # as the app does
+                await gateway.endpoint(scope, self._receive, self._send)
         finally:
             self.is_ended = True
 
@@ -159,7 +161,7 @@ class Client:
         if not self._room.is_set():
             await self._room.wait()
         if self._gone.is_set():
-            raise OSError("gone")
+            raise ConnectionResetError("gone")
         if message["type"] == "http.response.start":
             self.status = message["status"]
             return

@@ -101,8 +101,7 @@ class OutboxModel:
 
     def append(self, changes: Sequence[tuple[str, int]], *, at: float = 0.0) -> Batch:
         """Record a batch of inserts, given by table name and oid."""
-        if self._is_crashed:
-            self.begin_epoch()
+        self.recover()
         number = self.last_batch + 1
         found: dict[tuple[str, int], list[Change]] = {}
         for index, table in enumerate(changes):
@@ -122,6 +121,11 @@ class OutboxModel:
         self.batches = {number: self.batches[number] for number in kept}
         self.crashes += 1
         self._is_crashed = True
+
+    def recover(self) -> None:
+        """Let the relay start again after a crash, if it has not yet."""
+        if self._is_crashed:
+            self.begin_epoch()
 
     def begin_epoch(self) -> None:
         """Begin an epoch: numbers go on after the last one that is left."""
