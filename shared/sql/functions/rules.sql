@@ -14,6 +14,9 @@ CREATE OR REPLACE FUNCTION ayb_realtime.rules(table_oid oid, client text) RETURN
     SET quote_all_identifiers = off
     SET lc_monetary = 'C'
     SET datestyle = 'ISO, MDY'
+    SET timezone = 'UTC'
+    SET bytea_output = 'hex'
+    SET standard_conforming_strings = on
     SET intervalstyle = 'postgres'
     SET extra_float_digits = 1
 AS $rules$

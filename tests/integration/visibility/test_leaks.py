@@ -1,0 +1,420 @@
+"""Ways in which one client's answer once reached another, or a text of then a rule of now."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.visibility.engine import Image, Visibility
+from shared.errors import DatabaseUnavailableError
+from tests.integration.visibility.conftest import ROLE, gateway_pool, settings
+from tests.integration.visibility.test_cases import AUTHOR, POSTS, A, B, post
+
+MEMBERS = {"a": settings(user=A), "b": settings(user=B)}
+BOTH_FORMS = pytest.mark.parametrize("is_joining", [True, False])
+
+
+async def form_of(engine, table: str) -> str:
+    plan = engine.visibility.plan_of(await engine.relid(table), ROLE)
+    return str(plan.form)
+
+
+@BOTH_FORMS
+async def test_a_setting_that_a_function_makes_does_not_stay(engine, is_joining):
+    """A function that remembers in a setting remembers for its own client only."""
+    await engine.admin.execute(
+        """
+        CREATE TABLE people (id uuid, org int);
+        CREATE TABLE docs (id int PRIMARY KEY, org int);
+        GRANT SELECT ON docs TO ayb_authenticated;
+        CREATE FUNCTION my_org() RETURNS int LANGUAGE plpgsql STABLE SECURITY DEFINER AS $$ BEGIN
+            IF coalesce(current_setting('app.org', true), '') = '' THEN
+                PERFORM set_config('app.org', (SELECT org::text FROM people
+                    WHERE id = current_setting('ayb.user_id')::uuid), true);
+            END IF;
+            RETURN current_setting('app.org')::int;
+        END $$;
+        ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON docs USING (org = my_org());
+        INSERT INTO docs VALUES (1, 1), (2, 2);
+        """
+    )
+    await engine.admin.execute(f"INSERT INTO people VALUES ('{A}', 1), ('{B}', 2)")
+    engine.visibility = Visibility(engine.pool, is_joining=is_joining)
+    seen = await engine.ask("docs", MEMBERS, await engine.images("docs"))
+    assert seen.by("a") == {0}
+    assert seen.by("b") == {1}
+    assert not seen.answer.broken
+
+
+@BOTH_FORMS
+@pytest.mark.parametrize("call", ["uid()", "(SELECT uid())", "wrapped()"])
+async def test_a_setting_is_not_folded_into_a_plan(engine, call, is_joining):
+    """A function declared IMMUTABLE that reads a setting reads it for each client again."""
+    await engine.admin.execute(
+        POSTS
+        + f"""
+        CREATE FUNCTION uid() RETURNS uuid LANGUAGE plpgsql IMMUTABLE
+            AS $$ BEGIN RETURN current_setting('ayb.user_id')::uuid; END $$;
+        CREATE FUNCTION wrapped() RETURNS uuid LANGUAGE plpgsql STABLE
+            AS $$ BEGIN RETURN uid(); END $$;
+        CREATE POLICY author ON posts USING (author_id = {call});
+        """
+    )
+    images = await engine.insert("posts", post(1, A), post(2, B))
+    async with gateway_pool(engine.database) as pool:
+        engine.visibility = Visibility(pool, is_joining=is_joining)
+        for members in (MEMBERS, {"b": MEMBERS["b"]}, {"a": MEMBERS["a"]}):
+            seen = await engine.ask("posts", members, images)
+            for member in members:
+                assert seen.by(member) == {0 if member == "a" else 1}
+
+
+OWN_ROW = {
+    "definer by key": (
+        """CREATE FUNCTION can_read(asked bigint) RETURNS boolean LANGUAGE plpgsql STABLE
+            SECURITY DEFINER AS $$ BEGIN RETURN EXISTS (SELECT FROM posts p
+            WHERE p.id = asked AND p.published); END $$""",
+        "can_read(id)",
+    ),
+    "definer by key, body unknown": (
+        """CREATE FUNCTION can_read(asked bigint) RETURNS boolean LANGUAGE plpgsql STABLE
+            SECURITY DEFINER AS $$ DECLARE answer boolean; BEGIN
+            EXECUTE 'SELECT published FROM po' || 'sts WHERE id = $1' INTO answer USING asked;
+            RETURN answer; END $$""",
+        "can_read(id)",
+    ),
+    "subquery": (
+        "ALTER TABLE posts OWNER TO ayb_relay",
+        "EXISTS (SELECT FROM public_posts p WHERE p.id = posts.id)",
+    ),
+    "set of keys": (
+        """CREATE FUNCTION public_ids() RETURNS SETOF bigint LANGUAGE sql STABLE
+            SECURITY DEFINER AS $$ SELECT id FROM public.posts WHERE published $$""",
+        "id IN (SELECT public_ids())",
+    ),
+    "policy of another table": (
+        """CREATE TABLE marks (post bigint); INSERT INTO marks VALUES (1);
+        GRANT SELECT ON marks TO ayb_authenticated;
+        ALTER TABLE marks ENABLE ROW LEVEL SECURITY;
+        CREATE FUNCTION is_public(asked bigint) RETURNS boolean LANGUAGE plpgsql STABLE
+            SECURITY DEFINER AS $$ BEGIN RETURN EXISTS (SELECT FROM posts p
+            WHERE p.id = asked AND p.published); END $$;
+        CREATE POLICY m ON marks USING (is_public(post))""",
+        "EXISTS (SELECT FROM marks m WHERE m.post = posts.id)",
+    ),
+}
+
+
+@BOTH_FORMS
+@pytest.mark.parametrize("case", OWN_ROW)
+async def test_a_text_of_then_is_not_shown_by_a_rule_of_now(engine, case, is_joining):
+    """Written in private, blanked, published: who comes back from before does not get the text."""
+    objects, policy = OWN_ROW[case]
+    await engine.admin.execute(
+        f"{POSTS}; CREATE VIEW public_posts AS SELECT id FROM posts WHERE published;"
+        f"GRANT SELECT ON public_posts TO ayb_authenticated; {objects};"
+        f"CREATE POLICY p ON posts USING ({policy})"
+    )
+    secret = [Image(post_image(1, A, "secret", published=False))]
+    await engine.insert("posts", post(1, A, title="secret"))
+    engine.visibility = Visibility(engine.pool, is_joining=is_joining)
+    assert (await engine.ask("posts", MEMBERS, secret)).by("a") == set()
+    await engine.admin.execute("UPDATE posts SET title = '', published = true")
+    public = [*secret, Image(post_image(1, A, "", published=True))]
+    seen = await engine.ask("posts", MEMBERS, public)
+    assert seen.by("a") == seen.by("b") == {1}
+    assert seen.answer.superseded == {0: {0, 1}} or not seen.answer.superseded
+    await engine.admin.execute("DELETE FROM posts")
+    assert (await engine.ask("posts", MEMBERS, public)).by("a") == set()
+
+
+def post_image(number: int, author: str, title: str, *, published: bool) -> bytes:
+    return (
+        f'{{"id":{number},"author_id":"{author}","title":"{title}",'
+        f'"published":{"true" if published else "false"}}}'
+    ).encode()
+
+
+async def test_a_table_without_a_key_is_withheld(engine):
+    """Where only a SELECT could tell and there is no key to select by, nothing is shown."""
+    await engine.admin.execute(
+        """
+        CREATE TABLE notes (id int); INSERT INTO notes VALUES (1);
+        GRANT SELECT ON notes TO ayb_authenticated;
+        ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+        CREATE FUNCTION fine(int) RETURNS boolean LANGUAGE plpgsql STABLE
+            AS $$ BEGIN RETURN true; END $$;
+        CREATE POLICY p ON notes USING (fine(id));
+        """
+    )
+    seen = await engine.ask("notes", MEMBERS, [{"id": 1}])
+    assert seen.by("a") == set()
+    assert seen.broken() == {"a", "b"}
+    assert "primary key" in seen.answer.broken[0]
+    assert not seen.answer.undecidable
+
+
+async def test_a_function_declared_to_be_trusted_is_judged_on_images(engine):
+    """A function that the operator vouches for is given images."""
+    await engine.admin.execute(
+        POSTS
+        + """
+        CREATE FUNCTION fine(asked text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE
+            AS $$ BEGIN RETURN asked = 't'; END $$;
+        CREATE POLICY p ON posts USING (fine(title));
+        """
+    )
+    images = [post(1, A), post(2, B, title="x")]
+    assert (await engine.ask("posts", MEMBERS, images)).by("a") == set()
+    engine.visibility = Visibility(engine.pool, trusted_functions=frozenset({"public.fine"}))
+    assert (await engine.ask("posts", MEMBERS, images)).by("a") == {0}
+
+
+CAPTURED = {
+    "function": (
+        "array_position(tags, 'public') IS NOT NULL",
+        """CREATE FUNCTION public.array_position(text[], text) RETURNS int LANGUAGE plpgsql
+            AS $$ BEGIN {trick} RETURN 1; END $$""",
+    ),
+    "operator": (
+        "state = 'out'",
+        """CREATE FUNCTION public.same(state, state) RETURNS boolean LANGUAGE plpgsql
+            AS $$ BEGIN {trick} RETURN true; END $$;
+        CREATE OPERATOR public.= (LEFTARG = state, RIGHTARG = state, FUNCTION = public.same)""",
+    ),
+    "operator by its bare name": (
+        "NOT (state IS DISTINCT FROM 'out')",
+        """CREATE FUNCTION public.same(state, state) RETURNS boolean LANGUAGE plpgsql
+            AS $$ BEGIN {trick} RETURN true; END $$;
+        CREATE OPERATOR public.= (LEFTARG = state, RIGHTARG = state, FUNCTION = public.same)""",
+    ),
+    "contains": (
+        "tags @> '{public}'",
+        """CREATE FUNCTION public.holds(text[], text[]) RETURNS boolean LANGUAGE plpgsql
+            AS $$ BEGIN {trick} RETURN true; END $$;
+        CREATE OPERATOR public.@> (LEFTARG = text[], RIGHTARG = text[], FUNCTION = public.holds)""",
+    ),
+    "cast": (
+        "state::text = 'out'",
+        """CREATE FUNCTION public.told(state) RETURNS text LANGUAGE plpgsql
+            AS $$ BEGIN {trick} RETURN 'out'; END $$;
+        CREATE CAST (state AS text) WITH FUNCTION public.told(state)""",
+    ),
+}
+TRICK = "PERFORM set_config('role', 'none', true), count(*) FROM ayb_realtime.changes;"
+
+
+@BOTH_FORMS
+@pytest.mark.parametrize("case", CAPTURED)
+@pytest.mark.parametrize("helper", ["yes()", "true"])
+async def test_an_object_made_later_captures_no_name(engine, case, helper, is_joining):
+    """What a policy calls is what it called when it was made, whatever is created since."""
+    policy, objects = CAPTURED[case]
+    await engine.admin.execute(
+        f"""
+        CREATE TYPE state AS ENUM ('in', 'out');
+        CREATE TABLE docs (id int PRIMARY KEY, tags text[], state state);
+        CREATE FUNCTION yes() RETURNS boolean LANGUAGE plpgsql STABLE
+            AS $$ BEGIN RETURN true; END $$;
+        GRANT SELECT ON docs TO ayb_authenticated;
+        ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON docs USING ({helper} AND {policy} AND current_setting('ayb.user_id') <> '');
+        INSERT INTO docs VALUES (1, '{{public}}', 'out'), (2, '{{}}', 'in');
+        """  # noqa: E501
+    )
+    engine.visibility = Visibility(engine.pool, is_joining=is_joining)
+    images = await engine.images("docs")
+    assert (await engine.ask("docs", MEMBERS, images)).by("a") == {0}
+    await engine.admin.execute(objects.format(trick=TRICK))
+    assert (await engine.ask("docs", MEMBERS, images)).by("a") == {0}
+    engine.visibility = Visibility(engine.pool, is_joining=is_joining)
+    seen = await engine.ask("docs", MEMBERS, images)
+    assert seen.by("a") == {0}
+    assert not seen.answer.broken
+
+
+ODD_SETTINGS = {
+    "extra_float_digits": "0",
+    "DateStyle": "German, DMY",
+    "IntervalStyle": "sql_standard",
+    "TimeZone": "Asia/Kolkata",
+    "array_nulls": "off",
+    "row_security": "off",
+    "bytea_output": "escape",
+    "lc_monetary": "C",
+    "xmloption": "document",
+    "quote_all_identifiers": "on",
+    "transform_null_equals": "on",
+    "search_path": "odd, public",
+    "default_transaction_isolation": "repeatable read",
+    "plan_cache_mode": "force_generic_plan",
+}
+ODD_POLICIES = {
+    "score <= 0.3": {1},
+    "EXTRACT(hour FROM stamp) = 12": {0},
+    "day = '2026-02-01'": {0},
+    "span < '0'": {0},
+    "tags[1] IS NULL": {0},
+    "raw = '\\x00ff'": {0},
+    "stamp = '2026-02-01 06:30:00+00'": {0},
+    "score::text = '0.3'": {0, 1},
+}
+
+
+@pytest.mark.parametrize("helper", ["yes()", "fine(id)", "true"])
+async def test_settings_of_the_database_bend_no_decision(engine, database, helper):
+    """Policies run under the settings of the database; what images say does not depend on them."""
+    name = await engine.admin.fetchval("SELECT current_database()")
+    await engine.admin.execute("CREATE SCHEMA odd")
+    await engine.admin.execute(
+        """
+        CREATE TABLE docs (id int PRIMARY KEY, score float8, stamp timestamptz, day date,
+            span interval, tags text[], raw bytea);
+        CREATE FUNCTION yes() RETURNS boolean LANGUAGE plpgsql STABLE
+            AS $$ BEGIN RETURN true; END $$;
+        CREATE FUNCTION fine(int) RETURNS boolean LANGUAGE plpgsql STABLE
+            AS $$ BEGIN RETURN true; END $$;
+        GRANT SELECT ON docs TO ayb_authenticated;
+        ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
+        SET TimeZone = 'UTC';
+        INSERT INTO docs VALUES
+            (1, 0.30000000000000004, '2026-02-01 12:00:00+05:30', '2026-02-01', '-1 day -2 hours',
+             ARRAY[NULL]::text[], '\\x00ff'),
+            (2, 0.3, '2026-02-01 12:00:00+00', '2026-01-02', '1 mon -1 day',
+             ARRAY['NULL'], '\\x');
+        """
+    )
+    images = await engine.images("docs")
+    for setting, value in ODD_SETTINGS.items():
+        quoted = value if setting == "search_path" else f"'{value}'"
+        await engine.admin.execute(f"ALTER DATABASE {name} SET {setting} = {quoted}")
+    for policy, expected in ODD_POLICIES.items():
+        await engine.admin.execute(
+            "DROP POLICY IF EXISTS p ON docs; "
+            f"CREATE POLICY p ON docs USING ({helper} AND {policy} "
+            "AND current_setting('ayb.user_id') <> '')"
+        )
+        async with gateway_pool(database) as pool, database.connect() as client:
+            await client.execute("SET row_security = on; SET ROLE ayb_authenticated")
+            await client.execute("SELECT set_config('ayb.user_id', 'x', false)")
+            truth = {r[0] - 1 for r in await client.fetch("SELECT id FROM docs")}
+            assert truth == expected, (policy, truth)
+            engine.visibility = Visibility(pool, observer=engine.recorder, verify_rate=1.0)
+            seen = await engine.ask("docs", MEMBERS, images)
+            assert seen.by("a") == truth, (policy, await form_of(engine, "docs"))
+    assert engine.recorder.differences == 0
+    assert engine.recorder.unchecked_because == []
+
+
+async def test_one_image_with_a_null_character_is_its_own_loss(engine):
+    """Text that a type cannot take makes one image undecidable, or one pair fail, and no other."""
+    await engine.admin.execute(
+        """
+        CREATE TABLE docs (id int PRIMARY KEY, doc json, owner text);
+        CREATE FUNCTION me() RETURNS text LANGUAGE plpgsql STABLE
+            AS $$ BEGIN RETURN current_setting('ayb.user_id'); END $$;
+        GRANT SELECT ON docs TO ayb_authenticated;
+        ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON docs USING (owner = me());
+        """
+    )
+    images = [
+        Image(b'{"id":1,"doc":{"x":"\\u0000"},"owner":"%b"}' % A.encode()),
+        Image(b'{"id":2,"doc":null,"owner":"%b"}' % A.encode()),
+        Image(b'{"id":3,"doc":null,"owner":"\\u0000"}'),
+    ]
+    for is_joining in (True, False):
+        engine.visibility = Visibility(engine.pool, is_joining=is_joining)
+        seen = await engine.ask("docs", MEMBERS, images)
+        assert seen.by("a") == {0, 1}
+        assert seen.answer.columns == {"id", "doc", "owner"}
+        assert seen.answer.undecidable == {2}
+        assert not seen.answer.broken
+
+
+@pytest.mark.parametrize("helper", ["me()", "current_setting('ayb.user_id')"])
+async def test_a_claim_that_is_no_text_is_its_own_cohorts_loss(engine, helper):
+    """A claim that the database cannot hold fails for its client, and for nobody else."""
+    await engine.admin.execute(
+        POSTS
+        + f"""
+        CREATE FUNCTION me() RETURNS text LANGUAGE plpgsql STABLE
+            AS $$ BEGIN RETURN current_setting('ayb.user_id'); END $$;
+        CREATE POLICY p ON posts USING (author_id::text = {helper});
+        """
+    )
+    engine.visibility = Visibility(engine.pool, is_joining=helper == "me()")
+    members = {**MEMBERS, "bad": settings(user="\ud83d"), "nul": settings(user="\x00")}
+    seen = await engine.ask("posts", members, [post(1, A), post(2, B)])
+    assert seen.by("a") == {0}
+    assert seen.by("b") == {1}
+    assert seen.broken() == {"bad", "nul"}
+    assert seen.answer.columns
+
+
+async def test_preparing_for_longer_than_the_budget_is_no_standstill(engine):
+    """At least one cohort is asked at a time, however long it takes to begin."""
+    await engine.admin.execute(POSTS + AUTHOR)
+    engine.visibility = Visibility(engine.pool, is_joining=False, loop_seconds=0)
+    seen = await engine.ask("posts", MEMBERS, [post(1, A), post(2, B)])
+    assert seen.by("a") == {0}
+    assert seen.by("b") == {1}
+
+
+@pytest.mark.parametrize("raised", ["ASSERT false", "RAISE SQLSTATE '57014'"])
+async def test_errors_that_others_does_not_catch_are_one_cohorts(engine, raised):
+    """An assertion or a cancellation that a function raises fails for its own client."""
+    await engine.admin.execute(
+        POSTS
+        + f"""
+        CREATE FUNCTION moody() RETURNS boolean LANGUAGE plpgsql STABLE AS $$ BEGIN
+            IF current_setting('ayb.user_id') = 'x' THEN {raised}; END IF;
+            RETURN true;
+        END $$;
+        CREATE POLICY p ON posts USING (moody());
+        """
+    )
+    members = {"a": settings(user=A), "x": settings(user="x")}
+    for _ in range(4):
+        try:
+            seen = await engine.ask("posts", members, [post(1, A)])
+        except DatabaseUnavailableError:
+            continue
+        break
+    assert seen.by("a") == {0}
+    assert seen.broken() == {"x"}
+
+
+async def test_a_user_buys_no_time_by_more_tokens(engine, database):
+    """Tokens of a user whose policies take too long are set aside together."""
+    await engine.admin.execute(
+        POSTS
+        + """
+        CREATE FUNCTION nap() RETURNS boolean LANGUAGE plpgsql STABLE AS $$ BEGIN
+            IF current_setting('ayb.user_id') = 'sleepy' THEN PERFORM pg_sleep(60); END IF;
+            RETURN true;
+        END $$;
+        CREATE POLICY p ON posts USING (nap());
+        """
+    )
+    members = {n: settings(user="sleepy", claims=f'{{"jti": {n}}}') for n in range(8)}
+    members["a"] = settings(user=A)
+    async with gateway_pool(database, statement_timeout="400") as pool:
+        engine.visibility = Visibility(pool, loop_seconds=0.1, observer=engine.recorder)
+        seen = await engine.ask("posts", members, [post(1, A)])
+        assert seen.by("a") == {0}
+        assert seen.broken() == set(range(8))
+        assert engine.recorder.failures == [("looped", "57014")]
+
+
+async def test_a_table_dropped_under_its_question_is_gone(engine):
+    """Gone is gone, for that table alone: no policy is said to raise, and nothing is held."""
+    await engine.admin.execute(POSTS + AUTHOR)
+    relid = await engine.relid("posts")
+    for is_joining in (True, False):
+        engine.visibility = Visibility(engine.pool, is_joining=is_joining, observer=engine.recorder)
+        await engine.ask(relid, MEMBERS, [post(1, A)])
+    await engine.admin.execute("DROP TABLE posts")
+    seen = await engine.ask(relid, MEMBERS, [post(1, A)])
+    assert seen.answer.is_gone
+    assert engine.recorder.failures == []
