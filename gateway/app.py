@@ -140,6 +140,7 @@ class Gateway:
                 observer=self.metrics.visibility,
                 loop_seconds=settings.realtime_statement_seconds / 5,
                 verify_rate=settings.realtime_verify,
+                trusted_functions=frozenset(settings.realtime_trusted_functions),
                 spawn=spawn,
             )
             if settings.auth_enabled
@@ -248,6 +249,7 @@ class Gateway:
                     verifier=self.verifier,
                     secret=settings.explain_secret.get_secret_value(),
                     deletes=settings.realtime_deletes,
+                    trusted_functions=frozenset(settings.realtime_trusted_functions),
                 )
             )
         management = web

@@ -97,6 +97,9 @@ class GatewaySettings(CommonSettings):
     realtime_verify: float = Field(default=0, ge=0, le=1)
     """The share of answers that are compared with a real SELECT under RLS."""
 
+    realtime_trusted_functions: CommaList = ()
+    """Functions (`schema.name`) that depend on nothing but their arguments and settings."""
+
     realtime_pool_connections: int = Field(default=8, ge=2)
     realtime_statement_seconds: float = Field(default=5, gt=0)
 

@@ -1,7 +1,8 @@
-"""`python -m gateway doctor`: in which form each table is asked about, and why one must be looped.
+"""`python -m gateway doctor`: in which form each table is asked about, and why it is not joined.
 
-A looped table costs a statement for each user and batch. That is right, but slow with many users;
-mostly the policy can be written so that it need not be.
+A looped or opaque table costs a statement for each user and batch, which is slow with many users.
+Of an opaque one, only rows that have not changed since are delivered. Mostly the policy can be
+written so that neither is needed.
 """
 
 from __future__ import annotations
@@ -34,17 +35,32 @@ _HINT: Final = (
     "them, as auth.uid() does) and tables without RLS of their own"
 )
 
+_OPAQUE_HINT: Final = (
+    "a change is delivered only where the row has not changed since; to have every change judged "
+    "as it was, let the policy call functions with settings and literals alone, or put their "
+    "conditions into the policy, or name functions that depend on nothing but their arguments "
+    "and settings in AYB_REALTIME_TRUSTED_FUNCTIONS"
+)
+_NO_KEY: Final = "it has no primary key to ask by, so nothing of it is delivered"
 
-async def examine(pool: asyncpg.Pool, roles: list[str]) -> list[str]:
-    """Say a line for each captured table and role, two for a looped one.
+
+async def examine(
+    pool: asyncpg.Pool, roles: list[str], *, trusted_functions: frozenset[str] = frozenset()
+) -> list[str]:
+    """Return a line for each captured table and role, with a hint for what is not joined.
 
     Raises `DatabaseUnavailableError`.
     """
-    visibility = Visibility(pool)
+    visibility = Visibility(pool, trusted_functions=trusted_functions)
     with unavailable_as_ours():
         tables = await pool.fetch(_SQL["captured_tables"])
     said = []
     for table in tables:
+        if table["has_heirs"]:
+            said.append(
+                f"{table['schema']}.{table['table']}: warning: rows of tables that inherit from it "
+                "are not delivered as its own: subscribe to those tables"
+            )
         for role in roles:
             what = f"{table['schema']}.{table['table']} for {role}"
             nobody: Audience[str] = Audience(role)
@@ -57,6 +73,9 @@ async def examine(pool: asyncpg.Pool, roles: list[str]) -> list[str]:
             elif plan.form is Form.LOOPED:
                 said.append(f"{what}: warning: asked in a loop over users: {plan.reason}")
                 said.append(f"  {_HINT}")
+            elif plan.form is Form.OPAQUE:
+                said.append(f"{what}: warning: asked by a SELECT for each user: {plan.reason}")
+                said.append(f"  {_OPAQUE_HINT if plan.rules.key else _NO_KEY}")
             else:
                 said.append(f"{what}: {_MEANINGS[plan.form]}")
     return said
@@ -85,4 +104,8 @@ async def _run(settings: GatewaySettings) -> list[str]:
         most=2,
         settings={"default_transaction_read_only": "on", "statement_timeout": "60000"},
     ) as pool:
-        return await examine(pool, list(dict.fromkeys(roles)))
+        return await examine(
+            pool,
+            list(dict.fromkeys(roles)),
+            trusted_functions=frozenset(settings.realtime_trusted_functions),
+        )

@@ -66,6 +66,9 @@ class ChangeVerdict:
     is_visible: bool | None
     """None where there is no image, or it cannot be judged."""
 
+    is_superseded: bool
+    """Whether it is withheld since the row, which the client sees, has changed."""
+
     is_delivered_to_all: bool
     policies: tuple[PolicyVerdict, ...]
 
@@ -90,14 +93,14 @@ class Explanation:
 
 async def explain(
     pool: asyncpg.Pool, *, table: str, key: Sequence[str], claims: Claims, most_changes: int = 5,
-    deletes: str = "all",
+    deletes: str = "all", trusted_functions: frozenset[str] = frozenset(),
 ) -> Explanation:  # fmt: skip
     """Ask all that decides about the row of a table with this primary key.
 
     Raises `ExplainError` for an unknown table or a key of another length,
     `DatabaseUnavailableError`.
     """
-    visibility = Visibility(pool)
+    visibility = Visibility(pool, trusted_functions=trusted_functions)
     try:
         [name] = parse_tables(table)
         [found] = await Catalog(pool, visibility, RecentAnswers()).resolve([name])
@@ -150,6 +153,7 @@ async def explain(
                 position=None if row["batch"] is None
                 else str(Position(row["epoch"], row["batch"], row["index"])),
                 is_visible=seen,
+                is_superseded=place in answer.superseded,
                 is_delivered_to_all=row["op"] == "D" and deletes == "all",
                 policies=tuple(
                     PolicyVerdict(
@@ -198,7 +202,7 @@ def lines(explanation: Explanation) -> list[str]:
     )
     if e.form == "joined":
         out.append(f"cohort    all clients of the role that share {_settings(e.reads)}")
-    elif e.form == "looped":
+    elif e.form in ("looped", "opaque"):
         out.append(f"cohort    all clients of the role that share {_settings(KNOWN_SETTINGS)}")
     if e.failure is not None:
         out.append(f"error     {e.failure}")
@@ -218,6 +222,8 @@ def _change_lines(change: ChangeVerdict, *, has_grants: bool) -> list[str]:
         verdict = "sent to every subscriber of the table, the key only"
     elif change.is_visible is None:
         verdict = "cannot be judged: the image does not fit the table any more; resync was sent"
+    elif change.is_superseded:
+        verdict = "superseded: the row has changed since, and its later change is judged by itself"
     else:
         verdict = "visible to this client" if change.is_visible else "not visible to this client"
     where = "not yet batched by the relay" if change.position is None else f"id {change.position}"
@@ -280,6 +286,7 @@ async def _run(settings: GatewaySettings, asked: Any, token: str) -> Explanation
                 claims=claims,
                 most_changes=asked.changes,
                 deletes=settings.realtime_deletes,
+                trusted_functions=frozenset(settings.realtime_trusted_functions),
             )
         keys.cancel()
     return explanation

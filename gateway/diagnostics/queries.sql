@@ -1,6 +1,8 @@
 -- name: captured_tables
 -- All tables that are captured.
-SELECT ns.nspname AS schema, c.relname AS "table", c.oid AS relid
+SELECT ns.nspname AS schema, c.relname AS "table", c.oid AS relid, c.relkind = 'r' AND EXISTS (
+    SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhparent = c.oid
+) AS has_heirs
 FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS ns ON ns.oid = c.relnamespace
 JOIN pg_catalog.pg_trigger AS t

@@ -41,6 +41,7 @@ def admin_router(
     verifier: TokenVerifier,
     secret: str,
     deletes: Literal["all", "visible"],
+    trusted_functions: frozenset[str] = frozenset(),
 ) -> APIRouter:
     """Build `POST /api/admin/explain`, for requests with the secret as a bearer token."""
     routes = APIRouter(prefix="/api/admin", tags=["admin"])
@@ -67,6 +68,7 @@ def admin_router(
                 claims=claims,
                 most_changes=asked.changes,
                 deletes=deletes,
+                trusted_functions=trusted_functions,
             )
         except ExplainError as error:
             raise InvalidBodyError(str(error)) from None

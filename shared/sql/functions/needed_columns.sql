@@ -22,8 +22,10 @@ BEGIN
         END) ORDER BY a.attnum)
         FROM pg_attribute a
         CROSS JOIN LATERAL (SELECT CASE
-            WHEN a.atttypid = ANY (ARRAY['json', 'jsonb']::regtype[]) THEN 'null'
-            WHEN a.atttypid = ANY (ARRAY['json[]', 'jsonb[]']::regtype[]) THEN 'any'
+            -- The relay folds line breaks of json, and what `->>` makes of it may hold some.
+            WHEN a.atttypid = ANY (ARRAY['json', 'json[]']::regtype[]) THEN 'opaque'
+            WHEN a.atttypid = 'jsonb'::regtype THEN 'null'
+            WHEN a.atttypid = 'jsonb[]'::regtype THEN 'any'
             -- Read back from JSON their subscripts begin at 1 instead of 0.
             WHEN a.atttypid = ANY (ARRAY['int2vector', 'oidvector']::regtype[]) THEN 'all'
             WHEN a.atttypid < 16384 AND format_type(a.atttypid, NULL) NOT LIKE 'reg%' THEN 'no'

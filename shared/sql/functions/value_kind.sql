@@ -1,6 +1,6 @@
 -- What makes an image's value of a user-defined type undecidable (see needed_columns): opaque, if a
--- part of it has names that may have changed since (a composite's attributes, a regclass) or is
--- written by a cast to json; null, if it is json under domains; any, if json lies within it; or no.
+-- part of it has names that may have changed since (a composite's attributes, a regclass), is written
+-- by a cast to json, or is json (of which the relay folds line breaks); null, if it is json under domains; any, if json lies within it; or no.
 -- By itself, for it is rarely needed.
 CREATE OR REPLACE FUNCTION ayb_realtime.value_kind(type_oid oid) RETURNS text
     LANGUAGE plpgsql STABLE
@@ -23,7 +23,7 @@ BEGIN
             ) AS m (oid, is_inside)
         )
         SELECT CASE
-            WHEN bool_or(t.typtype = 'c' OR (t.oid < 16384 AND t.typname LIKE 'reg%') OR EXISTS (
+            WHEN bool_or(t.typtype = 'c' OR t.oid = 'json'::regtype OR (t.oid < 16384 AND t.typname LIKE 'reg%') OR EXISTS (
                 SELECT FROM pg_cast c
                 WHERE c.castsource = t.oid AND c.casttarget = 'json'::regtype AND c.oid >= 16384::oid
             )) THEN 'opaque'
@@ -33,7 +33,7 @@ BEGIN
         END
         FROM part
         JOIN pg_type t ON t.oid = part.oid
-        CROSS JOIN LATERAL (SELECT t.oid = ANY (ARRAY['json', 'jsonb']::regtype[])) AS j (is_json)
+        CROSS JOIN LATERAL (SELECT t.oid = 'jsonb'::regtype) AS j (is_json)
     );
 END
 $kind$;

@@ -105,3 +105,23 @@ async def test_wrong_questions(posts):
     for table, key in (("other", ["1"]), ("none", ["1"]), ("posts", ["1", "2"])):
         with pytest.raises(ExplainError):
             await explain(posts.pool, table=table, key=key, claims=claims(A))
+
+
+async def test_an_opaque_table(posts):
+    """A change that is withheld since the row has changed is said to be superseded."""
+    await posts.admin.execute(
+        """
+        CREATE FUNCTION fine(bigint) RETURNS boolean LANGUAGE plpgsql STABLE
+            AS $$ BEGIN RETURN true; END $$;
+        ALTER POLICY shown ON posts USING (fine(id));
+        """
+    )
+    told = await explain(posts.pool, table="posts", key=["42"], claims=claims(B))
+    assert told.form == "opaque"
+    assert [(c.action, c.is_visible, c.is_superseded) for c in told.changes] == [
+        ("update", True, False),
+        ("create", False, True),
+    ]
+    text = "\n".join(lines(told))
+    assert "superseded" in text
+    assert "asked opaque because a policy calls public.fine()" in text

@@ -397,7 +397,9 @@ async def test_a_user_buys_no_time_by_more_tokens(engine, database):
         CREATE POLICY p ON posts USING (nap());
         """
     )
-    members = {n: settings(user="sleepy", claims=f'{{"jti": {n}}}') for n in range(8)}
+    members: dict[object, tuple[str, ...]] = {
+        n: settings(user="sleepy", claims=f'{{"jti": {n}}}') for n in range(8)
+    }
     members["a"] = settings(user=A)
     async with gateway_pool(database, statement_timeout="400") as pool:
         engine.visibility = Visibility(pool, loop_seconds=0.1, observer=engine.recorder)
@@ -418,3 +420,93 @@ async def test_a_table_dropped_under_its_question_is_gone(engine):
     seen = await engine.ask(relid, MEMBERS, [post(1, A)])
     assert seen.answer.is_gone
     assert engine.recorder.failures == []
+
+
+TOLD_OTHERWISE = {
+    "line breaks of json": (
+        "",
+        "doc json",
+        "E'{\"a\":\\n1}'",
+        "doc::text = E'{\"a\":\\n1}'",
+        {0},
+    ),
+    "a composite's attributes that swap names": (
+        "CREATE TYPE pair AS (x int, y int)",
+        "doc pair",
+        "'(1,2)'",
+        "(doc).x = 1",
+        {0},
+    ),
+    "a table that a regclass names": (
+        "",
+        "doc regclass",
+        "'posts'",
+        "doc = 'posts'::regclass",
+        {0},
+    ),
+    "an enum with a cast to json": (
+        """CREATE TYPE mood AS ENUM ('low', 'high');
+        CREATE FUNCTION as_json(mood) RETURNS json LANGUAGE sql IMMUTABLE
+            AS $$ SELECT '"high"'::json $$;
+        CREATE CAST (mood AS json) WITH FUNCTION as_json(mood)""",
+        "doc mood",
+        "'low'",
+        "doc = 'high'",
+        set(),
+    ),
+}  # fmt: skip
+
+
+@BOTH_FORMS
+@pytest.mark.parametrize("case", TOLD_OTHERWISE)
+async def test_what_an_image_does_not_tell_is_not_read_from_it(engine, case, is_joining):
+    """Values that JSON has otherwise, or by names that have changed, are those of the row."""
+    objects, column, value, policy, expected = TOLD_OTHERWISE[case]
+    await engine.admin.execute(
+        f"""
+        CREATE TABLE posts (id int); {objects};
+        CREATE TABLE docs (id int PRIMARY KEY, {column});
+        INSERT INTO docs VALUES (1, {value});
+        GRANT SELECT ON docs TO ayb_authenticated;
+        ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON docs USING ({policy} AND current_setting('ayb.user_id') <> '');
+        """
+    )
+    [image] = await engine.images("docs")
+    image = Image(image.json.replace(b"\n", b" "))
+    engine.visibility = Visibility(engine.pool, is_joining=is_joining)
+    seen = await engine.ask("docs", MEMBERS, [image])
+    assert seen.by("a") == expected
+    assert not seen.answer.undecidable
+    if "swap" in case:
+        await engine.admin.execute(
+            "ALTER TYPE pair RENAME ATTRIBUTE x TO z; ALTER TYPE pair RENAME ATTRIBUTE y TO x;"
+            "ALTER TYPE pair RENAME ATTRIBUTE z TO y"
+        )
+        # The policy goes on reading the first attribute, by whatever name.
+        seen = await engine.ask("docs", MEMBERS, [image])
+        assert seen.by("a") == set()  # its names are others now, so the image is not the row's
+        [image] = await engine.images("docs")
+        assert (await engine.ask("docs", MEMBERS, [image])).by("a") == {0}
+
+
+@BOTH_FORMS
+async def test_a_type_that_cannot_be_read_back_matters_only_where_policies_read_it(
+    engine, is_joining
+):
+    """A column whose JSON does not become its type again keeps no row from being judged."""
+    await engine.admin.execute(
+        POSTS
+        + AUTHOR
+        + """;
+        CREATE TYPE odd AS ENUM ('x');
+        CREATE FUNCTION as_json(odd) RETURNS json LANGUAGE sql IMMUTABLE AS $$ SELECT '{}'::json $$;
+        CREATE CAST (odd AS json) WITH FUNCTION as_json(odd);
+        ALTER TABLE posts ADD odd odd DEFAULT 'x';
+        """
+    )
+    await engine.admin.execute(f"INSERT INTO posts VALUES (1, '{A}', 't', false)")
+    engine.visibility = Visibility(engine.pool, is_joining=is_joining)
+    seen = await engine.ask("posts", MEMBERS, await engine.images("posts"))
+    assert seen.by("a") == {0}
+    assert not seen.answer.undecidable
