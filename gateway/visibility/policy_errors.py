@@ -22,7 +22,7 @@ _TEXTS: Final = {
     "22021": "a value is no valid text",
 }
 
-NO_KEY: Final = "AYB04"
+NO_KEY: Final = "AYB10"
 """Our own state: a table that must be asked about by SELECT has no primary key."""
 
 
