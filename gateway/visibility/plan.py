@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gateway.visibility.cohorts import KNOWN_SETTINGS
 from gateway.visibility.joined.joinable import NotJoinableError, join
-from gateway.visibility.joined.statement import value_query
+from gateway.visibility.joined.statement import key_query, value_query
 from gateway.visibility.opacity import why_certainly_opaque, why_opaque
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class Plan:
     what it computes are known. `reads` are the settings by which cohorts are formed.
 
     `kept` and `computed` are the queries for the setting expressions of either kind, `kept_values`
-    the number of the former. `others` are names and values, in turn, of further settings that the
+    the number of the former; `keys` is the query for what the images have in columns by which the
+    latter are limited. `others` are names and values, in turn, of further settings that the
     kept ones were computed under.
     """
 
@@ -56,6 +57,7 @@ class Plan:
     kept: str | None = None
     kept_values: int = 0
     computed: str | None = None
+    keys: str | None = None
     others: tuple[str | None, ...] = ()
 
     @property
@@ -76,8 +78,13 @@ class Plan:
         return Plan(self.rules, self.fingerprint, Form.OPAQUE, KNOWN_SETTINGS, reason=reason)
 
     def completed(self, types: Sequence[str], others: Sequence[str | None]) -> Plan:
-        """Write the statement from the draft; `types` are those of its setting expressions."""
+        """Write the statement from the draft.
+
+        `types` are those of its setting expressions, and then of arrays of its keys.
+        """
         assert self.draft is not None  # noqa: S101 (for the type checker)
+        keys = dict(zip(self.draft.keys, types[len(self.draft.expressions) :], strict=True))
+        types = types[: len(self.draft.expressions)]
         typed = list(zip(self.draft.expressions, types, strict=True))
         kept = [(e, t) for e, t in typed if e.is_kept]
         computed = [(e, t) for e, t in typed if not e.is_kept]
@@ -87,7 +94,8 @@ class Plan:
             question=self.draft.write(types),
             kept=value_query(kept) if kept else None,
             kept_values=len(kept),
-            computed=value_query(computed) if computed else None,
+            computed=value_query(computed, keys) if computed else None,
+            keys=key_query(self.rules, keys) if keys else None,
             others=tuple(others),
         )
 

@@ -228,6 +228,7 @@ class VisibilityQueries:
         kept: Sequence[str | None] = (),
         others: Sequence[str | None] = (),
         computed: str | None = None,
+        keys: str | None = None,
         settings: Sequence[Settings] = (),
     ) -> list[tuple[int, list[int] | None, list[int] | None]]:
         """Ask the joined form: see `ayb_realtime.judge_joined`. Rows are (kind, images, cohorts).
@@ -245,6 +246,7 @@ class VisibilityQueries:
                 question,
                 kept,
                 computed,
+                keys,
                 _encoded(settings),
                 others,
                 images,

@@ -14,7 +14,7 @@ SELECT ayb_realtime.readable_columns($1, $2)
 -- name: judge_joined
 -- The joined form: one question for all cohorts and images.
 SELECT kind, events, cohorts
-FROM ayb_realtime.judge_joined($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+FROM ayb_realtime.judge_joined($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 
 -- name: judge_looped
 -- The looped form: each cohort by itself, on images.

@@ -174,6 +174,12 @@ class Draft:
         numbers = frozenset[int]().union(*(e.reads for e in self.expressions))
         return tuple(KNOWN_SETTINGS[number] for number in sorted(numbers))
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns by which computed sets are limited, in their order."""
+        keys = (expression.key for expression in self.expressions)
+        return tuple(dict.fromkeys(key for key in keys if key is not None))
+
     def write(self, types: Sequence[str]) -> str:
         """Write the statement; `types` has one for each of the expressions."""
         return JoinedStatement(
@@ -201,6 +207,8 @@ def join(rules: Rules, builtins: Builtins) -> Draft:
         builtins,
         {(f.schema, f.name): f for f in rules.functions or ()},
         _unjoinable(rules),
+        rules.table,
+        _own_name(rules),
     )
     permissive: list[list[Token]] = []
     restrictive: list[list[Token]] = []
@@ -236,8 +244,11 @@ def _unjoinable(rules: Rules) -> frozenset[str]:
     """Name what a statement for all clients must not read, as policies name it."""
     names = {r.name for r in rules.relations or () if r.secured or r.kind not in ("r", "p", "m")}
     names |= {name.removeprefix("pg_catalog.") for name in names}
-    names.add(f"{_as_written(rules.schema)}.{_as_written(rules.table)}")
-    return frozenset(names)
+    return frozenset({*names, _own_name(rules)})
+
+
+def _own_name(rules: Rules) -> str:
+    return f"{_as_written(rules.schema)}.{_as_written(rules.table)}"
 
 
 def _as_written(name: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.visibility.joined.answer_rows import excluded_cohorts, groups_of, read_joined
 from gateway.visibility.joined.kept_values import KeptValues
+from gateway.visibility.joined.statement import key_expression
 from gateway.visibility.queries import JoinedFailsError, QuestionError
 
 if TYPE_CHECKING:
@@ -47,14 +48,17 @@ class JoinedForm:
         names = sorted({name for expression in expressions for name in expression.others})
         try:
             types, values = await self._queries.expression_types(
-                role, [e.sql for e in expressions], [e.is_set for e in expressions], names
+                role,
+                [e.sql for e in expressions] + [key_expression(plan.rules, k) for k in draft.keys],
+                [e.is_set for e in expressions] + [True] * len(draft.keys),
+                names,
             )
         except QuestionError as error:
             raise JoinedFailsError(f"SQLSTATE {error.sqlstate}, for its expressions") from None
         known = [type_ for type_ in types if type_ is not None]
-        if len(known) < len(expressions):
-            sql = expressions[types.index(None)].sql
-            raise JoinedFailsError(f"no text keeps the value of {sql}")
+        if len(known) < len(types):
+            texts = [*(e.sql for e in expressions), *draft.keys]
+            raise JoinedFailsError(f"no text keeps the value of {texts[types.index(None)]}")
         others = [text for pair in zip(names, values, strict=True) for text in pair]
         return plan.completed(known, others)
 
@@ -151,7 +155,7 @@ class JoinedForm:
                 portion = images[start : start + most]
                 rows = await self._queries.joined(
                     subject, plan.question, images=portion, kept=kept, others=plan.others,
-                    computed=plan.computed, settings=[settings[n] for n in cohorts],
+                    computed=plan.computed, keys=plan.keys, settings=[settings[n] for n in cohorts],
                 )  # fmt: skip
                 size += len(rows)
                 if start == 0:

@@ -12,12 +12,15 @@ and settings, so that it is what a SELECT by this client would compute. Of two k
   the same snapshot.
 
 A subquery behind IN, ANY or ALL becomes an array: `x = ANY (array)` has the same answer, NULLs
-included.
+included. So does an EXISTS that would have to be asked for each row only because of one equation
+with a column of it: `EXISTS (SELECT FROM m WHERE m.x = row.y AND ...)` is
+`row.y = ANY (SELECT m.x FROM m WHERE ...) IS TRUE`. Of that set only those values are computed that
+the images have (its `key` is the column).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +33,7 @@ from gateway.visibility.joined.expressions import (
     places_of_tables,
 )
 from gateway.visibility.joined.lexer import Token, UnreadableError, tokenize
+from gateway.visibility.joined.semijoins import read_semijoin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,6 +80,7 @@ class SettingExpression:
     is_set: bool = False
     reads: frozenset[int] = frozenset()
     others: tuple[str, ...] = ()
+    key: str | None = None
 
 
 @dataclass(slots=True)
@@ -83,12 +88,15 @@ class SettingCollector:
     """The setting expressions of a table's policies; equal ones are one column.
 
     `functions` are the users' functions that policies call, `unjoinable` the tables and views
-    that a statement for many clients cannot read.
+    that a statement for many clients cannot read. `table` is the name of the table itself,
+    `own_name` the same with its schema, as policies write it.
     """
 
     builtins: Builtins
     functions: Mapping[tuple[str, str], Function] = field(default_factory=dict)
     unjoinable: frozenset[str] = frozenset()
+    table: str = ""
+    own_name: str = ""
     found: list[SettingExpression] = field(default_factory=list)
 
     def replace_in(self, tokens: Sequence[Token]) -> list[Token]:
@@ -107,6 +115,11 @@ class SettingCollector:
             if found is None:
                 out.append(tokens[at])
                 at += 1
+                continue
+            if found.key is not None:
+                setting = Token("setting", "", str(self._number(found)))
+                out += _is_among(self._row_table(tokens[at:end]), found.key, setting)
+                at = end
                 continue
             setting = Token("setting", "", str(self._number(found)))
             if found.is_set:
@@ -156,8 +169,26 @@ class SettingCollector:
         try:
             closed = read_closed(tokens[at:end])
         except UnreadableError:
-            return None, at
+            return self._keyed(tokens[at:end]), end
         return self._judged(closed, is_set=is_set), end
+
+    def _keyed(self, tokens: Sequence[Token]) -> SettingExpression | None:
+        """Read an EXISTS as a set to which a column of the row must belong, if it is one."""
+        try:
+            found = read_semijoin(tokens, self.table)
+        except UnreadableError:
+            return None
+        if found is None:
+            return None
+        closed, column = found
+        expression = self._judged(closed, is_set=True)
+        if expression is None or expression.is_kept:
+            return None
+        return replace(expression, key=column)
+
+    def _row_table(self, tokens: Sequence[Token]) -> Token:
+        """Return the name of the table as a policy has written it."""
+        return next(t for t in tokens if t.kind in ("name", "quoted") and t.value == self.table)
 
     def _judged(self, closed: ClosedExpression, *, is_set: bool) -> SettingExpression | None:
         if (closed.settings or closed.calls) and self._is_kept(closed):
@@ -166,6 +197,8 @@ class SettingCollector:
                 closed.sql, is_kept=True, is_set=is_set, reads=reads, others=others
             )
         wrappers = {name for name in closed.calls if self._wrapper(name) is not None}
+        if any(name == self.own_name for name in closed.tables):
+            return None
         is_needed = (
             closed.calls - wrappers
             or closed.tables & self.unjoinable
@@ -260,6 +293,18 @@ _NO_OPERANDS: Final = (
 _NOTHING: Final = ClosedExpression(
     "", frozenset(), frozenset(), frozenset(), frozenset(), frozenset(), (), True, False
 )
+
+
+def _is_among(table: Token, column: str, setting: Token) -> list[Token]:
+    quoted = '"' + column.replace('"', '""') + '"'
+    return [
+        Token("mark", "(", "("), Token("mark", "(", "("), table, Token("mark", ".", "."),
+        Token("quoted", quoted, column), Token("operator", "=", "="), Token("name", "ANY", "any"),
+        Token("mark", "(", "("), setting, Token("mark", ")", ")"), Token("mark", ")", ")"),
+        Token("name", "IS", "is"), Token("name", "TRUE", "true"), Token("mark", ")", ")"),
+    ]  # fmt: skip
+
+
 _ARROWS: Final = ("->", "->>", "#>", "#>>")
 
 

@@ -27,7 +27,7 @@ from gateway.visibility.joined.expressions import split
 from gateway.visibility.joined.lexer import Token, render
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gateway.visibility.joined.setting_expressions import SettingExpression
     from gateway.visibility.rules import Rules
@@ -260,16 +260,44 @@ class JoinedStatement:
         return " OR ".join(f"({self._text(condition)})" for condition in conditions) or "false"
 
 
-def value_query(expressions: Sequence[tuple[SettingExpression, str]]) -> str:
+def value_query(
+    expressions: Sequence[tuple[SettingExpression, str]], keys: Mapping[str, str] | None = None
+) -> str:
     """Write the query for the values of expressions with their types, as one text.
 
-    The text is that of an array of texts.
+    The text is that of an array of texts. `keys` are columns, with the types of arrays of them, by
+    which sets are limited; $1 has such an array, as a text, for each.
     """
-    texts = ", ".join(_as_text(expression, type_) for expression, type_ in expressions)
+    texts = ", ".join(_as_text(e, type_, keys or {}) for e, type_ in expressions)
     return f"SELECT (ARRAY[{texts}])::pg_catalog.text"
 
 
-def _as_text(expression: SettingExpression, type_: str) -> str:
+def key_query(rules: Rules, keys: Iterable[str]) -> str:
+    """Write the query for the values that columns have in the images, which are $1."""
+    texts = ", ".join(
+        f"(pg_catalog.array_agg(DISTINCT ayb_r.{_quote(key)}))::pg_catalog.text" for key in keys
+    )
+    return (
+        f"SELECT ARRAY[{texts}] FROM pg_catalog.unnest($1) AS ayb_u (image) CROSS JOIN LATERAL "
+        f"pg_catalog.json_populate_record(NULL::{_quote(rules.schema)}.{_quote(rules.table)}, "
+        "ayb_u.image::pg_catalog.json) AS ayb_r"
+    )
+
+
+def key_expression(rules: Rules, key: str) -> str:
+    """Write a set that has the type of a column, for `ayb_realtime.expression_types`."""
+    row = f"NULL::{_quote(rules.schema)}.{_quote(rules.table)}"
+    return f"( SELECT ayb_r.{_quote(key)} FROM (SELECT ({row}).*) AS ayb_r)"
+
+
+def _as_text(expression: SettingExpression, type_: str, keys: Mapping[str, str]) -> str:
+    if expression.key is not None:
+        place = list(keys).index(expression.key) + 1
+        return (
+            f"(ARRAY(SELECT ayb_s.ayb_v FROM {expression.sql} AS ayb_s (ayb_v) "
+            "WHERE ayb_s.ayb_v OPERATOR(pg_catalog.=) "
+            f"ANY (($1[{place}])::{keys[expression.key]})))::pg_catalog.text"
+        )
     if type_.removeprefix("pg_catalog.").strip('"') in _TIMES:
         # As JSON has them, which no DateStyle bends.
         return (

@@ -2,16 +2,22 @@
 -- joins them with the images. Being STABLE, it sees what the calling statement sees: a change that is
 -- committed between two cohorts is seen for both or for neither.
 CREATE OR REPLACE FUNCTION ayb_realtime.answer_joined(
-    client text, own text[], question text, kept text[], computed text, settings bytea[], images text[]
+    client text, own text[], question text, kept text[], computed text, keys text, settings bytea[], images text[]
 ) RETURNS TABLE (kind integer, events integer[], cohorts integer[])
     LANGUAGE plpgsql STABLE
 AS $answer_joined$
 DECLARE
     found text[];
+    limits text[];
     place integer;
 BEGIN
     IF computed IS NOT NULL THEN
-        found := ayb_realtime.cohort_values(client, own, computed, settings);
+        IF keys IS NOT NULL THEN
+            PERFORM set_config('role', client, true);
+            EXECUTE keys INTO limits USING images;
+            PERFORM set_config('role', 'none', true);
+        END IF;
+        found := ayb_realtime.cohort_values(client, own, computed, limits, settings);
     END IF;
     -- The policies' dates and times are the session's own. All else stays pinned.
     FOR place IN 1 .. cardinality(own) BY 2 LOOP

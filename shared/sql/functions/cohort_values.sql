@@ -1,6 +1,6 @@
 -- The values that a query gives for each cohort by itself: one text a cohort, NULL where it raises.
--- The query is a SELECT of one text that reads nothing of any row image. One that does not end in
--- time raises AYB04 for all; AYB05 says that the statement was ended from outside.
+-- The query is a SELECT of one text that reads nothing of any row image; its $1 are `limits`, texts
+-- that are the same for all cohorts. One that does not end in time raises AYB04 for all; AYB05 says that the statement was ended from outside.
 --
 -- Each cohort has a subtransaction of its own, with the client's role and settings (four for each
 -- cohort, as UTF-8: see judge_joined), a fresh plan, and `own`, the session's own settings, in force;
@@ -11,7 +11,7 @@
 -- STABLE: all values are of the snapshot of the statement that calls this, as is what it joins them
 -- with. Between the assignment of the settings and the error nothing is looked up by name.
 CREATE OR REPLACE FUNCTION ayb_realtime.cohort_values(
-    client text, own text[], query text, settings bytea[]
+    client text, own text[], query text, limits text[], settings bytea[]
 ) RETURNS text[]
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
@@ -37,7 +37,7 @@ BEGIN
                 OR set_config('ayb.tenant_id', convert_from(settings[4 * place - 1], 'UTF8'), true) IS NULL
                 OR set_config('request.jwt.claims', convert_from(settings[4 * place], 'UTF8'), true) IS NULL
                 OR (is_bent AND ayb_realtime.restore_session(own)) OR set_config('role', client, true) IS NULL;
-            EXECUTE query INTO STRICT value;
+            EXECUTE query INTO STRICT value USING limits;
             is_kept := true;
             RAISE SQLSTATE 'AYB02';
         EXCEPTION

@@ -9,7 +9,8 @@
 -- The joined form: the question, a SELECT that the gateway wrote from the rules, is asked once for
 -- all cohorts. `kept` are values that the gateway knows for groups of cohorts. Where `computed`, a
 -- query, is given, it is asked for each cohort by itself first (see cohort_values): `settings` has
--- four for each, as UTF-8: user id, e-mail address, tenant id, claims. `others` are names and values
+-- four for each, as UTF-8: user id, e-mail address, tenant id, claims. `keys` is a query for what it
+-- is limited by, of the images. `others` are names and values
 -- in turn of further settings, which the kept values were computed under: another value raises AYB03.
 --
 -- A row of kind -1 says that the rules are no longer those expected, one of kind -2 that what the
@@ -17,7 +18,7 @@
 -- both cases the rest is to be thrown away.
 CREATE OR REPLACE FUNCTION ayb_realtime.judge_joined(
     after_lsn pg_lsn, table_oid oid, client text, expected text, question text,
-    kept text[], computed text, settings bytea[], others text[], images text[]
+    kept text[], computed text, keys text, settings bytea[], others text[], images text[]
 ) RETURNS TABLE (kind integer, events integer[], cohorts integer[])
     LANGUAGE plpgsql VOLATILE
 AS $judge_joined$
@@ -35,7 +36,7 @@ BEGIN
         END IF;
         scans := ayb_realtime.scans_of(table_oid);
         RETURN QUERY SELECT a.kind, a.events, a.cohorts
-            FROM ayb_realtime.answer_joined(client, own, question, kept, computed, settings, images) AS a;
+            FROM ayb_realtime.answer_joined(client, own, question, kept, computed, keys, settings, images) AS a;
         -- Not for the transaction only: a domain's check may have taken a role for the session.
         PERFORM pg_catalog.set_config('role', 'none', false),
             pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);

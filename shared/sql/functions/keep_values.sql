@@ -14,6 +14,6 @@ BEGIN
     ) THEN
         RAISE SQLSTATE 'AYB03';
     END IF;
-    RETURN ayb_realtime.cohort_values(client, own, query, settings);
+    RETURN ayb_realtime.cohort_values(client, own, query, NULL, settings);
 END
 $keep$;

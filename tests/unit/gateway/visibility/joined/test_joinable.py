@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.visibility.joined.joinable import NotJoinableError, join
-from gateway.visibility.joined.statement import value_query
+from gateway.visibility.joined.statement import key_expression, key_query, value_query
 from gateway.visibility.rules import Policy, Relation, Type
 from tests.unit.gateway.visibility.joined.facts import BUILTINS, USER, function, rules
 
@@ -65,7 +65,7 @@ def test_texts_that_need_the_loop(text, reason):
 @pytest.mark.parametrize("name", ["m", '"Odd name"'])
 def test_tables_out_of_reach(name, kind, secured):
     """A view, or a table with RLS of its own, must not be read for all users at once."""
-    text = f"(EXISTS ( SELECT FROM public.{name} WHERE ({name}.id = posts.id)))"
+    text = f"(EXISTS ( SELECT FROM public.{name} WHERE ({name}.id > posts.id)))"
     facts = {"relations": (Relation(f"public.{name}", kind, secured),)}
     with pytest.raises(NotJoinableError, match="a view or has RLS itself"):
         join(rules(text, **facts), BUILTINS)
@@ -73,6 +73,22 @@ def test_tables_out_of_reach(name, kind, secured):
     [expression] = join(rules(closed, **facts), BUILTINS).expressions
     assert expression.is_set
     assert not expression.is_kept
+
+
+def test_semijoin():
+    """An EXISTS out of reach that one equation ties to the row is asked for as a set."""
+    text = "(EXISTS ( SELECT m.x FROM public.m WHERE ((m.post = posts.id) AND (m.x = auth.uid()))))"
+    draft = join(
+        rules(text, relations=(Relation("public.m", "r", True),), functions=(function(),)), BUILTINS
+    )
+    assert draft.keys == ("id",)
+    written = draft.write(["pg_catalog._int8"])
+    assert '( posts . "id" = ANY ( ayb0c.ayb0k0 ) ) IS TRUE' in written
+    [expression] = draft.expressions
+    query = value_query([(expression, "pg_catalog._int8")], {"id": "pg_catalog._int8"})
+    assert "ANY (($1[1])::pg_catalog._int8)" in query
+    assert 'DISTINCT ayb_r."id"' in key_query(draft.rules, draft.keys)
+    assert "NULL::" in key_expression(draft.rules, "id")
 
 
 def test_views_of_the_catalog():

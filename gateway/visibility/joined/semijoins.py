@@ -1,0 +1,88 @@
+"""An EXISTS over other tables that one equation ties to the row, as the set of what it equals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from gateway.visibility.joined.closed_expressions import ClosedExpression, read_closed
+from gateway.visibility.joined.expressions import closing, operand_end, split, unwrap
+from gateway.visibility.joined.lexer import Token, UnreadableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_OPEN: Final = Token("mark", "(", "(")
+_CLOSE: Final = Token("mark", ")", ")")
+_SELECT: Final = Token("name", "SELECT", "select")
+_WHERE: Final = Token("name", "WHERE", "where")
+_AND: Final = Token("name", "AND", "and")
+_TRUE: Final = Token("name", "true", "true")
+_OTHER_CLAUSES: Final = ("group", "having", "limit", "offset", "union", "intersect", "except",
+                         "distinct")  # fmt: skip
+
+
+def read_semijoin(tokens: Sequence[Token], table: str) -> tuple[ClosedExpression, str] | None:
+    """Read `EXISTS (SELECT ... FROM ... WHERE ...)` with one equation that has a column of the row.
+
+    Returns the SELECT of the equation's other side under the remaining conditions, which is closed,
+    and the column. None, or `UnreadableError`, where it is anything else.
+    """
+    if not tokens[0].is_word("exists") or closing(tokens, 1) != len(tokens) - 1:
+        return None
+    source, conditions = _clauses(tokens[2:-1])
+    closed: list[Token] = []
+    equation: tuple[list[Token], str] | None = None
+    for condition in conditions:
+        try:
+            read_closed([_OPEN, _SELECT, _TRUE, *source, _WHERE, _OPEN, *condition, _CLOSE, _CLOSE])
+        except UnreadableError:
+            if equation is not None:
+                return None
+            equation = _equation(condition, table)
+            if equation is None:
+                return None
+        else:
+            closed += [_AND, _OPEN, *condition, _CLOSE]
+    if equation is None:
+        return None
+    inner, column = equation
+    where = [_WHERE, _OPEN, _TRUE, *closed, _CLOSE]
+    return read_closed([_OPEN, _SELECT, *inner, *source, *where, _CLOSE]), column
+
+
+def _clauses(tokens: Sequence[Token]) -> tuple[list[Token], list[list[Token]]]:
+    """Take a SELECT apart: its FROM clause, and the conditions of its WHERE."""
+    depth = 0
+    places: dict[str, int] = {}
+    for place, token in enumerate(tokens):
+        if depth == 0 and token.is_word("from", "where"):
+            places.setdefault(token.value, place)
+        if depth == 0 and token.is_word(*_OTHER_CLAUSES):
+            raise UnreadableError("it has other clauses")
+        depth += (token.text in ("(", "[")) - (token.text in (")", "]"))
+    if "from" not in places or "where" not in places:
+        raise UnreadableError("it has no FROM, or no WHERE")
+    return list(tokens[places["from"] : places["where"]]), split(
+        tokens[places["where"] + 1 :], "and"
+    )
+
+
+def _equation(condition: Sequence[Token], table: str) -> tuple[list[Token], str] | None:
+    """Read `column of the row = something else`, in either order."""
+    tokens = unwrap(condition)
+    middle = operand_end(tokens, 0)
+    if middle >= len(tokens) or not tokens[middle].is_mark("="):
+        return None
+    if middle + 1 >= len(tokens) or operand_end(tokens, middle + 1) != len(tokens):
+        return None
+    one, other = tokens[:middle], tokens[middle + 1 :]
+    for column, inner in ((one, other), (other, one)):
+        if (
+            len(column) == 3
+            and column[0].kind in ("name", "quoted")
+            and column[0].value == table
+            and column[1].is_mark(".")
+            and column[2].kind in ("name", "quoted")
+        ):
+            return inner, column[2].value
+    return None
