@@ -1,4 +1,4 @@
-"""The refusals a client may get, and how they look in HTTP: `{"code": 401, "message": "..."}`.
+"""The refusals that a client may get, each with its status and its message.
 
 The docstring of a class is the message on the wire, letter for letter as in docs/protocol.md.
 """
@@ -16,7 +16,7 @@ from shared.errors import AybError
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS: Final = (2, 10)
-"""Who is refused for a while is told a random time in this range, so that they come back spread."""
+"""Refused clients get a random time in this range, so that they do not all come back at once."""
 
 
 class GatewayError(AybError):
@@ -144,6 +144,13 @@ class PositionAheadError(GatewayError):
     """position not reached yet"""
 
     status = 503
+    is_passing = True
+
+
+class InternalError(GatewayError):
+    """internal error"""
+
+    status = 500
     is_passing = True
 
 

@@ -1,12 +1,12 @@
 """The tokens that a login hands out.
 
-An access token is what every AYB token is: HS256 with the shared secret, so that AYB and all
-gateways take it. A refresh token is signed with a key of its own, derived from the secret: neither
-passes as the other, whatever claims it has.
+An access token is like every AYB token: HS256 with the shared secret, so that AYB and all gateways
+accept it. A refresh token is signed with a key of its own, derived from the secret: neither passes
+for the other, whatever its claims.
 
 Nothing is stored, so any gateway can renew a session that another began, and a single session
-cannot be revoked. But a refresh token holds a fingerprint of the password's hash: with a new
-password, or without the user, it is void.
+cannot be revoked. But a refresh token holds a fingerprint of the password's hash: it becomes void
+with a new password, or when the user is deleted.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class TokenIssuer:
         return str(claims["sub"]), str(claims["pwd"])
 
     def is_current(self, mark: str, password_hash: str) -> bool:
-        """Tell whether the password is still the one that a refresh token was made for."""
+        """Return whether the password is still the one that a refresh token was made for."""
         return hmac.compare_digest(mark, self._password_mark(password_hash))
 
     def _password_mark(self, password_hash: str) -> str:

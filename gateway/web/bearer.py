@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 def bearer_token(headers: Headers, query: Mapping[str, str]) -> str | None:
     """Find a request's token: in the header `Authorization`, which wins, or the parameter `token`.
 
-    Raises `InvalidTokenError` where the header is there, but not one `Bearer` with a token.
+    Raises `InvalidTokenError` if the header is present, but is not one `Bearer` with a token.
     """
     given = headers.getlist("authorization")
     if not given:

@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 def error_body(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Build the response of any refusal. A 401 names the scheme (RFC 9110, section 11.6.1)."""
+    """Build the response of a refusal. A 401 names the scheme (RFC 9110, section 11.6.1)."""
     response = JSONResponse({"code": status, "message": message}, status, dict(headers or {}))
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
@@ -36,7 +36,7 @@ def error_response(error: GatewayError) -> JSONResponse:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Let every error of an application, ours or the framework's, have the protocol's form."""
+    """Give every error of an application, ours or the framework's, the protocol's form."""
 
     @app.exception_handler(GatewayError)
     async def ours(_request: Request, error: GatewayError) -> JSONResponse:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """Give uvloop's event loop, or where there is none (Windows) the standard library's."""
+    """Return uvloop's event loop, or the standard library's where there is none (Windows)."""
     try:
         import uvloop  # noqa: PLC0415 (not there on every platform)
     except ImportError:

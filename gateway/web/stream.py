@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from starlette.datastructures import Headers
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, InternalError
 from gateway.streams import sse
 from gateway.streams.connection import CloseReason, Connection
 from gateway.streams.cursor import cursor_at
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
     Scope = MutableMapping[str, Any]
+
+
+log = structlog.get_logger(__name__)
 
 
 class StreamEndpoint:
@@ -68,8 +72,7 @@ class StreamEndpoint:
         headers = Headers(scope=scope)
         address = scope["client"][0] if scope.get("client") else ""
         try:
-            request = await self._admission.check(headers, scope["query_string"])
-            self._limits.enter(request.user_id, address)
+            request = await self._admit(headers, scope["query_string"], address)
         except GatewayError as error:
             self._metrics.refused.labels(str(error.status)).inc()
             response = refusal(error, headers)
@@ -80,6 +83,18 @@ class StreamEndpoint:
             await self._stream(request, scope, headers, receive, send)
         finally:
             self._limits.exit(request.user_id, address)
+
+    async def _admit(self, headers: Headers, query_string: bytes, address: str) -> StreamRequest:
+        try:
+            request = await self._admission.check(headers, query_string)
+            self._limits.enter(request.user_id, address)
+        except GatewayError:
+            raise
+        except Exception as error:
+            # A fault of ours is no reason for a browser to give up for good.
+            log.exception("a stream request failed")
+            raise InternalError from error
+        return request
 
     async def _stream(
         self, request: StreamRequest, scope: Scope, headers: Headers, receive: Receive, send: Send

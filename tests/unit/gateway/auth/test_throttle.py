@@ -130,6 +130,15 @@ def test_a_bucket_in_use_is_not_forgotten(throttle: LoginThrottle) -> None:
     refused(throttle, "192.0.2.1", "a@x")
 
 
+def test_a_try_whose_bucket_was_forgotten(clock: Clock) -> None:
+    """A try that ends well after its bucket made way for others gives nothing back."""
+    throttle = LoginThrottle(per_network=(1, 10.0), per_account=(1, 10.0), most_keys=1, clock=clock)
+    with throttle.counting_failures("10.0.0.1", "a@x"):
+        fail(throttle, "10.0.0.2", "b@x")
+    assert throttle.kept == 2
+    refused(throttle, "10.0.0.2", "b@x")
+
+
 @pytest.mark.parametrize(
     ("address", "network"),
     [
