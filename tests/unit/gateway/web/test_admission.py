@@ -53,6 +53,7 @@ class World:
     error: Exception | None = None
     anonymous_role: str | None = None
     auth: bool = True
+    caught_up: bool = False
     awaited: list[Position] = field(default_factory=list)
 
     async def resolve(self, names: Sequence[TableName]) -> list[Table]:
@@ -71,6 +72,9 @@ class World:
 
     def is_ahead(self, position: Position) -> bool:
         return self.ahead
+
+    async def catch_up(self) -> None:
+        self.caught_up = True
 
     async def await_position(self, position: Position) -> None:
         self.awaited.append(position)
@@ -112,7 +116,9 @@ async def test_a_good_request() -> None:
 
 async def test_without_authentication() -> None:
     """With authentication off there is no role, and so nothing is asked about it."""
-    request = await World(auth=False, faults={"ayb_authenticated": "x"}).check("tables=posts")
+    world = World(auth=False, faults={"ayb_authenticated": "x"})
+    request = await world.check("tables=posts")
+    assert world.caught_up
     assert (request.claims, request.role, request.expires_at) == (None, None, None)
     assert request.settings == ("", "", "", "")
     assert request.user_id == ""
