@@ -1,18 +1,19 @@
-"""`python -m gateway doctor`: in which form each table is asked about, and why it is not joined.
+"""`python -m gateway doctor`: in which form each table is asked about, and what to change.
 
-A looped or opaque table costs a statement for each user and batch, which is slow with many users.
-Of an opaque one, only rows that have not changed since are delivered. Mostly the policy can be
-written so that neither is needed.
+The joined form costs one statement per batch for all users. The looped and the opaque form cost one
+per distinct user, which is slow with many users; of an opaque table, only rows that have not
+changed since are delivered. Most policies can be written so that neither is needed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from typing import TYPE_CHECKING, Final
 
 from gateway.settings import GatewaySettings
-from gateway.visibility.cohorts import Audience
+from gateway.visibility.cohorts import KNOWN_SETTINGS, Audience
 from gateway.visibility.engine import Visibility
 from gateway.visibility.plan import Form
 from shared.errors import AybError, first_error
@@ -24,68 +25,86 @@ from shared.sql import queries
 if TYPE_CHECKING:
     import asyncpg
 
+    from gateway.visibility.plan import Plan
+
 _SQL: Final = queries("gateway.diagnostics")
 _MEANINGS: Final = {
-    Form.OPEN: "ok: without RLS for this role, every row is shown to everybody",
+    Form.OPEN: "ok: no RLS for this role: every user gets every row",
     Form.CLOSED: "warning: no policy shows this role any row",
-    Form.JOINED: "ok: one question for all users",
+    Form.JOINED: "ok: joined: one question for all users",
+    Form.LOOPED: "warning: looped, a question for each user",
+    Form.OPAQUE: "warning: opaque, a SELECT for each user",
 }
-_HINT: Final = (
-    "to make it joinable, let the policy use columns, settings (or a plain SQL function that reads "
-    "them, as auth.uid() does) and tables without RLS of their own"
-)
-
-_OPAQUE_HINT: Final = (
-    "a change is delivered only where the row has not changed since; to have every change judged "
-    "as it was, let the policy call functions with settings and literals alone, or put their "
-    "conditions into the policy, or name functions that depend on nothing but their arguments "
-    "and settings in AYB_REALTIME_TRUSTED_FUNCTIONS"
-)
+_HINTS: Final = {
+    Form.LOOPED: "to have it joined, use columns, settings (or a plain SQL function that reads "
+    "them, as auth.uid() does) and tables without RLS of their own",
+    Form.OPAQUE: "a change is delivered only if the row has not changed since; to have every "
+    "change judged as it was, give functions settings and literals alone, or put their conditions "
+    "into the policy, or name functions that depend on nothing but their arguments and settings in "
+    "AYB_REALTIME_TRUSTED_FUNCTIONS",
+}
 _NO_KEY: Final = "it has no primary key to ask by, so nothing of it is delivered"
+_SETTING: Final = re.compile(r"current_setting\('([^']*\.[^']*)'")
 
 
 async def examine(
     pool: asyncpg.Pool, roles: list[str], *, trusted_functions: frozenset[str] = frozenset()
 ) -> list[str]:
-    """Return a line for each captured table and role, with a hint for what is not joined.
+    """Return lines for each captured table and role: the form, and what to change.
 
     Raises `DatabaseUnavailableError`.
     """
     visibility = Visibility(pool, trusted_functions=trusted_functions)
     with unavailable_as_ours():
         tables = await pool.fetch(_SQL["captured_tables"])
-    said = []
+    if not tables:
+        return ["warning: no table is captured: `python -m relay doctor` says why"]
+    found = []
     for table in tables:
         if table["has_heirs"]:
-            said.append(
+            found.append(
                 f"{table['schema']}.{table['table']}: warning: rows of tables that inherit from it "
                 "are not delivered as its own: subscribe to those tables"
             )
         for role in roles:
-            what = f"{table['schema']}.{table['table']} for {role}"
             nobody: Audience[str] = Audience(role)
             await visibility.ask(table["relid"], nobody, [], 0)
             plan = visibility.plan_of(table["relid"], role)
-            if plan is None:
-                said.append(f"{what}: warning: the role does not exist")
-            elif not plan.rules.readable:
-                said.append(f"{what}: ok: the role may not read the table")
-            elif plan.form is Form.LOOPED:
-                said.append(f"{what}: warning: asked in a loop over users: {plan.reason}")
-                said.append(f"  {_HINT}")
-            elif plan.form is Form.OPAQUE:
-                said.append(f"{what}: warning: asked by a SELECT for each user: {plan.reason}")
-                said.append(f"  {_OPAQUE_HINT if plan.rules.key else _NO_KEY}")
-            else:
-                said.append(f"{what}: {_MEANINGS[plan.form]}")
-    return said
+            first, *more = _describe(plan)
+            found.append(f"{table['schema']}.{table['table']} for {role}: {first}")
+            found += [f"  {line}" for line in more]
+    return found
+
+
+def _describe(plan: Plan | None) -> list[str]:
+    if plan is None:
+        return ["warning: the role does not exist"]
+    if not plan.rules.readable:
+        return ["ok: the role may not read the table"]
+    described = [_MEANINGS[plan.form] + (f": {plan.reason}" if plan.reason else "")]
+    if plan.form is Form.OPAQUE and not plan.rules.key:
+        described.append(_NO_KEY)
+    elif plan.form in _HINTS:
+        described.append(_HINTS[plan.form])
+    read = {n for p in plan.rules.policies or () for n in _SETTING.findall(p.expression)}
+    if unset := sorted(read - set(KNOWN_SETTINGS)):
+        described.append(
+            f"warning: policies read settings that are never set for clients: {', '.join(unset)}; "
+            f"set are {', '.join(KNOWN_SETTINGS)}"
+        )
+    return described
 
 
 def doctor_main() -> int:
-    """Run the command; the exit status is 1 where it could not look."""
+    """Run the command; return the exit status, 1 if the database could not be examined."""
     status = 0
     try:
         settings = load_settings(GatewaySettings)
+        if not settings.auth_enabled:
+            print(  # noqa: T201 (a command)
+                "warning: AYB_AUTH_ENABLED is false: every client receives every change, and what "
+                "follows does not apply"
+            )
         for line in asyncio.run(_run(settings)):
             print(line)  # noqa: T201 (a command)
     except* AybError as group:

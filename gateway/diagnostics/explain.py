@@ -1,8 +1,9 @@
-"""Why did I not get this event: `python -m gateway explain --table posts --key 42 --token ...`.
+"""Why did I not get this event: `python -m gateway explain --table posts --key 42`.
 
-Asks the same engine as the stream, for one client and one row: is the table captured, what may the
-role read, which policies apply and what does each say, in which form is it asked, and which changes
-of the row lie in the outbox. Values of rows are not shown, so that the answer can be passed on.
+Asks the same engine as the stream, for one client and one row: whether the table is captured, what
+the role may read, which policies apply and what each decides, in which form the table is asked, and
+which changes of the row are in the outbox. Values of rows are not shown, so that the answer can be
+passed on.
 """
 
 from __future__ import annotations
@@ -11,17 +12,16 @@ import argparse
 import asyncio
 import os
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.auth.verifier import TokenVerifier
+from gateway.diagnostics.explanation import ChangeVerdict, Explanation, PolicyVerdict, lines
 from gateway.settings import GatewaySettings
 from gateway.tables.catalog import Catalog, UnknownTableError
 from gateway.tables.names import parse_tables
 from gateway.tables.recent_answers import RecentAnswers
-from gateway.visibility.cohorts import KNOWN_SETTINGS, Audience
+from gateway.visibility.cohorts import Audience
 from gateway.visibility.engine import EVERYBODY, Image, Visibility
-from gateway.visibility.policy_errors import explain_failure
 from shared.errors import AybError, OperatorError, first_error
 from shared.pool import open_pool
 from shared.position import Position
@@ -41,61 +41,14 @@ _OPS: Final = {"I": "create", "U": "update", "D": "delete"}
 
 
 class ExplainError(OperatorError):
-    """The question cannot be answered as it was put."""
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyVerdict:
-    """What one policy says about one image; `failure` where it raises."""
-
-    name: str
-    kind: str
-    verdict: bool | None
-    failure: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeVerdict:
-    """What the engine says about one change of the row."""
-
-    action: str
-    at: str
-    position: str | None
-    """None while the relay has not batched it."""
-
-    is_visible: bool | None
-    """None where there is no image, or it cannot be judged."""
-
-    is_superseded: bool
-    """Whether it is withheld since the row, which the client sees, has changed."""
-
-    is_delivered_to_all: bool
-    policies: tuple[PolicyVerdict, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """All that decides whether a client gets the events of a row."""
-
-    table: str
-    key: str
-    role: str
-    user_id: str
-    form: str
-    reason: str | None
-    reads: tuple[str, ...]
-    readable: frozenset[str]
-    hidden: tuple[str, ...]
-    is_shown_now: bool | None
-    failure: str | None
-    changes: tuple[ChangeVerdict, ...]
+    """The table or the key does not exist."""
 
 
 async def explain(
     pool: asyncpg.Pool, *, table: str, key: Sequence[str], claims: Claims, most_changes: int = 5,
     deletes: str = "all", trusted_functions: frozenset[str] = frozenset(),
 ) -> Explanation:  # fmt: skip
-    """Ask all that decides about the row of a table with this primary key.
+    """Ask Postgres everything that decides about one row, given by its primary key.
 
     Raises `ExplainError` for an unknown table or a key of another length,
     `DatabaseUnavailableError`.
@@ -179,67 +132,6 @@ async def explain(
         failure=next(iter(answer.broken.values()), None),
         changes=tuple(changes),
     )
-
-
-def lines(explanation: Explanation) -> list[str]:
-    """Write an explanation for people."""
-    e = explanation
-    out = [
-        f"table     {e.table}, row {e.key}: captured",
-        f"client    role {e.role}, ayb.user_id {e.user_id or '(empty)'}",
-    ]
-    if not e.readable:
-        out.append(f"grants    none: GRANT SELECT ON {e.table} TO {e.role}; nothing is sent")
-    elif e.hidden:
-        out.append(f"grants    columns hidden from the role: {', '.join(e.hidden)}")
-    else:
-        out.append("grants    SELECT on every column")
-    out.append(
-        {
-            "open": "rls       does not apply: off, or the role passes it by; every row is seen",
-            "closed": "rls       no permissive policy for SELECT is for the role: no row is seen",
-        }.get(e.form, f"rls       asked {e.form}{f' because {e.reason}' if e.reason else ''}")
-    )
-    if e.form == "joined":
-        out.append(f"cohort    all clients of the role that share {_settings(e.reads)}")
-    elif e.form in ("looped", "opaque"):
-        out.append(f"cohort    all clients of the role that share {_settings(KNOWN_SETTINGS)}")
-    if e.failure is not None:
-        out.append(f"error     {e.failure}")
-    shown = {True: "shows it", False: "does not show it (or it is gone)", None: "raises"}
-    out.append(f"now       a SELECT by this client {shown[e.is_shown_now]}")
-    if not e.changes:
-        out.append("changes   none in the outbox: not written since capture began, or rotated away")
-    for change in e.changes:
-        out += _change_lines(change, has_grants=bool(e.readable))
-    return out
-
-
-def _change_lines(change: ChangeVerdict, *, has_grants: bool) -> list[str]:
-    if not has_grants:
-        verdict = "not sent"
-    elif change.is_delivered_to_all:
-        verdict = "sent to every subscriber of the table, the key only"
-    elif change.is_visible is None:
-        verdict = "cannot be judged: the image does not fit the table any more; resync was sent"
-    elif change.is_superseded:
-        verdict = "superseded: the row has changed since, and its later change is judged by itself"
-    else:
-        verdict = "visible to this client" if change.is_visible else "not visible to this client"
-    where = "not yet batched by the relay" if change.position is None else f"id {change.position}"
-    out = [f"change    {change.action} at {change.at}, {where}: {verdict}"]
-    for policy in change.policies:
-        said = (
-            explain_failure(policy.failure)
-            if policy.failure is not None
-            else "lets it be seen" if policy.verdict else "does not let it be seen"
-        )  # fmt: skip
-        out.append(f"            {policy.kind} policy {policy.name}: {said}")
-    return out
-
-
-def _settings(names: Sequence[str]) -> str:
-    return ", ".join(names) or "nothing: all of them are alike"
 
 
 def explain_main(arguments: Sequence[str]) -> int:

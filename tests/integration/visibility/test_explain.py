@@ -7,7 +7,8 @@ import time
 import pytest
 
 from gateway.auth.claims import Claims
-from gateway.diagnostics.explain import ExplainError, explain, lines
+from gateway.diagnostics.explain import ExplainError, explain
+from gateway.diagnostics.explanation import lines
 from tests.integration.visibility.conftest import ROLE
 from tests.integration.visibility.test_cases import AUTHOR, POSTS, A, B
 
@@ -48,7 +49,7 @@ async def test_each_policy_by_name(posts):
     assert told.form == "joined"
     assert told.reads == ("ayb.user_id",)
     text = "\n".join(lines(told))
-    assert "permissive policy author: does not let it be seen" in text
+    assert "permissive policy author: does not show it" in text
     assert "not yet batched" in text
     assert "Secret" not in text
 
@@ -124,4 +125,4 @@ async def test_an_opaque_table(posts):
     ]
     text = "\n".join(lines(told))
     assert "superseded" in text
-    assert "asked opaque because a policy calls public.fine()" in text
+    assert "opaque form: a policy calls public.fine()" in text
