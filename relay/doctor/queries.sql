@@ -68,6 +68,7 @@ SELECT
 -- The session of the relay that leads, if it is there, and when it last renewed its lead.
 SELECT
     l.pid,
+    l.name,
     a.usename::text AS login,
     coalesce(host(a.client_addr), 'a local socket') AS address,
     l.since AT TIME ZONE 'UTC' AS since,

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 OLDEST_VERSION: Final = 14
 _LONG_SECONDS: Final = 300.0
+_SILENT_SECONDS: Final = 15.0
+_QUEUE_SHARE: Final = 0.1
 
 _SQL: Final = queries("relay.doctor")
+_SESSION_SQL: Final = queries("relay.session")
 
 
 async def check_server(connection: Connection) -> AsyncIterator[Finding]:
@@ -84,9 +87,23 @@ async def check_outbox(connection: Connection) -> AsyncIterator[Finding]:
     if leader is None:
         yield warn("no relay is active", "start one: `python -m relay run`")
     else:
-        yield ok(
-            f"a relay is active: {leader['login']} from {leader['address']}, "
-            f"connected since {leader['since']:%Y-%m-%d %H:%M:%S} UTC (pid {leader['pid']})"
+        who = (
+            f"{leader['name']}, as {leader['login']} from {leader['address']} (pid {leader['pid']} "
+            f"at the server), leads since {leader['since']:%Y-%m-%d %H:%M:%S} UTC"
+        )
+        if leader["silent_seconds"] > _SILENT_SECONDS:
+            yield warn(
+                f"the active relay has been silent for {leader['silent_seconds']:.0f} s: {who}",
+                "look at its log; a standby takes over if the relay has vanished",
+            )
+        else:
+            yield ok(f"a relay is active: {who}")
+    queue = await connection.fetchrow(_SESSION_SQL["notification_queue"])
+    if queue["usage"] > _QUEUE_SHARE:
+        yield warn(
+            f"the server's queue of notifications is {queue['usage']:.0%} full; when it is full, "
+            "every NOTIFY fails",
+            "end the oldest transactions of sessions that LISTEN: " + "; ".join(queue["suspects"]),
         )
     age = await connection.fetchval(_SQL["oldest_transaction"])
     if age is not None and age > _LONG_SECONDS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import asyncpg
 import pytest
 
@@ -176,7 +178,8 @@ async def test_who_leads(settings, relays):
     """The active relay is named: login, address and since when."""
     async with relays.running():
         said = _find(await _findings(settings()), "a relay is active").what
-    assert "ayb_relay from 127.0.0.1, connected since 20" in said
+    assert f"process {os.getpid()}, as ayb_relay from 127.0.0.1" in said
+    assert "leads since 20" in said
 
 
 async def test_replica(database, settings, postgres_server, server_dir):
