@@ -128,26 +128,24 @@ class Looped:
     async def _ask_once(
         self, subject: Subject, question: CohortQuestion, cohorts: Sequence[Settings]
     ) -> LoopedAnswer:
-        table = (subject.relid, subject.role)
-        strikes = self._strikes.get(table, 0)
         try:
             answer = await self._queries.each(
                 subject,
                 question,
                 cohorts,
                 budget_seconds=self._budget_seconds,
-                is_lenient=strikes >= _STRIKES,
+                is_lenient=self.is_lenient(subject),
             )
         except PolicyStallsError:
-            self._strike(table)
+            self.strike(subject)
             raise
         except QuestionError as error:
-            if error.sqlstate == QUERY_CANCELED and strikes < _STRIKES:
-                self._strike(table)
+            if error.sqlstate == QUERY_CANCELED and not self.is_lenient(subject):
+                self.strike(subject)
                 raise DatabaseUnavailableError("database unavailable: out of time") from None
             # Not one cohort's or one image's: making rows of the images never ends, for example.
             return LoopedAnswer(list(range(len(question))))
-        self._strikes.pop(table, None)
+        self._strikes.pop((subject.relid, subject.role), None)
         return answer
 
     def set_aside(self, subject: Subject, cohorts: Sequence[Settings]) -> frozenset[int]:
@@ -159,7 +157,13 @@ class Looped:
             n for n, c in enumerate(cohorts) if self._slow.get(_user(subject, c), now) > now
         )
 
-    def _strike(self, table: tuple[int, str]) -> None:
+    def is_lenient(self, subject: Subject) -> bool:
+        """Whether errors of the server's own kind count against the cohort that raises them."""
+        return self._strikes.get((subject.relid, subject.role), 0) >= _STRIKES
+
+    def strike(self, subject: Subject) -> None:
+        """Count an error of the server's own kind that was raised while policies ran."""
+        table = (subject.relid, subject.role)
         if len(self._strikes) >= _MOST_KEPT:
             self._strikes.clear()
         self._strikes[table] = self._strikes.get(table, 0) + 1

@@ -18,6 +18,7 @@ from gateway.visibility.queries import (
     SETTINGS_DIFFER,
     CohortQuestion,
     JoinedFailsError,
+    PolicyStallsError,
     QuestionError,
     RulesChangedError,
 )
@@ -142,6 +143,12 @@ class Questions:
             seen, excluded, size = await self._joined.ask(
                 plan, subject, grouping, images, without=without
             )
+        except PolicyStallsError:
+            # A policy's function may raise it, and would stop its table for everybody.
+            if not self._looped.is_lenient(subject):
+                self._looped.strike(subject)
+                raise
+            return await self._loop(plan, subject, _looped(plan, images), settings)
         except QuestionError as error:
             self._observer.failed(plan.table, Form.JOINED, error.sqlstate, cohorts)
             log.info("joined question failed", table=plan.table, sqlstate=error.sqlstate)

@@ -19,9 +19,10 @@ BEGIN
         END IF;
         found := ayb_realtime.cohort_values(client, own, computed, limits, settings);
     END IF;
-    -- The policies' dates and times are the session's own. All else stays pinned.
+    -- How policies write values as text, and their dates and times, are the session's own. All that
+    -- images and the question are read by stays pinned.
     FOR place IN 1 .. cardinality(own) BY 2 LOOP
-        IF own[place] IN ('TimeZone', 'DateStyle') THEN
+        IF own[place] IN ('TimeZone', 'DateStyle', 'IntervalStyle', 'extra_float_digits', 'bytea_output') THEN
             PERFORM set_config(own[place], own[place + 1], true);
         END IF;
     END LOOP;

@@ -10,7 +10,7 @@ import pytest
 from gateway.visibility.engine import EVERYBODY, Image, Visibility
 from gateway.visibility.plan import Form
 from gateway.visibility.self_check import compare, sample
-from tests.integration.visibility.conftest import ROLE, settings
+from tests.integration.visibility.conftest import ROLE, gateway_pool, settings
 from tests.integration.visibility.test_cases import AUTHOR, POSTS, A, B
 
 MEMBERS = {"a": settings(user=A), "b": settings(user=B)}
@@ -162,3 +162,102 @@ def test_few_large_images_are_checked():
     assert sample({7: "x" * 3_000_000}) == [7]
     assert sorted(sample({1: "{}", 2: "{}"})) == [1, 2]
     assert sample({}) == []
+
+
+SABOTAGED_LOOP = """
+CREATE OR REPLACE FUNCTION ayb_realtime.ask_cohort(
+    client text, settings bytea[], own text[], is_own_first boolean, statement text,
+    lenient boolean,
+    OUT visible integer[], OUT superseded integer[], OUT failure text, OUT is_over boolean
+)
+    LANGUAGE plpgsql VOLATILE
+AS $ask$
+BEGIN
+    is_over := false;
+    IF is_own_first THEN  -- the self-check, as it is
+        BEGIN
+            PERFORM ayb_realtime.assume_client(client, settings, own);
+            EXECUTE statement INTO visible, superseded USING own;
+            RAISE SQLSTATE 'AYB02';
+        EXCEPTION WHEN SQLSTATE 'AYB02' THEN
+            NULL;
+        END;
+    ELSE  -- the loop, with a fault put back
+        {loop}
+    END IF;
+END
+$ask$
+"""
+STAYS = """
+    PERFORM ayb_realtime.assume_client(client, settings, '{}');
+    EXECUTE statement INTO visible, superseded USING own;
+    PERFORM pg_catalog.set_config('role', 'none', true);
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+"""
+UNPINNED = """
+    BEGIN
+        PERFORM ayb_realtime.assume_client(client, settings, own);
+        EXECUTE statement INTO visible, superseded USING own;
+        RAISE SQLSTATE 'AYB02';
+    EXCEPTION WHEN SQLSTATE 'AYB02' THEN
+        NULL;
+    END;
+"""
+FAULTS = {
+    "a setting stays for the next cohort": (
+        STAYS,
+        """CREATE FUNCTION mine() RETURNS uuid LANGUAGE plpgsql STABLE AS $$ BEGIN
+            IF coalesce(current_setting('app.me', true), '') = '' THEN
+                PERFORM set_config('app.me', current_setting('ayb.user_id'), true);
+            END IF;
+            RETURN current_setting('app.me')::uuid;
+        END $$""",
+        "author_id = mine()",
+    ),
+    "names are looked up where a client would": (
+        UNPINNED,
+        """CREATE TYPE state AS ENUM ('t', 'u');
+        CREATE FUNCTION public.same(state, state) RETURNS boolean LANGUAGE sql IMMUTABLE
+            AS $$ SELECT true $$""",
+        "NOT (title::state = 'u') AND author_id = current_setting('ayb.user_id')::uuid",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_the_self_check_sees_each_fault_that_is_put_back(checked, fault):
+    """With a fault of the loop put back, the check finds the difference, and SELECTs decide."""
+    loop, objects, policy = FAULTS[fault]
+    await checked.admin.execute(
+        f"DROP POLICY author ON posts; {objects}; CREATE POLICY p ON posts USING ({policy})"
+    )
+    images = await checked.images("posts")
+    checked.visibility = Visibility(
+        checked.pool, observer=checked.recorder, verify_rate=1.0, is_joining=False
+    )
+    before = await checked.ask("posts", MEMBERS, images)
+    assert checked.recorder.differences == 0
+    await checked.admin.execute(
+        SABOTAGED_LOOP.replace("{loop}", loop)
+        + ";"
+        + (
+            "CREATE OPERATOR public.= (LEFTARG = state, RIGHTARG = state, FUNCTION = same)"
+            if "names" in fault
+            else ""
+        )
+    )
+    await checked.admin.execute("ALTER ROLE ayb_gateway SET search_path = public, pg_catalog")
+    try:
+        async with gateway_pool(checked.database) as pool:
+            checked.visibility = Visibility(
+                pool, observer=checked.recorder, verify_rate=1.0, is_joining=False
+            )
+            seen = await checked.ask("posts", MEMBERS, images)
+            assert checked.recorder.differences > 0
+            for member in MEMBERS:
+                assert seen.by(member) <= before.by(member)
+            assert (await checked.ask("posts", MEMBERS, images)).by("a") == before.by("a")
+            relid = await checked.relid("posts")
+            assert checked.visibility.plan_of(relid, ROLE).form is Form.OPAQUE
+    finally:
+        await checked.admin.execute("ALTER ROLE ayb_gateway RESET search_path")
