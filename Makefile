@@ -34,10 +34,10 @@ check: lint ## lint, unit tests and their coverage: 40 s
 	@$(BIN)/python -m tests.support.pure_coverage
 
 test: check $(JS)/node_modules/.package-lock.json ## check, and everything on real servers, Node and Chromium: 15 min
-	$(BIN)/pytest -n $(JOBS) --dist worksteal --ignore tests/unit
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup --ignore tests/unit
 
 integration: $(DEV) ## the tests of single parts on Postgres and Valkey (AYB_TEST_POSTGRES=FOLDER: on other programs): 2 min
-	$(BIN)/pytest -n $(JOBS) --dist worksteal tests/integration
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup tests/integration
 
 # Newer versions of npm run no install scripts unless allowed: what those do is done here.
 versions: $(DEV) ## the integration tests on Postgres 14, 16 and 17 (Linux on x86-64, needs Node): 6 min

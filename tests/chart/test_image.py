@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tests.support.requirements import Requirements
     from tests.support.stack import Stack
 
+pytestmark = pytest.mark.xdist_group("image")  # one process builds it once
+
 ALICE = "00000000-0000-0000-0000-00000000000a"
 NOTES = """
 CREATE TABLE notes (id int PRIMARY KEY);
