@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.streams.connection import WRITE_SECONDS
+from gateway.web.unsent import unsent_bytes
 from shared.postgres import keep_socket_alive
 
 if TYPE_CHECKING:
@@ -41,7 +43,8 @@ class StreamProtocol(HttpToolsProtocol):
     before the previous one is answered are answered in turn, at most `MOST_AHEAD`. But nothing can
     follow a stream, which has no end, and whose client's end uvicorn would not notice then: such a
     request ends the connection. `scope["ayb.abort"]` cuts the socket: ASGI has no way to end a
-    response whose peer takes nothing.
+    response whose peer takes nothing. `scope["ayb.unsent"]` returns how many bytes wait for the
+    peer.
     """
 
     _head_bytes = 0
@@ -98,6 +101,9 @@ class StreamProtocol(HttpToolsProtocol):
             self.transport.abort()
             return
         self.scope["ayb.abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+        self.scope["ayb.unsent"] = partial(  # type: ignore[typeddict-unknown-key]
+            unsent_bytes, self.transport
+        )
         super().on_headers_complete()
         if self.scope["http_version"] == "1.0":
             self.cycle.__class__ = CloseDelimitedCycle
