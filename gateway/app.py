@@ -175,7 +175,7 @@ class Gateway:
         self.replayer = Replayer(
             hub=self.hub, backlog=self.backlog, delivery=delivery, metrics=self.metrics
         )
-        self.hub.leave_bursts_to(self.replayer.add)
+        self.hub.divert_to(self.replayer.add)
         self.heartbeat = Heartbeat(
             hub=self.hub,
             replayer=self.replayer,

@@ -142,13 +142,23 @@ class Backlog:
         return self._epochs.epoch_of(batch)
 
     def is_taken_back(self, cursor: Cursor) -> bool:
-        """Whether a cursor stands beyond the point where its epoch was cut."""
+        """Whether a cursor stands beyond the point where its epoch was cut, or beyond the newest.
+
+        The latter may pass: the outbox may confirm the number yet.
+        """
         if self._floor <= cursor <= self._ceiling:
             return False
         position = position_at(cursor)
         return position.batch > self._newest or not self._epochs.holds(
             position.epoch, position.batch
         )
+
+    def is_cut(self, cursor: Cursor) -> bool:
+        """Whether the end of its epoch took the number of a cursor back, and so for good."""
+        if not self.is_taken_back(cursor):
+            return False
+        position = position_at(cursor)
+        return not self._epochs.holds(position.epoch, position.batch)
 
     def surviving(self, cursor: Cursor) -> Position:
         """Return the last whole batch up to a cursor that was not taken back."""

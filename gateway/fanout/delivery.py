@@ -99,11 +99,11 @@ class Delivery:
         return events
 
     async def _stage(self, dispatches: Sequence[Dispatch], touched: list[Connection]) -> int:
-        is_taken_back = self._backlog.is_taken_back
+        is_cut = self._backlog.is_cut
         steps = events = 0
         for dispatch in dispatches:
             cursor, until, frame = dispatch.cursor, dispatch.until, dispatch.frame
-            if is_taken_back(cursor):
+            if is_cut(cursor):
                 continue
             for group in dispatch.groups:
                 for connection in group:
@@ -122,12 +122,12 @@ class Delivery:
         return events
 
     async def _flush(self, touched: Sequence[Connection]) -> None:
-        is_taken_back = self._backlog.is_taken_back
+        is_cut = self._backlog.is_cut
         now = time.time()
         for number, connection in enumerate(touched, 1):
             if connection.expires_at is not None and now >= connection.expires_at:
                 connection.expire()
-            elif is_taken_back(connection.cursor):
+            elif is_cut(connection.cursor):
                 connection.staged.clear()  # its `resync` is to come
             else:
                 connection.flush()

@@ -62,7 +62,8 @@ class Hub:
         self._metrics = metrics
         self._subscriptions = Subscriptions()
         self._live: dict[Connection, None] = {}
-        self._on_burst: Callable[[Connection], None] | None = None
+        self._brought_tables: list[Connection] = []
+        self._replay: Callable[[Connection], None] | None = None
         self._current = Position(0, 0)
         self._delivered = Position(0, 0)
         self._held_because: str | None = None
@@ -98,6 +99,7 @@ class Hub:
         for table in connection.tables:
             if table not in self._subscriptions:
                 self._bus.subscribe(table)
+                self._brought_tables.append(connection)
         self._subscriptions.add(connection)
         self._live[connection] = None
         connection.advance(cursor_at(self._current))
@@ -128,9 +130,9 @@ class Hub:
                 self._bus.unsubscribe(table)
         return True
 
-    def leave_bursts_to(self, replay: Callable[[Connection], None]) -> None:
-        """Name what takes over the connections that a burst is for."""
-        self._on_burst = replay
+    def divert_to(self, replay: Callable[[Connection], None]) -> None:
+        """Name what takes over connections that cannot go on with the others."""
+        self._replay = replay
 
     def connections(self) -> list[Connection]:
         """Return the live connections."""
@@ -181,6 +183,7 @@ class Hub:
             return True
         if not self._live:
             return await self._skip()
+        self._brought_tables.clear()
         batches = await backlog.read(start, backlog.newest, self._subscriptions)
         if not batches:
             if backlog.is_taken_back(start):
@@ -189,11 +192,15 @@ class Hub:
                 self._resync_all("expired", backlog.position(backlog.confirmed))
                 return True
             return False
+        # What was read lacks the tables that connections brought along meanwhile.
+        self._divert([c for c in self._brought_tables if c in self._live])
         if backlog.newest - batches[-1].id >= _BURST_BATCHES:
             self._divert_burst(batches)
         self._current = Position(batches[-1].epoch, batches[-1].id)
         if await self._deliver(batches):
             self._delivered = self._current
+        else:
+            self._step_back()
         return True
 
     async def _skip(self) -> bool:
@@ -213,9 +220,6 @@ class Hub:
         Order is promised to each client across its own tables. So the clients of a table with a
         burst follow at their own pace, and the changes for others overtake.
         """
-        replay = self._on_burst
-        if replay is None:
-            return
         bursting = {
             subscribers.table
             for batch in batches
@@ -225,9 +229,14 @@ class Hub:
         diverted = [c for c in self._live if not bursting.isdisjoint(c.tables)]
         if 0 < len(diverted) < len(self._live):
             log.info("burst", tables=sorted(bursting), connections=len(diverted))
-            for connection in diverted:
+            self._divert(diverted)
+
+    def _divert(self, connections: Sequence[Connection]) -> None:
+        """Leave connections to replay, which serves each at its own pace."""
+        if self._replay is not None:
+            for connection in dict.fromkeys(connections):
                 self.leave(connection)
-                replay(connection)
+                self._replay(connection)
 
     async def _deliver(self, batches: Sequence[Batch]) -> bool:
         """Judge and write batches; return False if they were taken back before that."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -111,3 +113,28 @@ def test_as_many_batches_as_were_taken_back(world: World) -> None:
     world.batch(3, is_published=False)
     world.run(10)  # found by polling
     assert story(client)[3:] == ["resync unknown", "2.11-0", "2.12-0", "2.13-0"]
+
+
+def test_a_table_that_is_new_while_others_are_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that joins while the hub reads the outbox gets what was read without its table."""
+    other = Client(world.gateway, frozenset({"public.b"}), "")
+    world.run(0.05)
+    gate, read = asyncio.Event(), world.outbox.fetch
+
+    async def held(sql: str, *arguments: Any) -> Any:
+        rows = await read(sql, *arguments)
+        await gate.wait()
+        return rows
+
+    monkeypatch.setattr(world.outbox, "fetch", held)
+    world.batch(3, is_published=False)
+    world.gateway.publish(world.outbox.append([]))
+    world.run(0.1)
+    client = world.client()
+    gate.set()
+    world.run(5)
+    assert client.events[0].id == "10"
+    assert story(client) == ["11-0", "12-0", "13-0"]
+    assert story(other) == []

@@ -220,7 +220,7 @@ class SimulatedGateway:
         self.replayer = Replayer(
             hub=self.hub, backlog=self.backlog, delivery=delivery, metrics=metrics
         )
-        self.hub.leave_bursts_to(self.replayer.add)
+        self.hub.divert_to(self.replayer.add)
         self.heartbeat = Heartbeat(
             hub=self.hub, replayer=self.replayer, backlog=self.backlog, seconds=5.0
         )
