@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 _SECRETS = (
     (re.compile(r"\beyJ[\w-]*\.[\w-]+\.[\w-]*"), "[token]"),
     (re.compile(r"(?i)([?&](?:token|access_token)=)[^&\s\"']+"), r"\1[token]"),
-    (re.compile(r"(\w+://[^:/@\s]*):[^@/\s]+@"), r"\1:[password]@"),
+    (re.compile(r"(?i)([?&](?:ssl)?password=)[^&\s\"']+"), r"\1[password]"),
+    (re.compile(r"(\w+://[^:/@\s]*):[^/\s]+@"), r"\1:[password]@"),
 )
 
 
