@@ -45,6 +45,20 @@ CREATE FUNCTION plain_uid() RETURNS uuid LANGUAGE plpgsql STABLE AS $$
     BEGIN RETURN current_setting('ayb.user_id')::uuid; END $$;
 CREATE FUNCTION hidden_uid() RETURNS uuid LANGUAGE sql STABLE SECURITY DEFINER AS $$
     SELECT NULLIF(current_setting('ayb.user_id'), '')::uuid $$;
+CREATE FUNCTION folded_uid() RETURNS uuid LANGUAGE plpgsql IMMUTABLE AS $$
+    BEGIN RETURN NULLIF(current_setting('ayb.user_id'), '')::uuid; END $$;
+CREATE FUNCTION remembered_uid() RETURNS uuid LANGUAGE plpgsql STABLE AS $$ BEGIN
+    IF coalesce(current_setting('world.uid', true), '') = '' THEN
+        PERFORM set_config('world.uid', current_setting('ayb.user_id'), true),
+            set_config('search_path', 'pg_catalog', true), set_config('TimeZone', 'Japan', true);
+    END IF;
+    RETURN NULLIF(current_setting('world.uid'), '')::uuid;
+END $$;
+CREATE FUNCTION claim(name text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+    BEGIN RETURN NULLIF(current_setting('request.jwt.claims'), '')::jsonb ->> name; END $$;
+CREATE TYPE mood AS ENUM ('low', 'high');
+CREATE FUNCTION mood_json(mood) RETURNS json LANGUAGE sql IMMUTABLE AS $$ SELECT '"high"'::json $$;
+CREATE CAST (mood AS json) WITH FUNCTION mood_json(mood);
 CREATE TABLE members (project int, user_id uuid, level int);
 CREATE TABLE secured (project int, user_id uuid, level int);
 CREATE VIEW seen_members AS SELECT * FROM members WHERE level > 1;
@@ -59,6 +73,14 @@ CREATE FUNCTION picky(asked int) RETURNS boolean LANGUAGE plpgsql STABLE AS $$ B
     IF asked = 3 AND current_setting('ayb.tenant_id') = '2' THEN RAISE 'not this one'; END IF;
     RETURN asked > 1;
 END $$;
+CREATE FUNCTION my_projects() RETURNS SETOF int LANGUAGE sql STABLE SECURITY DEFINER AS $$
+    SELECT m.project FROM public.members m
+    WHERE m.user_id = NULLIF(current_setting('ayb.user_id'), '')::uuid $$;
+CREATE FUNCTION unqualified_level() RETURNS int LANGUAGE plpgsql STABLE AS $$ BEGIN
+    RETURN (SELECT max(level) FROM members
+        WHERE user_id = NULLIF(current_setting('ayb.user_id'), '')::uuid); END $$;
+CREATE FUNCTION has_level(uid uuid, lowest int) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT FROM members m WHERE m.user_id = uid AND m.level >= lowest) $$;
 INSERT INTO members
     SELECT n % 5, ('00000000-0000-4000-8000-00000000000' || (1 + n % 4))::uuid, n % 3
     FROM generate_series(1, 9) n;
@@ -138,6 +160,7 @@ COLUMNS = {
     "net": ("inet", ["'10.0.0.1'", "'10.0.0.0/8'", "NULL"]),
     "raw_bytes": ("bytea", ["'\\x00ff'", "NULL"]),
     "range": ("int4range", ["'[1,3)'", "'empty'", "NULL"]),
+    "mood": ("mood", ["'low'", "'high'", "NULL"]),
     "fixed": ("character(3)", ["'a'", "'abc'", "NULL"]),
 }  # fmt: skip
 
@@ -271,6 +294,9 @@ class Maker:
                 "((current_setting('request.jwt.claims')::jsonb) ->> 'sub')::uuid",
                 "plain_uid()",
                 "hidden_uid()",
+                "folded_uid()",
+                "remembered_uid()",
+                "claim('sub')::uuid",
                 f"coalesce(NULLIF(current_setting('ayb.user_id'), ''), '{USERS[0]}')::uuid",
             ]
         )
@@ -315,6 +341,9 @@ class Maker:
                  f"{me} IS NOT NULL", f"{me}.nr = ANY (string_to_array({email}, ',')::int[])",
                  f"nr = ANY (ARRAY[{tenant}, 4])", "is_member(nr)", "picky(nr)",
                  "current_user = 'world_a'", "nr % 2 = 0",
+                 "nr IN (SELECT my_projects())", "nr = ANY (ARRAY(SELECT my_projects()))",
+                 "unqualified_level() > 0", f"has_level({user}, 1)", f"has_level({user}, nr)",
+                 "claim('role') = 'admin'",
                  f"ROW(nr, {tenant}) < ROW(5, 2)", f"10 / (nr - 3) > {tenant}"]  # fmt: skip
         for kind, texts in {
             "uid": [f"{{}} = {user}", f"{{}} IS NOT DISTINCT FROM {user}", "{} IS NULL",
@@ -350,6 +379,7 @@ class Maker:
             "net": ["{} << '10.0.0.0/8'", "{} = '10.0.0.1'"],
             "raw_bytes": ["{} = '\\x00ff'"],
             "range": [f"{{}} @> {tenant}", "isempty({})"],
+            "mood": ["{} = 'low'", "{}::text = 'high'"],
             "fixed": ["{} = 'a'", "{} = 'abc'"],
             "late": ["{} = 2", f"{{}} = {tenant}"],
         }.items():  # fmt: skip

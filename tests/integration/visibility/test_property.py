@@ -21,6 +21,17 @@ from tests.support.worlds import SETUP, TEARDOWN, USERS, Maker, World
 WORLDS = int(os.environ.get("VISIBILITY_WORLDS", "400"))
 ONLY = os.environ.get("VISIBILITY_SEED")
 FIRST = 1 if "VISIBILITY_WORLDS" not in os.environ else random.SystemRandom().randrange(10**9)
+ODD_SETTINGS = {
+    "TimeZone": "Asia/Kolkata",
+    "DateStyle": "German, DMY",
+    "IntervalStyle": "iso_8601",
+    "extra_float_digits": "0",
+    "bytea_output": "escape",
+    "array_nulls": "off",
+    "default_transaction_isolation": "repeatable read",
+    "plan_cache_mode": "force_generic_plan",
+}
+"""Of the database, for half of the worlds."""
 
 
 def seeds() -> list[range]:
@@ -35,6 +46,10 @@ def seeds() -> list[range]:
 async def test_engine_is_postgres(engine, chosen):
     """Whatever table, policies, claims and rows: both forms see what a SELECT sees."""
     await engine.admin.execute(SETUP)
+    if chosen.start // 40 % 2:
+        name = await engine.admin.fetchval("SELECT current_database()")
+        for setting, value in ODD_SETTINGS.items():
+            await engine.admin.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'")
     engine.visibility = Visibility(engine.pool, observer=engine.recorder, verify_rate=1.0)
     looped = Visibility(engine.pool, is_joining=False)
     made = compared = 0
