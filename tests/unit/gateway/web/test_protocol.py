@@ -29,6 +29,7 @@ class Place:
         self.idle = IdleConnections(most_connections=1_000)
         self.port = 0
         self.disconnected = 0
+        self.unsent: Callable[[], int] = lambda: 0
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -47,6 +48,11 @@ class Place:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         elif scope["path"] == "/abort":
             scope["ayb.abort"]()
+        elif scope["path"] == "/unsent":
+            large = b"a" * 10_000_000
+            await send({"type": "http.response.body", "body": large, "more_body": True})
+            self.unsent = scope["ayb.unsent"]
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
         else:
             await send({"type": "http.response.body", "body": b"ok", "more_body": False})
 
@@ -149,6 +155,17 @@ async def test_an_answer_can_be_cut(place: Place) -> None:
     """The application can close the socket of a peer that takes nothing."""
     raw = await place.speak(b"GET /abort HTTP/1.1\r\nHost: x\r\n\r\n")
     assert b"0\r\n\r\n" not in raw
+
+
+async def test_it_is_known_what_a_peer_has_not_taken(place: Place) -> None:
+    """The application can see whether a slow peer makes progress."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", place.port, limit=1_000)
+    writer.write(b"GET /unsent HTTP/1.1\r\nHost: x\r\n\r\n")
+    await eventually(lambda: place.unsent() > 1_000_000)
+    before = place.unsent()
+    await reader.readexactly(9_000_000)
+    await eventually(lambda: place.unsent() < before)
+    writer.transport.abort()
 
 
 async def test_idle_connections_are_known(place: Place) -> None:
