@@ -49,7 +49,7 @@ SESSION: Final = {
     **KEEPALIVE,
     # The next start finds a lost batch (relay.outbox.epoch); a commit need not wait for the disk.
     "synchronous_commit": "off",
-    # The same few statements for ever, each by its index: neither planned anew nor by statistics.
+    # A few statements, always by their index: never planned again, and not by statistics.
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "jit": "off",
@@ -83,7 +83,7 @@ class Relay:
         )
 
     async def run(self) -> None:
-        """Relay for ever. Raises `OperatorError` for what only an operator can mend."""
+        """Relay until cancelled. Raises `OperatorError` for what only an operator can mend."""
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._publisher.run(), name="publisher"),

@@ -67,6 +67,18 @@ class RelayMetrics:
         self.published = Counter(
             "ayb_relay_published_messages", "Messages published", ["target"], registry=registry
         )
+        self.queue_bytes = Gauge(
+            "ayb_relay_queue_bytes",
+            "Bytes that wait for a Redis, or for its answer",
+            ["target"],
+            registry=registry,
+        )
+        self.queue_seconds = Gauge(
+            "ayb_relay_queue_seconds",
+            "How long the oldest of them has waited",
+            ["target"],
+            registry=registry,
+        )
         self.unpublished = Counter(
             "ayb_relay_unpublished_batches",
             "Batches not published to a Redis; its gateways read them from the outbox",

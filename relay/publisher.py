@@ -1,13 +1,15 @@
-"""Publishing to every Redis: table messages, then the tick, in one pipeline.
+"""Publishing to every Redis: the table messages of a batch, then its tick.
 
-Each target has its own queue and task, so that one region never waits for another. A target that is
-down, or too slow for its queue, misses batches: the numbers tell the gateways, and they read the
-outbox. The log goes on.
+Each target has its own queue and tasks, so that one region never waits for another. Messages are
+sent without waiting for the answers to the ones before, up to a window of bytes. A queue is bounded
+in bytes and in seconds. A target that is down, or too slow for its queue, misses batches: their
+numbers show that to the gateways, which read the outbox. The log goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,11 +23,13 @@ from shared.backoff import Backoff
 from shared.change import encode
 from shared.channels import Channels
 from shared.redis import UNAVAILABLE, describe, heed_cancellation, redis_client
+from shared.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from redis.asyncio import Redis
+    from redis.asyncio.connection import AbstractConnection
 
     from relay.metrics import RelayMetrics
     from shared.change import Batch
@@ -35,7 +39,12 @@ log = structlog.get_logger(__name__)
 Note = Callable[[str, str | None], object]
 """Shows what an operator should know about a part, or with None that there is nothing."""
 
-_PIPELINE_BYTES: Final = 4 * 1024 * 1024
+WINDOW_BYTES: Final = 256 * 1024
+"""So much may be sent and unanswered: two seconds at 1 Mbit/s."""
+
+QUEUE_SECONDS: Final = 1.5
+"""What has waited longer is dropped: gateways have it from the outbox sooner."""
+
 _ROOM_SECONDS: Final = 0.25
 
 
@@ -45,6 +54,15 @@ class _Parcel:
 
     messages: tuple[tuple[str, bytes], ...]
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Queued:
+    """A parcel in a queue, whether it is a batch (or a repeated tick), and since when."""
+
+    parcel: _Parcel
+    is_batch: bool
+    at: float
 
 
 class Publisher:
@@ -108,18 +126,19 @@ class Publisher:
                 target.put(self._last_tick, is_batch=False)
 
     async def room(self) -> None:
-        """Wait a moment for targets that keep up, so that a burst need not be dropped."""
-        waiting = [target for target in self._targets if target.is_filling]
-        if not waiting:
+        """Wait a moment if every target that works is behind, so that a burst need not be dropped.
+
+        One that keeps up is never delayed by another.
+        """
+        working = [target for target in self._targets if target.is_up]
+        if not working or not all(target.is_filling for target in working):
             return
+        waits = [asyncio.ensure_future(target.drained()) for target in working]
         try:
-            async with asyncio.timeout(_ROOM_SECONDS):
-                for target in waiting:
-                    await target.drained()
-        except TimeoutError:
-            for target in waiting:
-                if target.is_filling:
-                    target.overflow()
+            await asyncio.wait(waits, timeout=_ROOM_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     def _parcel(self, messages: Sequence[tuple[str, bytes]]) -> _Parcel:
         if self._key is not None:
@@ -129,49 +148,53 @@ class Publisher:
 
 
 class Target:
-    """One Redis, its queue, and the task that empties it."""
+    """One Redis, its queue, and the tasks that empty it."""
 
     def __init__(self, url: str, *, queue_bytes: int, metrics: RelayMetrics, note: Note) -> None:
         parts = urlsplit(url)
         self.name = f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
+        self.is_up = False
+        """Whether the last exchange with this Redis succeeded."""
         self._url = url
         self._most_bytes = queue_bytes
         self._metrics = metrics
-        self._queue: deque[tuple[_Parcel, bool]] = deque()
+        self._queue: deque[_Queued] = deque()
         self._bytes = 0
+        self._sent: deque[_Queued] = deque()
+        self._sent_bytes = 0
         self._filled = asyncio.Event()
+        self._is_awaited = asyncio.Event()
+        self._has_window = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
-        self._up = False
+        self._is_slow = False
         self._trouble: str | None = None
         self._note = note
 
     @property
     def is_filling(self) -> bool:
-        """Whether it works, but with more than half of its queue full."""
-        return self._up and self._bytes > self._most_bytes // 2
+        """Whether more than half of its queue is full."""
+        return self._bytes > self._most_bytes // 2
 
     def put(self, parcel: _Parcel, *, is_batch: bool = True) -> None:
-        """Queue messages; those of a target that is down or full are dropped."""
-        if not self._up or (self._bytes and self._bytes + parcel.size > self._most_bytes):
-            self._drop(is_batch=is_batch)
+        """Queue messages. A target that is down drops them, one that is too slow its queue."""
+        if not self.is_up:
+            self._drop(is_batch)
             return
-        self._queue.append((parcel, is_batch))
+        now = time.monotonic()
+        is_late = self._queue and now - self._queue[0].at > QUEUE_SECONDS
+        if is_late or (self._queue and self._bytes + parcel.size > self._most_bytes):
+            self._overflow()
+        self._queue.append(_Queued(parcel, is_batch, now))
         self._bytes += parcel.size
-        if self._bytes > self._most_bytes // 2:
+        if self.is_filling:
             self._has_room.clear()
         self._filled.set()
+        self._measure(now)
 
     async def drained(self) -> None:
         """Wait until the queue is at most half full."""
         await self._has_room.wait()
-
-    def overflow(self) -> None:
-        """Drop what waits: the gateways read it from the outbox."""
-        log.warning("redis is too slow: batches are left to the outbox", target=self.name)
-        for _, is_batch in self._queue:
-            self._drop(is_batch=is_batch)
-        self._clear()
 
     async def run(self) -> None:
         """Connect and publish until cancelled."""
@@ -188,31 +211,98 @@ class Target:
                 heed_cancellation()
                 self._note_trouble(describe(error, self._url))
                 self._set_up(False)
-                self._clear()
+                self._drop_queue()
             finally:
                 await _close(client)
             await asyncio.sleep(backoff.next_seconds())
 
     async def _publish(self, client: Redis) -> None:
+        connection: AbstractConnection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+        # No task group: in Python 3.11 one whose task fails leaves this task marked as cancelled.
+        tasks = [
+            asyncio.create_task(self._send(connection), name=f"send to {self.name}"),
+            asyncio.create_task(self._receive(connection), name=f"answers of {self.name}"),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end(tasks)
+            await client.connection_pool.release(connection)
+        errors = [task.exception() for task in tasks if not task.cancelled()]
+        for error in sorted(errors, key=lambda error: not isinstance(error, UNAVAILABLE)):
+            if error is not None:
+                raise error
+
+    async def _send(self, connection: AbstractConnection) -> None:
         while True:
             await self._filled.wait()
-            messages: list[tuple[str, bytes]] = []
-            size = 0
-            while self._queue and size < _PIPELINE_BYTES:
-                parcel, _ = self._queue.popleft()
-                messages.extend(parcel.messages)
-                size += parcel.size
-            self._bytes -= size
-            if self._bytes <= self._most_bytes // 2:
+            while self._sent and self._sent_bytes >= WINDOW_BYTES:
+                self._has_window.clear()
+                await self._has_window.wait()
+            now = time.monotonic()
+            if self._queue and now - self._queue[0].at > QUEUE_SECONDS:
+                self._overflow()
+            commands: list[tuple[str | bytes, ...]] = []
+            while self._queue and (not commands or self._sent_bytes < WINDOW_BYTES):
+                queued = self._queue.popleft()
+                self._bytes -= queued.parcel.size
+                self._sent.append(queued)
+                self._sent_bytes += queued.parcel.size
+                commands.extend(("PUBLISH", *message) for message in queued.parcel.messages)
+            if not self.is_filling:
                 self._has_room.set()
             if not self._queue:
                 self._filled.clear()
-            pipeline = client.pipeline(transaction=False)
-            for channel, payload in messages:
-                pipeline.publish(channel, payload)
-            await pipeline.execute()
-            heed_cancellation()
+            self._measure(now)
+            if not commands:
+                continue
+            self._is_awaited.set()
+            await connection.send_packed_command(connection.pack_commands(commands))
+
+    async def _receive(self, connection: AbstractConnection) -> None:
+        while True:
+            await self._is_awaited.wait()
+            messages = self._sent[0].parcel.messages
+            for _ in messages:
+                # The connection is ended by `_publish`, not under the sender's hands.
+                await connection.read_response(disconnect_on_error=False)
+            sent = self._sent.popleft()
+            self._sent_bytes -= sent.parcel.size
+            self._has_window.set()
+            self._is_slow = False
+            if not self._sent:
+                self._is_awaited.clear()
             self._metrics.published.labels(self.name).inc(len(messages))
+
+    def _overflow(self) -> None:
+        """Drop what waits: the gateways read it from the outbox."""
+        if not self._is_slow:
+            self._is_slow = True
+            log.warning("redis is too slow: batches are left to the outbox", target=self.name)
+        for queued in self._queue:
+            self._drop(queued.is_batch)
+        self._queue.clear()
+        self._bytes = 0
+        self._has_room.set()
+        self._filled.clear()
+
+    def _drop_queue(self) -> None:
+        """Drop what waits, and what was sent without an answer."""
+        for queued in (*self._sent, *self._queue):
+            self._drop(queued.is_batch)
+        self._sent.clear()
+        self._queue.clear()
+        self._bytes = self._sent_bytes = 0
+        self._has_room.set()
+        self._filled.clear()
+        self._is_awaited.clear()
+        self._measure(time.monotonic())
+
+    def _measure(self, now: float) -> None:
+        self._metrics.queue_bytes.labels(self.name).set(self._bytes + self._sent_bytes)
+        oldest = next(iter(self._sent or self._queue), None)
+        age = 0.0 if oldest is None else now - oldest.at
+        self._metrics.queue_seconds.labels(self.name).set(age)
 
     def _note_trouble(self, error: str) -> None:
         """Log a failure once, and again when its reason changes; show it in readiness."""
@@ -222,20 +312,14 @@ class Target:
             self._note(f"redis {self.name}", f"{error}; gateways there poll the outbox")
 
     def _set_up(self, up: bool) -> None:
-        if up and not self._up:
+        if up and not self.is_up:
             log.info("redis connected", target=self.name)
             self._trouble = None
             self._note(f"redis {self.name}", None)
-        self._up = up
+        self.is_up = up
         self._metrics.redis_up.labels(self.name).set(up)
 
-    def _clear(self) -> None:
-        self._queue.clear()
-        self._bytes = 0
-        self._has_room.set()
-        self._filled.clear()
-
-    def _drop(self, *, is_batch: bool) -> None:
+    def _drop(self, is_batch: bool) -> None:
         if is_batch:
             self._metrics.unpublished.labels(self.name).inc()
 

@@ -1,10 +1,10 @@
 """Which tables are captured, and the triggers on them.
 
-`patterns` reads `AYB_REALTIME_TABLES`; `triggers` installs what is missing and removes what no
-longer matches, at the start and at each scan. The trigger functions are in `shared/sql/functions`.
+* `patterns`: which tables the settings name.
+* `triggers`: installs what is missing and removes what is too much, at the start and at each scan.
 
-What can fail, and what follows:
-
-* the table is in use: the lock has a short timeout, and the next scan tries again;
-* the login lacks a right: the log says once what to do, and the other tables are captured.
+The functions behind the triggers are in `shared/sql/functions/capture_*.sql`. What can fail is DDL:
+a table in use, a missing right, an event trigger. It concerns that table alone, is logged once,
+shown in readiness and metrics, and tried again at the next scan. Until then the table is not
+captured.
 """

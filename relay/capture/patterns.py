@@ -73,7 +73,7 @@ class Pattern:
 
 
 def parse_pattern(text: str) -> Pattern:
-    """Read a pattern; raises `SettingsError` with the text where it is none."""
+    """Read a pattern; raises `SettingsError` with the text if it is not one."""
     match = _FORM.fullmatch(text)
     if match is None:
         raise SettingsError(f"AYB_REALTIME_TABLES: not a table pattern: {text}")

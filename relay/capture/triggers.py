@@ -42,7 +42,7 @@ class Table:
     has_virtual: bool
     """Whether it has generated columns that are not stored."""
     triggers: tuple[tuple[str, str, str], ...]
-    """Our triggers on it: name, function, and the letter that tells when it fires."""
+    """Our triggers on it: name, function, and the letter that says when it fires."""
 
     @property
     def wanted(self) -> dict[str, str]:
@@ -112,7 +112,7 @@ class Capture:
         self._patterns = patterns
         self._lock_milliseconds = lock_milliseconds
         self._metrics = metrics
-        self._told: dict[tuple[str, str], str] = {}
+        self._logged: dict[tuple[str, str], str] = {}
         self._left_out: set[str] = set()
 
     async def install(self) -> list[Table]:
@@ -147,7 +147,7 @@ class Capture:
         await self._connection.execute(_SQL["forget_column_names"])
 
     async def _try(self, table: Table, work: _Work, what: str) -> bool:
-        """Do DDL on a table without making its users wait; tell once what stands in the way."""
+        """Run DDL on a table without making its users wait; log once what stands in the way."""
         key = (what, table.quoted)
         try:
             async with self._connection.transaction():
@@ -156,19 +156,19 @@ class Capture:
                 )
                 await work(table)
         except asyncpg.InsufficientPrivilegeError as error:
-            told = f"{error}; GRANT TRIGGER, or run `python -m relay install` as the table's owner"
+            text = f"{error}; GRANT TRIGGER, or run `python -m relay install` as the table's owner"
         except asyncpg.PostgresError as error:
             if self._connection.is_closed():
                 raise
             # A lock, an event trigger, whatever it is: this table's trouble is its own.
-            told = f"{error}; it will be tried again"
+            text = f"{error}; it will be tried again"
         else:
-            self._told.pop(key, None)
+            self._logged.pop(key, None)
             log.info("triggers changed", change=what, table=table.quoted)
             return True
-        if self._told.get(key) != told:
-            self._told[key] = told
-            log.warning("triggers not changed", change=what, table=table.quoted, error=told)
+        if self._logged.get(key) != text:
+            self._logged[key] = text
+            log.warning("triggers not changed", change=what, table=table.quoted, error=text)
         return False
 
     async def _capture(self, table: Table) -> None:

@@ -6,15 +6,15 @@ PgQ: a change of transaction `xid` is new since the snapshot `prev` if `xid >= x
 `xid` was in progress then (`xip(prev)`); and it is visible now because this is a snapshot too. So
 
 * each committed change is in exactly one difference, however late its transaction commits, and
-  nobody waits for a long transaction;
+  nothing waits for a long transaction;
 * within a difference changes are ordered by `seq`. Two changes of one row are ordered by the row's
   lock: the second transaction takes its `seq` after the first has ended. If both are in the same
   difference, `seq` orders them; else the first is in the earlier difference.
 
 A difference too large for one batch is cut. The first part is recorded as not complete, together
-with both snapshots, and the rest is what is visible in the second one and lies behind the last
-`seq` told; this can be asked again at any time, so a restart goes on in the middle. The rest is
-read in pages of keys and sizes alone, and the images of one batch at a time: memory is bounded
+with both snapshots, and the remainder is what is visible in the second one and lies behind the last
+`seq`. It can be read again at any time, so a restart goes on in the middle. The remainder is read
+in pages of keys and sizes alone, and the images of one batch at a time: memory is bounded
 whatever a transaction writes.
 
 A batch is recorded first and published after. Published twice under the same number is harmless.
@@ -46,7 +46,7 @@ _SQL: Final = queries("relay.outbox")
 
 
 class Outbox:
-    """The reader, one at a time: whoever holds the leader lock on the same connection."""
+    """The reader. There is one at a time: the session of its connection leads."""
 
     def __init__(
         self,

@@ -1,15 +1,14 @@
-"""What the relay holds in Postgres: the lead, the wake-up, and a healthy connection.
+"""What the relay holds in Postgres, and how it notices that it is lost.
 
-* *leader*: the one relay that numbers batches; a *standby* waits to take over
-* *asleep*: the relay holds the sleep lock, and writers notify it
-* *awake*: the relay polls, and writers are silent
+Words: the *leader* is the session that reads, named by a row of ours. A *standby* waits for its
+turn. A relay *sleeps* while it holds the sleep lock: writers notify it then, and only then.
 
-`leader` keeps the lead, `wakeup` has LISTEN and the sleep lock, `watchdog` notices a connection
-whose data is dropped on the way.
+* `leader`: one relay leads; a standby ends the session of a leader that has vanished.
+* `wakeup`: the sleep lock, and the connection that hears notifications.
+* `notify_queue`: whether somebody's listener fills the queue of notifications.
+* `watchdog`: whether the connection that reads still reaches its session.
 
-What can fail, and what follows:
-
-* the leader dies or falls silent: a standby takes over;
-* notifications do not arrive: the relay polls;
-* a read gets no answer while its session is idle: the session is ended, and the relay reconnects.
+What can fail: a lost session loses the lead, and another relay takes it within 20 seconds. Locks
+that strangers take, notifications that do not arrive and a full queue make the relay poll, which
+costs milliseconds; each is named in log, readiness and metrics.
 """

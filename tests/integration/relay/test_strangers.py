@@ -79,17 +79,19 @@ async def test_stranger_that_holds_the_sleep_lock_is_named(database, relays, ear
         assert metrics.kept_awake._value.get() == 0
 
 
-async def test_full_notification_queue_fails_no_writer(server_dir, valkey_server, ear):
+async def test_full_notification_queue_fails_no_writer(
+    server_dir, postgres_server, valkey_server, ear
+):
     """A session that listens and stays in a transaction fills the queue of notifications: the relay
     polls from then on, names it, and writers of captured tables go on; a relay starts, too.
     """
+    if not await _is_new_enough(postgres_server):
+        pytest.skip("Postgres 17 and later have max_notify_queue_pages")
     server = new_postgres(
         server_dir / "queue", {**POSTGRES_SETTINGS, "max_notify_queue_pages": "64"}
     )
     try:
         with server:
-            if not await _is_new_enough(server):
-                pytest.skip("Postgres 17 and later have max_notify_queue_pages")
             await make_template(server, "app")
             database = Database(
                 name="app",

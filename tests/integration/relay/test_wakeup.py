@@ -128,7 +128,7 @@ async def test_self_test(database):
         async with database.connect() as other:
             await listener.test(other)
         async with database.connect(database.dsn.rsplit("/", 1)[0] + "/postgres") as elsewhere:
-            with pytest.raises(ListenError, match="proxy"):
+            with pytest.raises(ListenError, match="pooler"):
                 await listener.test(elsewhere)
     finally:
         await listener.close()
