@@ -581,3 +581,34 @@ async def test_a_gateway_that_has_heard_less(stack: Stack) -> None:
                 assert event.json()["record"]["id"] == 2 * number + 1
                 assert [e for e in client.events if e.type == "resync"] == []
             await hearing.next_message()
+
+
+async def test_a_changed_key_is_a_delete_and_a_create(stack: Stack) -> None:
+    """The old key goes, without a position of its own, and the new row comes."""
+    async with stack.stream("posts", token=stack.token(ALICE)) as client:
+        await client.connected()
+        await stack.sql("INSERT INTO posts VALUES (1, $1, 'x')", ALICE)
+        [created] = await client.take(1)
+        await stack.sql("UPDATE posts SET id = 2")
+        gone, new = await client.take(2)
+        assert (gone.json()["action"], gone.json()["record"], gone.id) == (
+            "delete",
+            {"id": 1},
+            created.id,
+        )
+        assert (new.json()["action"], new.json()["record"]["id"]) == ("create", 2)
+        assert new.id != created.id
+
+
+async def test_a_position_that_lies_ahead_is_refused_for_a_while(stack: Stack) -> None:
+    """A gateway that lags behind another one never sets a client back: it is told to come again."""
+    token = stack.token(ALICE)
+    async with stack.stream("posts", token=token) as client:
+        await client.connected()
+        ahead = str(int(client.last_event_id) + 1_000)
+    async with stack.stream("posts", token=token, last_event_id=ahead) as client:
+        event = await client.next()
+        assert (event.type, event.json()) == (
+            "busy",
+            {"code": 503, "message": "position not reached yet"},
+        )
