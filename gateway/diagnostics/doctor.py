@@ -8,10 +8,10 @@ changed since are delivered. Most policies can be written so that neither is nee
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 from typing import TYPE_CHECKING, Final
 
+from gateway.diagnostics.unset_settings import unset_settings
 from gateway.settings import GatewaySettings
 from gateway.visibility.cohorts import KNOWN_SETTINGS, Audience
 from gateway.visibility.engine import Visibility
@@ -36,15 +36,15 @@ _MEANINGS: Final = {
     Form.OPAQUE: "warning: opaque, a SELECT for each user",
 }
 _HINTS: Final = {
-    Form.LOOPED: "to have it joined, use columns, settings (or a plain SQL function that reads "
-    "them, as auth.uid() does) and tables without RLS of their own",
+    Form.LOOPED: "to have it joined, give functions settings and literals alone, no column of the "
+    "row, as in has_role(auth.uid(), 'admin') or team_id IN (SELECT my_teams()), declare them "
+    "STABLE, and tie a table with RLS of its own to the row by one equation",
     Form.OPAQUE: "a change is delivered only if the row has not changed since; to have every "
     "change judged as it was, give functions settings and literals alone, or put their conditions "
     "into the policy, or name functions that depend on nothing but their arguments and settings in "
     "AYB_REALTIME_TRUSTED_FUNCTIONS",
 }
 _NO_KEY: Final = "it has no primary key to ask by, so nothing of it is delivered"
-_SETTING: Final = re.compile(r"current_setting\('([^']*\.[^']*)'")
 
 
 async def examine(
@@ -86,8 +86,9 @@ def _describe(plan: Plan | None) -> list[str]:
         described.append(_NO_KEY)
     elif plan.form in _HINTS:
         described.append(_HINTS[plan.form])
-    read = {n for p in plan.rules.policies or () for n in _SETTING.findall(p.expression)}
-    if unset := sorted(read - set(KNOWN_SETTINGS)):
+    if plan.computed is not None:
+        described[0] += f", after what is computed for each: {', '.join(plan.computed_texts)}"
+    if unset := unset_settings(plan.rules):
         described.append(
             f"warning: policies read settings that are never set for clients: {', '.join(unset)}; "
             f"set are {', '.join(KNOWN_SETTINGS)}"

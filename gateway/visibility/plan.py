@@ -42,9 +42,9 @@ class Plan:
     what it computes are known. `reads` are the settings by which cohorts are formed.
 
     `kept` and `computed` are the queries for the setting expressions of either kind, `kept_values`
-    the number of the former; `keys` is the query for what the images have in columns by which the
-    latter are limited. `others` are names and values, in turn, of further settings that the
-    kept ones were computed under.
+    the number of the former, `computed_texts` the latter as policies have them. `keys` is the query
+    for what the images have in columns by which computed sets are limited. `others` are names and
+    values, in turn, of further settings that the kept ones were computed under.
     """
 
     rules: Rules
@@ -57,6 +57,7 @@ class Plan:
     kept: str | None = None
     kept_values: int = 0
     computed: str | None = None
+    computed_texts: tuple[str, ...] = ()
     keys: str | None = None
     others: tuple[str | None, ...] = ()
 
@@ -95,6 +96,7 @@ class Plan:
             kept=value_query(kept) if kept else None,
             kept_values=len(kept),
             computed=value_query(computed, keys) if computed else None,
+            computed_texts=tuple(e.text for e, _ in computed),
             keys=key_query(self.rules, keys) if keys else None,
             others=tuple(others),
         )

@@ -15,6 +15,7 @@ TABLES = """
     CREATE TABLE hidden (LIKE fast INCLUDING ALL);
     CREATE TABLE opaque (LIKE fast INCLUDING ALL);
     CREATE TABLE keyless (LIKE fast);
+    CREATE TABLE computed (LIKE fast INCLUDING ALL);
     CREATE TABLE heir () INHERITS (fast);
     CREATE TABLE members (user_id uuid);
     GRANT SELECT ON fast, slow, shut, open, opaque, keyless, members, wrong TO ayb_authenticated;
@@ -29,9 +30,14 @@ TABLES = """
     ALTER TABLE opaque ENABLE ROW LEVEL SECURITY;
     ALTER TABLE keyless ENABLE ROW LEVEL SECURITY;
     ALTER TABLE members ENABLE ROW LEVEL SECURITY;
-    CREATE POLICY own ON slow USING (EXISTS (SELECT FROM members m WHERE m.user_id = author_id));
+    CREATE POLICY own ON slow USING (EXISTS (SELECT FROM members m WHERE m.user_id > author_id));
     CREATE POLICY own ON opaque USING (is_mine(author_id));
     CREATE POLICY own ON keyless USING (is_mine(author_id));
+    GRANT SELECT ON computed TO ayb_authenticated;
+    CREATE FUNCTION me() RETURNS uuid LANGUAGE plpgsql STABLE AS $$
+    BEGIN RETURN (SELECT m.user_id FROM members m LIMIT 1); END $$;
+    ALTER TABLE computed ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY own ON computed USING (author_id = me());
     CREATE POLICY own ON wrong USING (author_id = current_setting('app.user_id', true)::uuid);
 """
 
@@ -58,7 +64,8 @@ async def test_each_form_is_explained(database) -> None:
     assert said("fast").endswith("ok: joined: one question for all users")
     assert "warning: looped" in said("slow")
     assert "has RLS itself" in said("slow")
-    assert said("slow", 1).startswith("  to have it joined, use columns")
+    assert said("slow", 1).startswith("  to have it joined, give functions")
+    assert said("computed").endswith("after what is computed for each: public.me()")
     assert "warning: opaque" in said("opaque")
     assert "is_mine" in said("opaque")
     assert "has not changed since" in said("opaque", 1)

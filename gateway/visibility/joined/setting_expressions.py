@@ -82,6 +82,17 @@ class SettingExpression:
     others: tuple[str, ...] = ()
     key: str | None = None
 
+    @property
+    def text(self) -> str:
+        """The expression as people would write it."""
+        tokens = tokenize(self.sql.replace("pg_catalog.", ""))
+        text = " ".join(token.text for token in tokens)
+        for mark in ("(", ".", "::", "["):
+            text = text.replace(f" {mark} ", f"{mark} ").replace(f"{mark} ", mark)
+        for mark in (")", ",", "]"):
+            text = text.replace(f" {mark}", mark)
+        return text
+
 
 @dataclass(slots=True)
 class SettingCollector:

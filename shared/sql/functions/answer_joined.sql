@@ -18,6 +18,8 @@ BEGIN
             PERFORM set_config('role', 'none', true);
         END IF;
         found := ayb_realtime.cohort_values(client, own, computed, limits, settings);
+        -- It has left the session's own settings in force.
+        PERFORM ayb_realtime.pin_session();
     END IF;
     -- How policies write values as text, and their dates and times, are the session's own. All that
     -- images and the question are read by stays pinned.

@@ -8,6 +8,8 @@
 -- subtransaction is left by an error of our own once the value is kept: variables outlive it, and
 -- nothing that a function has set, taken or cached in a plan does.
 --
+-- The session's own settings stay in force when it returns (but for the search path): pin them again.
+--
 -- STABLE: all values are of the snapshot of the statement that calls this, as is what it joins them
 -- with. Between the assignment of the settings and the error nothing is looked up by name.
 CREATE OR REPLACE FUNCTION ayb_realtime.cohort_values(
@@ -19,31 +21,37 @@ AS $values$
 DECLARE
     cohorts constant integer := cardinality(settings) / 4;
     has_stale_plans constant boolean := ayb_realtime.keeps_plans_of_settings();
-    is_bent constant boolean := cardinality(own) > 0;
     timeout constant interval := current_setting('statement_timeout')::interval;
+    deadline constant timestamptz := CASE WHEN timeout > interval '0' THEN statement_timestamp() + timeout * 0.9 END;
     found text[] := array_fill(NULL::text, ARRAY[cohorts]);
     value text;
     is_kept boolean;
     is_assumed boolean;
 BEGIN
+    -- From here on the session's own search path is in force: nothing may be found through it.
+    PERFORM ayb_realtime.restore_session(own);
     FOR place IN 1 .. cohorts LOOP
         is_kept := false;
         IF has_stale_plans THEN
             PERFORM ayb_realtime.discard_plans();
         END IF;
         BEGIN
-            is_assumed := set_config('ayb.user_id', convert_from(settings[4 * place - 3], 'UTF8'), true) IS NULL
-                OR set_config('ayb.user_email', convert_from(settings[4 * place - 2], 'UTF8'), true) IS NULL
-                OR set_config('ayb.tenant_id', convert_from(settings[4 * place - 1], 'UTF8'), true) IS NULL
-                OR set_config('request.jwt.claims', convert_from(settings[4 * place], 'UTF8'), true) IS NULL
-                OR (is_bent AND ayb_realtime.restore_session(own)) OR set_config('role', client, true) IS NULL;
+            is_assumed := pg_catalog.set_config('ayb.user_id', pg_catalog.convert_from(
+                    settings[4 OPERATOR(pg_catalog.*) place OPERATOR(pg_catalog.-) 3], 'UTF8'), true) IS NULL
+                OR pg_catalog.set_config('ayb.user_email', pg_catalog.convert_from(
+                    settings[4 OPERATOR(pg_catalog.*) place OPERATOR(pg_catalog.-) 2], 'UTF8'), true) IS NULL
+                OR pg_catalog.set_config('ayb.tenant_id', pg_catalog.convert_from(
+                    settings[4 OPERATOR(pg_catalog.*) place OPERATOR(pg_catalog.-) 1], 'UTF8'), true) IS NULL
+                OR pg_catalog.set_config('request.jwt.claims', pg_catalog.convert_from(
+                    settings[4 OPERATOR(pg_catalog.*) place], 'UTF8'), true) IS NULL
+                OR pg_catalog.set_config('role', client, true) IS NULL;
             EXECUTE query INTO STRICT value USING limits;
             is_kept := true;
             RAISE SQLSTATE 'AYB02';
         EXCEPTION
             WHEN query_canceled THEN
                 -- Out of time, of which no second alarm will come; or ended from outside.
-                IF timeout = interval '0' OR clock_timestamp() < statement_timestamp() + timeout * 0.9 THEN
+                IF deadline IS NULL OR pg_catalog.clock_timestamp() OPERATOR(pg_catalog.<) deadline THEN
                     RAISE SQLSTATE 'AYB05';
                 END IF;
                 RAISE SQLSTATE 'AYB04';

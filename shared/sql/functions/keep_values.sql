@@ -7,6 +7,7 @@ RETURNS text[]
 AS $keep$
 DECLARE
     own constant text[] := ayb_realtime.pin_session();
+    found text[];
 BEGIN
     IF EXISTS (
         SELECT FROM generate_series(1, cardinality(others), 2) AS s (n)
@@ -14,6 +15,9 @@ BEGIN
     ) THEN
         RAISE SQLSTATE 'AYB03';
     END IF;
-    RETURN ayb_realtime.cohort_values(client, own, query, NULL, settings);
+    found := ayb_realtime.cohort_values(client, own, query, NULL, settings);
+    -- It has left the session's own settings in force, under which the caller would read the arrays.
+    PERFORM ayb_realtime.pin_session();
+    RETURN found;
 END
 $keep$;

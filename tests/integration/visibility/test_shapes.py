@@ -228,11 +228,12 @@ async def test_captured_names_are_not_found(engine):
 
 
 @pytest.mark.parametrize("negated", ["", "NOT "])
-async def test_members_under_rls_and_other_collations(engine, negated):
+@pytest.mark.parametrize(("collation", "form"), [("C", "looped"), ("default", "joined")])
+async def test_members_under_rls_and_collations(engine, negated, collation, form):
     """A set of texts that are equal by a collation of their own is not taken for another set."""
     await engine.admin.execute(
         HELPERS
-        + f"""CREATE TABLE listed (user_id text, org text COLLATE "C");
+        + f"""CREATE TABLE listed (user_id text, org text COLLATE "{collation}");
         INSERT INTO listed VALUES ('a', 'A'), ('b', 'B'), ('b', NULL);
         GRANT SELECT ON listed TO ayb_authenticated;
         ALTER TABLE listed ENABLE ROW LEVEL SECURITY;
@@ -241,9 +242,7 @@ async def test_members_under_rls_and_other_collations(engine, negated):
             SELECT FROM listed l WHERE l.org = docs.org AND l.org <> 'none'))"""
     )
     await check(engine, MEMBERS)
-    await engine.admin.execute('ALTER TABLE listed ALTER org TYPE text COLLATE "default"')
-    await check(engine, MEMBERS)
-    assert [form for _, form, _ in engine.recorder.plans] == ["looped", "joined"]
+    assert engine.recorder.plans[-1][1] == form
 
 
 async def test_setting_of_the_database(engine):
