@@ -179,7 +179,7 @@ async def test_installed_before_the_roles(own_server):
     assert (await _relay(own_server, "install", user="ayb_relay"))[0] == 0
     async with open_connection(own_server.dsn(user="ayb_gateway")) as gateway:
         await gateway.fetch("TABLE ayb_realtime.changes")
-        for function, allowed in (("stop_when_full", False), ("json_kind", True)):
+        for function, allowed in (("stop_when_full", False), ("readable_columns", True)):
             assert allowed is await gateway.fetchval(
                 "SELECT has_function_privilege(oid, 'EXECUTE') FROM pg_proc "
                 "WHERE pronamespace = 'ayb_realtime'::regnamespace AND proname = $1",
