@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +17,8 @@ from tests.support.sse_client import SseClient
 from tests.support.stack import JWT_SECRET, PROJECT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from tests.support.containers import Containers
     from tests.support.databases import Database
-    from tests.support.requirements import Requirements
     from tests.support.stack import Stack
 
 pytestmark = pytest.mark.xdist_group("image")  # one process builds it once
@@ -33,79 +30,6 @@ ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
 GRANT SELECT ON notes TO ayb_authenticated;
 CREATE POLICY anyone ON notes USING (true);
 """
-PIP_FILES = ("/etc/pip.conf", "/etc/xdg/pip", "/etc/ssl/certs")
-"""How this machine reaches its package index, given to the build as it is."""
-
-
-class Containers:
-    """podman and buildah with a store of their own, and the image."""
-
-    image = "localhost/ayb-realtime:test"
-
-    def __init__(self, folder: Path, require: Requirements) -> None:
-        self._podman = require.program("podman", package="podman")
-        self._buildah = require.program("buildah", package="buildah")
-        self._runtime = require.program("runc", package="runc")
-        self._debootstrap = require.program("debootstrap", package="debootstrap")
-        self._folder = folder
-        self._store = [
-            "--root", str(folder / "store"), "--runroot", str(folder / "run"),
-            "--storage-driver", "vfs",
-        ]  # fmt: skip
-
-    def podman(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run podman to its end."""
-        command = [
-            str(self._podman), *self._store, "--cgroup-manager", "cgroupfs",
-            "--runtime", str(self._runtime), *arguments,
-        ]  # fmt: skip
-        return subprocess.run(command, check=check, capture_output=True, text=True, timeout=120)
-
-    def run(self, name: str, *command: str, **environment: str) -> None:
-        """Start a container: read-only, without rights, in the host's network."""
-        self.podman(
-            "run", "--detach", "--name", name, "--network", "host", "--read-only",
-            "--cap-drop", "all", "--security-opt", "no-new-privileges",
-            "--ulimit", "nofile=1000:1000", "--ulimit", "nproc=1000:1000",
-            *(f"--env={key}={value}" for key, value in environment.items()),
-            self.image, *command,
-        )  # fmt: skip
-
-    def build(self) -> None:
-        """Make a base with Python, and the image on it."""
-        base = self._folder / "base"
-        suite, packages = "bookworm", "python3,python3-venv,ca-certificates"
-        subprocess.run(
-            [self._debootstrap, "--variant=minbase", f"--include={packages}", suite, base],
-            check=True, capture_output=True, timeout=900,
-        )  # fmt: skip
-        archive = self._folder / "base.tar"
-        subprocess.run(["tar", "-C", base, "-cf", archive, "."], check=True)
-        self.podman("import", str(archive), "localhost/base:test")
-        mounts = [f"--volume={path}:{path}:ro" for path in PIP_FILES if Path(path).exists()]
-        subprocess.run(
-            [self._buildah, *self._store, "bud", "--isolation", "chroot", "--network", "host",
-             "--format", "docker", *mounts, "--build-arg", "BASE=localhost/base:test",
-             "--build-arg", "REVISION=test", "--tag", self.image, PROJECT],
-            check=True, capture_output=True, timeout=900,
-        )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def containers(
-    require: Requirements, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Containers]:
-    """Build the image once."""
-    require.that(sys.platform == "linux" and os.geteuid() == 0, "images are built as root")
-    found = Containers(tmp_path_factory.mktemp("containers"), require)
-    try:
-        found.build()
-        yield found
-    except subprocess.CalledProcessError as error:
-        print(error.stdout, error.stderr)
-        raise
-    finally:
-        found.podman("rm", "--all", "--force", check=False)
 
 
 async def ready(url: str) -> None:
@@ -141,8 +65,7 @@ def test_what_the_image_is(containers: Containers) -> None:
     assert "shared.healthcheck" in " ".join(image["Healthcheck"]["Test"])
     for program in ("pip", "gcc", "make"):
         found = containers.podman(
-            "run", "--rm", "--network", "none", "--ulimit", "nofile=1000:1000",
-            "--ulimit", "nproc=1000:1000", "--entrypoint", "sh", containers.image,
+            "run", "--rm", "--network", "none", "--entrypoint", "sh", containers.image,
             "-c", f"ls /app/bin/{program} || command -v {program}", check=False,
         )  # fmt: skip
         assert found.returncode != 0, program
@@ -189,8 +112,8 @@ def test_a_wrong_setting_is_one_line(containers: Containers) -> None:
     """Without settings each command ends with status 1 and one line that names what is missing."""
     for name, command in (("no-gateway", ["gateway"]), ("no-relay", ["relay", "run"])):
         done = containers.podman(
-            "run", "--rm", "--name", name, "--network", "none", "--ulimit", "nofile=1000:1000",
-            "--ulimit", "nproc=1000:1000", containers.image, *command, check=False,
+            "run", "--rm", "--name", name, "--network", "none", containers.image, *command,
+            check=False,
         )  # fmt: skip
         assert done.returncode == 1
         ours = [line for line in done.stderr.splitlines() if not line.startswith('time="')]
