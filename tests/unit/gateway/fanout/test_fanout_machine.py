@@ -212,6 +212,11 @@ class FanoutMachine(RuleBasedStateMachine):
         """Time passes."""
         self.loop.run_for(seconds)
 
+    @rule()
+    def heal(self) -> None:
+        """Everything heals and comes to rest: nothing is missing."""
+        self._heal()
+
     @invariant()
     def promise(self) -> None:
         """No promise was broken so far, and no task has failed."""
@@ -224,13 +229,7 @@ class FanoutMachine(RuleBasedStateMachine):
             return
         try:
             self.promise()
-            self.outbox.is_available, self.outbox.delay_seconds = True, 0.0
-            self.outbox.recover()
-            for chain in self.chains:
-                if chain.client is not None:
-                    chain.client.proceed()
-            self.loop.run_for(20)
-            self._check_complete()
+            self._heal()
             self._announce(self.outbox.append([], at=self.loop.time()), "arrives")
             for _ in range(2):
                 for chain in self.chains:
@@ -244,6 +243,15 @@ class FanoutMachine(RuleBasedStateMachine):
             self.loop.close()
             for module, name, value in self.patched:
                 setattr(module, name, value)
+
+    def _heal(self) -> None:
+        self.outbox.is_available, self.outbox.delay_seconds = True, 0.0
+        self.outbox.recover()
+        for chain in self.chains:
+            if chain.client is not None:
+                chain.client.proceed()
+        self.loop.run_for(20)
+        self._check_complete()
 
     def _check_complete(self) -> None:
         self.gateway.check()
