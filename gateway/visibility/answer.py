@@ -43,9 +43,9 @@ class Answer(Generic[M]):
 
     `columns` are those that the role may read now; none means that nothing may be sent. `visible`
     is parallel to the images asked about. `broken` has a message for each cohort on which a policy
-    raises: it names no value. `undecidable` are images that cannot be judged: they are seen by
-    nobody. `superseded` are, by image, the cohorts that see its row, but changed since: the image
-    is withheld from them. `is_gone` says that the table or the role is no longer there.
+    raises: it names no value. `undecidable` are images that cannot be judged: they are visible to
+    no one. `superseded` are, by image, the cohorts that see its row, which has changed since: the
+    image is withheld from them. `is_gone` says that the table or the role is no longer there.
     """
 
     columns: frozenset[str]

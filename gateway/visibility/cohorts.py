@@ -1,9 +1,9 @@
-"""Who listens to a table, and which of them Postgres cannot tell apart.
+"""The connections on a table, and which of them Postgres cannot tell apart.
 
 A policy sees a client only through its role and the settings it reads. Connections of one role with
 the same values of those settings are a cohort: they are asked about once. Which settings count
-depends on the policies of the moment, so the grouping is made for the question, and kept until
-somebody comes or goes.
+depends on the current policies, so the grouping is made for the question, and kept until a
+connection comes or goes.
 """
 
 from __future__ import annotations
@@ -76,13 +76,13 @@ class Audience(Generic[M]):
                 cohorts.discard(member, settings)
 
     def settings_of(self, member: M) -> Settings | None:
-        """Give a connection's settings, None if it is not here (any more)."""
+        """Return a connection's settings, None if it is not here (any more)."""
         return self._settings.get(member)
 
     def grouped(self, reads: tuple[str, ...]) -> Grouping[M]:
-        """Put the connections into cohorts by the settings that are read.
+        """Group the connections into cohorts by the settings that are read.
 
-        The answer never changes; the same one is given until somebody comes or goes.
+        The result never changes; the same one is returned until a connection comes or goes.
         """
         cohorts = self._cohorts.get(reads)
         if cohorts is None:

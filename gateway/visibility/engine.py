@@ -1,10 +1,10 @@
-"""Whether a cohort may see a row image: Postgres decides, once for everybody.
+"""Whether a cohort may see a row image: Postgres decides, once for all clients.
 
-For a table and a role one question is asked about all images and all cohorts, about the row as it
+For each table and role one question is asked about all images and all cohorts, about the row as it
 was in the event. The forms are described in the package's docstring. The rules that a question was
 written from are kept, with a fingerprint that the same round trip compares after the answer: if
-they changed, the answer is thrown away and asked again. Whatever cannot be judged is seen by
-nobody.
+they changed, the answer is discarded and the question asked again. What cannot be judged is visible
+to no one.
 """
 
 from __future__ import annotations
@@ -60,20 +60,20 @@ log = structlog.get_logger(__name__)
 
 _TRIES: Final = 4
 _STALLS: Final = 3
-"""How often rules that cannot be read in time hold up the events of all tables."""
+"""How often rules that cannot be read in time may delay the events of all tables."""
 _MOST_PLANS: Final = 5_000
 _MOST_CHECKS: Final = 100
-"""Self-checks that wait beside delivery; more answers than that are not checked."""
+"""Self-checks that may wait beside delivery; further answers are not checked."""
 
 
 class Visibility:
     """Asks Postgres, through the read pool of the gateway's login.
 
-    `loop_seconds` is the time after which the loop over cohorts goes on in another statement; it
-    must lie well below the pool's statement_timeout, which is what ends a policy that never does. A
-    user that was ended is not asked about the table for `quarantine_seconds`. `is_joining` false
-    leaves all tables to the other forms. `trusted_functions` (each `schema.name`) are those that an
-    operator declared to depend on nothing but their arguments and settings.
+    `loop_seconds` is the time after which the loop over cohorts continues in another statement. It
+    must be well below the pool's statement_timeout, which ends a policy that never would. A user
+    whose question was ended is not asked about the table for `quarantine_seconds`. `is_joining`
+    false leaves all tables to the other forms. `trusted_functions` (each `schema.name`) are those
+    that an operator declared to depend on nothing but their arguments and settings.
 
     `verify_rate` is the share of the answers that are compared with a SELECT, within
     `verify_seconds` each. With `spawn` that is done beside delivery, one at a time; without, an
@@ -147,7 +147,7 @@ class Visibility:
                 if (plan := self._plans.get(key)) is not None:
                     self._keep(*key, plan.as_opaque(reason))
             except RulesStallError:
-                # Not without end: whoever locks one table would stop all others.
+                # Not without end, or a lock on one table would stop all others.
                 if self._stalls[key] >= _STALLS:
                     return _gone(audience, images)
                 self._stalls[key] += 1

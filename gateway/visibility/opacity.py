@@ -1,13 +1,13 @@
 """Which tables need a real SELECT, since images cannot be judged by their policies.
 
 An image is the row as it was, and a policy that looks at the table itself sees the row as it is
-now. A text written in private, blanked and then published would be shown to whoever comes back
+now. A text written in private, blanked and then published would be shown to a client that resumes
 from before. A function that is given something of the row may look the row up; one without
 arguments may return what it has read of the table. So a table is *opaque* to us
 
 * certainly, where its policies read the table itself (or a parent, partition, or view, which may
   show it), directly or through the policies of other tables or a function whose body names it; or
-  where an image does not tell what a value was;
+  where an image does not show what a value was;
 * unless the joined form is known to be right, where a function or operator, of no extension and
   not declared to depend on nothing but its arguments and settings, is given something of the row.
 
@@ -55,7 +55,7 @@ def why_certainly_opaque(rules: Rules, trusted: frozenset[str] = frozenset()) ->
 def _why_values_tell_too_little(rules: Rules) -> str | None:
     for need in rules.needs or ():
         if need.undecidable == "opaque":
-            return f"no image tells what the value of {need.name} was"
+            return f"an image does not show what the value of {need.name} was"
     return "a policy reads a type with casts of its own" if rules.casts else None
 
 
@@ -68,7 +68,7 @@ def _why_texts_tell_too_little(rules: Rules) -> str | None:
         if _names(tokens, rules.schema, rules.table):
             return f"policy {policy.name} reads the table itself"
         if rules.operators and _is_bound_by_name(tokens):
-            return f"policy {policy.name} may use an operator that its text does not tell"
+            return f"policy {policy.name} may use an operator that its text does not show"
     return None
 
 

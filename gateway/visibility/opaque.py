@@ -2,9 +2,9 @@
 
 The rows that have the images' keys are selected under the client's role and settings, and each
 that is visible is written as capture writes it. An image is seen if this is the image byte for
-byte, so nobody receives what a SELECT would not show at that moment. Otherwise the image is
+byte, so no client receives what a SELECT would not show at that moment. Otherwise the image is
 withheld: the row has changed since (it is *superseded*), and its later change is judged by itself.
-Rows that are gone are seen by nobody.
+Rows that are gone are visible to no one.
 
 The self-check asks the same of the other forms' answers: see `gateway.visibility.self_check`.
 """
@@ -58,7 +58,7 @@ def opaque_template(rules: Rules) -> str:
     The visible rows are found first, with the policies under the session's own settings; then the
     settings that pin how values are written are set, and the rows are compared. That the keys are
     among those asked about is a condition of its own, on the table alone, so that policies need not
-    be evaluated (and raise) on rows that nobody asks about.
+    be evaluated (and raise) on other rows.
     """
     table = f"{quote_name(rules.schema)}.{quote_name(rules.table)}"
     columns = [column for column in rules.columns if column.is_readable]

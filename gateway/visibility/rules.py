@@ -36,8 +36,8 @@ class KeyColumn(msgspec.Struct, frozen=True, array_like=True):
 class Need(msgspec.Struct, frozen=True, array_like=True):
     """A column that a policy reads.
 
-    `undecidable` says which of its values in an image leave open what the value was: `no`, `null`
-    (a null), `any` (one that holds a null), `all`; or `opaque`: no image tells.
+    `undecidable` says which of its values in an image leave open what the value was: `no` (none),
+    `null` (a null), `any` (one that holds a null), `all`; or `opaque`: an image never shows it.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Policy(msgspec.Struct, frozen=True, rename={"expression": "using"}):
 
 
 class Function(msgspec.Struct, frozen=True):
-    """A function that is no part of Postgres and that a policy calls."""
+    """A function that a policy calls and that is not part of Postgres."""
 
     schema: str
     name: str
@@ -75,17 +75,17 @@ class Function(msgspec.Struct, frozen=True):
 
 
 class Relation(msgspec.Struct, frozen=True):
-    """Another table, view or the like that a policy reads; `secured` if it has RLS itself."""
+    """Another table, view or similar that a policy reads; `secured` if it has RLS itself."""
 
     name: str
     kind: str
     secured: bool
     kin: bool = False
-    """Whether it is the table itself, or its parent, partition or the like."""
+    """Whether it is the table itself, or a parent, partition or child of it."""
 
 
 class Type(msgspec.Struct, frozen=True):
-    """A type that is no part of Postgres and that a policy names."""
+    """A type that a policy names and that is not part of Postgres."""
 
     name: str
     kind: str

@@ -123,10 +123,10 @@ def sample(images: Mapping[int, str]) -> list[int]:
 
 
 def compare(shown: Mapping[int | None, set[int]], seen: Mapping[int, frozenset[int]]) -> set[Pair]:
-    """Compare what SELECTs show with who sees what.
+    """Compare what SELECTs show with what the answer says.
 
-    `shown` has the unchanged rows' images that each cohort's SELECT shows; under None those that
-    are unchanged by the outbox. A cohort that is missing could not be asked.
+    `shown` has the images of unchanged rows that each cohort's SELECT shows; under None, those that
+    are unchanged according to the outbox. A missing cohort could not be asked.
     """
     unchanged = set[int]().union(*shown.values())
     return {
