@@ -98,7 +98,13 @@ def _public_key(member: Any) -> PublicKey | None:  # noqa: ANN401 (any JSON)
         key = jwk.construct(public, algorithm)
         bits = base64_to_long(str(public["n"])).bit_length() if kind == "RSA" else None
     except (
-        JWKError, ValueError, TypeError, AttributeError, KeyError, OverflowError, MemoryError,
+        JWKError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        KeyError,
+        OverflowError,
+        MemoryError,
     ) as error:  # fmt: skip (MemoryError: seen from cryptography for a malformed key)
         log.warning("key of the key set ignored", kid=kid, reason=type(error).__name__)
         return None
