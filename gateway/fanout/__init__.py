@@ -4,7 +4,7 @@ Words:
 
     batch         the changes that became visible together; numbered without holes
     epoch         a stretch of numbers that no crash of Postgres took back (`epochs`)
-    ring          the newest batches in memory, bounded in bytes (`backlog`)
+    ring          the newest batches in memory, bounded in bytes (`ring`)
     confirmed     a number that the outbox has; `newest` may be ahead of it by ticks without a hole
     current       the batch that the hub delivers now, or delivered last (`hub`)
     live          a connection that gets each batch as it comes

@@ -19,18 +19,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import asyncpg
 import structlog
 
+from gateway.fanout import ring
 from gateway.fanout.epochs import Epochs, ResumeError
+from gateway.fanout.ring import Ring, RingEntry
 from gateway.streams.cursor import Cursor, cursor_at, position_at
 from shared import outbox
 from shared.backoff import Backoff
-from shared.change import Batch, TableChanges, Tick
 from shared.errors import DatabaseUnavailableError, SchemaError
 from shared.position import Position
 from shared.postgres import unavailable_as_ours
@@ -40,41 +39,14 @@ if TYPE_CHECKING:
 
     from gateway.fanout.subscriptions import Subscriptions
     from gateway.metrics import GatewayMetrics
+    from shared.change import Batch, TableChanges, Tick
 
 log = structlog.get_logger(__name__)
 
-_MOST_BATCHES_A_READ = 500
-_MOST_CHANGES_A_READ = 2_000
-_MOST_BYTES_A_READ = 1024 * 1024
 _MOST_UNCONFIRMED_SECONDS = 60.0
 _DOUBT_SECONDS = 1.0
 _AHEAD_SECONDS = 1.0
 _ASKED_APART_SECONDS = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class _RingEntry:
-    """What the ring holds of one batch: the tick, and the content of some of its tables."""
-
-    tick: Tick
-    tables: Mapping[int, TableChanges]
-    size: int
-
-    def has_all_of(self, subscriptions: Subscriptions) -> bool:
-        return all(
-            table.relid in self.tables
-            for table in self.tick.tables
-            if subscriptions.wants(table.table, table.relid)
-        )
-
-    def batch(self, subscriptions: Subscriptions) -> Batch:
-        tick = self.tick
-        wanted = tuple(
-            self.tables[table.relid]
-            for table in tick.tables
-            if subscriptions.wants(table.table, table.relid)
-        )
-        return Batch(tick.epoch, tick.batch, tick.lsn, tick.at, wanted)
 
 
 class Backlog:
@@ -89,11 +61,9 @@ class Backlog:
         metrics: GatewayMetrics,
     ) -> None:
         self._pool = pool
-        self._most_bytes = most_bytes
         self._max_record_bytes = max_record_bytes
         self._metrics = metrics
-        self._ring: OrderedDict[int, _RingEntry] = OrderedDict()
-        self._bytes = 0
+        self._ring = Ring(most_bytes=most_bytes)
         self._history: str | None = None
         self._epochs = Epochs()
         self._horizon = 1
@@ -131,7 +101,7 @@ class Backlog:
     @property
     def ring_bytes(self) -> int:
         """What the ring costs in this process, in bytes."""
-        return self._bytes
+        return self._ring.bytes
 
     def position(self, batch: int) -> Position:
         """Return the position after a whole batch."""
@@ -243,14 +213,14 @@ class Backlog:
         is_other_history = state.history is not None and state.history != self._history
         if is_other_history:
             self._history = state.history
-            self._drop(list(self._ring))
+            self._ring.drop(lambda _: True)
         self._horizon = state.horizon
         if epochs != self._epochs or is_other_history:
             log.info("epoch begins", epoch=epochs.current, first_batch=epochs.current_start)
             self._epochs = epochs
             self._confirmed = self._newest = state.last_batch
             self._unconfirmed = None
-            self._drop_taken_back()
+            self._ring.drop(lambda entry: not epochs.holds(entry.tick.epoch, entry.tick.batch))
         self._confirm(state.last_batch)
         self._check_unconfirmed(state.last_batch)
         self._moved.set()
@@ -266,7 +236,7 @@ class Backlog:
             if entry is not None and entry.tick != tick:
                 self._distrust(tick.batch)
             elif entry is None and self._newest <= tick.batch <= self._newest + 1:
-                self._keep(_RingEntry(tick, dict(tables), size))
+                self._ring.keep(RingEntry(tick, dict(tables), size))
                 self._believe(tick.batch)
         if (tick.epoch, tick.batch) > (current, self._newest):
             if self._hint is None:
@@ -297,18 +267,7 @@ class Backlog:
         """
         start = position_at(after).batch
         upto = min(upto, self._newest)
-        batches: list[Batch] = []
-        changes = size = 0
-        for number in range(start + 1, min(upto, start + _MOST_BATCHES_A_READ) + 1):
-            entry = self._ring.get(number)
-            if entry is None or not entry.has_all_of(subscriptions):
-                break
-            batch = entry.batch(subscriptions)
-            changes += sum(len(table.changes) for table in batch.tables)
-            size += entry.size
-            if batches and (changes > _MOST_CHANGES_A_READ or size > _MOST_BYTES_A_READ):
-                break
-            batches.append(batch)
+        batches = self._ring.read(start, upto, subscriptions)
         if not batches and upto > start:
             batches = await self._read_outbox(start, upto, subscriptions)
             if self.is_taken_back(after):
@@ -353,9 +312,9 @@ class Backlog:
                     upto=upto,
                     tables=subscriptions.tables,
                     relids=subscriptions.relids,
-                    most_batches=_MOST_BATCHES_A_READ,
-                    most_changes=_MOST_CHANGES_A_READ,
-                    most_bytes=_MOST_BYTES_A_READ,
+                    most_batches=ring.MOST_BATCHES_A_READ,
+                    most_changes=ring.MOST_CHANGES_A_READ,
+                    most_bytes=ring.MOST_BYTES_A_READ,
                     max_record_bytes=self._max_record_bytes,
                 )
         self._metrics.outbox_reads.inc()
@@ -366,25 +325,10 @@ class Backlog:
         await self.refresh()
         return []
 
-    def _keep(self, entry: _RingEntry) -> None:
-        self._ring[entry.tick.batch] = entry
-        self._bytes += entry.size
-        while self._bytes > self._most_bytes and len(self._ring) > 1:
-            _, dropped = self._ring.popitem(last=False)
-            self._bytes -= dropped.size
-
-    def _drop(self, numbers: Sequence[int]) -> None:
-        for number in numbers:
-            self._bytes -= self._ring.pop(number).size
-
-    def _drop_taken_back(self) -> None:
-        holds = self._epochs.holds
-        self._drop([n for n, entry in self._ring.items() if not holds(entry.tick.epoch, n)])
-
     def _distrust(self, batch: int) -> None:
         """Leave a batch of which two ticks say different things to the outbox."""
         log.warning("two ticks of one batch differ", batch=batch)
-        self._drop([number for number in self._ring if number >= batch])
+        self._ring.drop(lambda entry: entry.tick.batch >= batch)
         self._believe(max(self._confirmed, min(self._newest, batch - 1)))
 
     def _confirm(self, batch: int) -> None:
@@ -408,7 +352,7 @@ class Backlog:
             self._unconfirmed = (self._newest, time.monotonic()) if ahead else None
         elif time.monotonic() - since > _MOST_UNCONFIRMED_SECONDS:
             log.warning("announced batches never came", announced=self._newest, last=last_batch)
-            self._drop([n for n in self._ring if n > last_batch])
+            self._ring.drop(lambda entry: entry.tick.batch > last_batch)
             self._confirmed = last_batch
             self._unconfirmed = None
             self._believe(last_batch)

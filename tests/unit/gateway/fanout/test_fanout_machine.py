@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gateway.fanout import backlog as backlog_module
 from gateway.fanout import delivery as delivery_module
 from gateway.fanout import hub as hub_module
 from gateway.fanout import replay as replay_module
+from gateway.fanout import ring as ring_module
 from shared.change import FORMAT, Batch, Tick, encode
 from shared.position import Position
 from tests.support.sse_client import Event
@@ -46,7 +46,7 @@ short_times = st.sampled_from([0.0, 0.001, 0.02, 0.3])
 
 
 SMALL = (
-    (backlog_module, "_MOST_BATCHES_A_READ", 7),
+    (ring_module, "MOST_BATCHES_A_READ", 7),
     (hub_module, "_BURST_BATCHES", 6),
     (replay_module, "_HANDOVER_BATCHES", 4),
     (replay_module, "_NEAR_BATCHES", 12),
