@@ -29,18 +29,18 @@ lint: $(DEV) ## format, lint, types, import rules: 10 s
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint ## lint, unit tests and their coverage: 40 s
+check: lint ## lint, unit tests and their coverage: 1 min
 	$(BIN)/coverage run -m pytest -q tests/unit
 	@$(BIN)/python -m tests.support.pure_coverage
 
-test: check $(JS)/node_modules/.package-lock.json ## check, and everything on real servers, Node and Chromium: 15 min
+test: check $(JS)/node_modules/.package-lock.json ## check, and everything on real servers, Node and Chromium: half an hour at most
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup --ignore tests/unit
 
-integration: $(DEV) ## the tests of single parts on Postgres and Valkey (AYB_TEST_POSTGRES=FOLDER: on other programs): 2 min
+integration: $(DEV) ## the tests of single parts on Postgres and Valkey (AYB_TEST_POSTGRES=FOLDER: on other programs): 3 min
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup tests/integration
 
 # Newer versions of npm run no install scripts unless allowed: what those do is done here.
-versions: $(DEV) ## the integration tests on Postgres 14, 16 and 17 (Linux on x86-64, needs Node): 6 min
+versions: $(DEV) ## the integration tests on Postgres 14, 16 and 17 (Linux on x86-64, needs Node): 10 min
 	cd $(VERSIONS) && npm ci
 	@set -e; for package in $(VERSIONS)/node_modules/postgres-*; do \
 		(cd "$$package" && node scripts/hydrate-symlinks.js); \
