@@ -118,6 +118,7 @@ def test_starts(text, starts):
          "a . g ( x , ( a . b JOIN c . d ON ( ) LIMIT"),
         ("(SELECT 1 FROM (SELECT f() AS me) x)", "( x )"),
         ("(extract(year FROM now()))", ""),
+        ("f()) AND (g()) FROM a.b", ""),
     ],
 )  # fmt: skip
 def test_places_of_tables(text, tables):

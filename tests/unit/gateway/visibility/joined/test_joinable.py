@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.visibility.joined.joinable import NotJoinableError, join
+from gateway.visibility.joined.lexer import render
 from gateway.visibility.joined.statement import key_expression, key_query, value_query
 from gateway.visibility.rules import Policy, Relation, Type
 from tests.unit.gateway.visibility.joined.facts import BUILTINS, USER, function, rules
@@ -113,6 +114,79 @@ def test_split_only_where_nothing_can_raise():
     assert fine.count("published") == 3  # as a column of the row twice, and in its own part
     loud = statement(f"(((10 / id) > 2) OR (author_id = ({USER})::uuid))")
     assert "10 / id ) > 2 ) OR (" in loud
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("(published OR (title = 'x'::text))", 3),
+        ("(published OR (id = (1)::bigint))", 1),
+        ("(published OR ((id)::text = 'x'::text))", 3),
+        ("(published OR ((title)::integer = 1))", 1),
+        ("(published OR (lower(title) = 'x'::text))", 3),
+        ("(published OR (jsonb_array_elements_text(title) = 'x'::text))", 1),
+        ("(published OR (EXISTS ( SELECT FROM public.m WHERE (m.x = posts.id))))", 3),
+        ("(published OR (id = ( SELECT m.x FROM public.m WHERE (m.y = posts.id))))", 1),
+        ("( SELECT m.x FROM public.m WHERE (m.y = posts.id))", 1),
+    ],
+)
+def test_which_conditions_are_split(text, parts):
+    """Casts of columns, unknown functions and scalar subqueries may raise: nothing is split."""
+    assert len(join(rules(text, "(id = 1)"), BUILTINS).parts) == parts
+
+
+def test_limits_stand_before_what_may_raise():
+    """Where a policy may raise all of them are one condition, restrictive policies first."""
+    draft = join(
+        rules(
+            "((10 / id) > 2)",
+            "published",
+            Policy(name="r", permissive=False, expression="(id <> 0)"),
+        ),
+        BUILTINS,
+    )
+    assert draft.limits == ()
+    [part] = draft.parts
+    assert render(part) == "( ( id <> 0 ) ) AND ( ( published ) OR ( ( ( 10 / id ) > 2 ) ) )"
+
+
+def test_enums_are_joined():
+    """An enum type has no code of its own, unlike a domain or a base type."""
+    facts = {"types": (Type("public.state", "e"),)}
+    assert len(join(rules("(title = 'x'::public.state)", **facts), BUILTINS).parts) == 1
+
+
+def test_nothing_of_the_client():
+    """Policies that read the row alone need no cohorts: an image is visible to all or to none."""
+    text = statement("published", types=())
+    assert "$1" not in text
+    assert text.endswith(
+        "SELECT 1, pg_catalog.array_agg(ayb0n), NULL::int4[] FROM ayb0o WHERE ayb0open"
+    )
+
+
+def test_answers_without_pairs():
+    """What reads the row or the cohort alone, or their product, is never asked of each pair."""
+    text = statement(
+        f"(published OR ({USER} = 'admin'::text) OR "
+        f"((title = 'x'::text) AND ({USER} = 'y'::text)))",
+        types=("pg_catalog.bool", "pg_catalog.bool"),
+    )
+    answers = text.split("WHERE true)\n")[-1].split("UNION ALL")
+    assert [answer.rsplit(" FROM ", 1)[1].strip() for answer in answers] == [
+        "ayb0o WHERE ayb0open",
+        "ayb0o WHERE true",
+        "ayb0o WHERE ayb0p0",
+    ]
+    for answer, cohorts in zip(answers, ("true", "ayb0sees", "ayb0p0"), strict=True):
+        assert f"ARRAY(SELECT ayb0n FROM ayb0d WHERE {cohorts})" in answer
+    assert "CROSS JOIN ayb0d" not in text
+
+
+def test_pairs_leave_out_what_is_seen_anyway():
+    """Images that are open to all, and cohorts that see all, are not paired again."""
+    text = statement(f"(published OR (author_id = ({USER})::uuid))").replace(" ", "")
+    assert 'WHERENOT"posts".ayb0openANDNOTayb0c.ayb0seesAND((author_id=ayb0c.ayb0k0))' in text
 
 
 def test_kept_values_come_grouped():

@@ -23,6 +23,8 @@ from gateway.visibility.joined.lexer import UnreadableError, render, tokenize
         ("a<>ALL(b)", ["a", "<>", "all", "(", "b", ")"]),
         ("größe = U&'d\\0061t'", ["größe", "=", "U&'d\\0061t'"]),
         ("a@-b", ["a", "@-", "b"]),
+        ("a=-- comment\n1", ["a", "=", "1"]),
+        ("a</* comment */1", ["a", "<", "1"]),
         ("a -- to the carriage return\r|| b", ["a", "||", "b"]),
     ],
 )

@@ -116,6 +116,22 @@ def test_not_taken(text):
 
 
 @pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("public.has_role(auth.uid(), 'x'::text)", "public.has_role(auth.uid(), 'x'::text)"),
+        ("(team IN ( SELECT public.my_teams() AS my_teams))",
+         "(SELECT public.my_teams() AS my_teams)"),
+        ("(a = (ARRAY[auth.uid(), public.has_role()])[1])",
+         "(ARRAY[auth.uid(), public.has_role()])[1]"),
+    ],
+)  # fmt: skip
+def test_text_of_an_expression(text, shown):
+    """An expression is shown with the spacing of the policy, without pg_catalog."""
+    _, [found] = collect(text, UID, ROLE, TEAMS)
+    assert found.text == shown
+
+
+@pytest.mark.parametrize(
     ("changes", "fault"),
     [
         ({"kind": "a"}, "no plain function"),
@@ -214,6 +230,8 @@ def test_wrappers(body):
         "BEGIN IF true THEN RETURN current_setting('ayb.user_id'); END IF; END",
         "DECLARE x int; BEGIN RETURN current_setting('ayb.user_id'); END",
         "SELECT $1 || current_setting('ayb.user_id')",
+        "BEGIN RETURN current_setting('ayb.user_id'); END block",
+        "BEGIN ATOMIC END",
         "",
     ],
 )

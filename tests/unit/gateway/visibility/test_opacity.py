@@ -1,0 +1,139 @@
+"""gateway.visibility.opacity: tables that images cannot be judged for, and the reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.visibility.opacity import why_certainly_opaque, why_opaque
+from gateway.visibility.rules import Need, Relation
+from tests.unit.gateway.visibility.joined.facts import function, rules
+
+FINE = "(author_id = 1)"
+NAMING = function(schema="public", name="look", mentions=True)
+GIVEN = function(schema="public", name="given", arguments=1)
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({}, None),
+        ({"relations": (Relation("public.m", "r", True),)}, None),
+        ({"relations": (Relation("public.m", "p", False),)}, None),
+        ({"relations": (Relation("public.m", "m", False),)}, None),
+        ({"relations": (Relation("public.m", "c", False),)}, None),
+        ({"relations": (Relation("public.part", "r", False, kin=True),)},
+         "a policy reads public.part, so the row as it is now"),
+        ({"nested_relations": (Relation("public.part", "r", False, kin=True),)},
+         "a policy reads public.part, so the row as it is now"),
+        ({"relations": (Relation("public.w", "v", False),)},
+         "public.w, which a policy reads, is not a plain table"),
+        ({"nested_relations": (Relation("public.w", "f", False),)},
+         "public.w, which a policy reads, is not a plain table"),
+        ({"functions": (function(),)}, None),
+        ({"functions": (function(), NAMING)},
+         "a policy calls public.look(), which names the table"),
+        ({"nested_functions": (NAMING,)}, "a policy calls public.look(), which names the table"),
+        ({"needs": (Need("id", "all"), Need("title", "opaque"))},
+         "an image does not show what the value of title was"),
+        ({"needs": (Need("id", "all"),)}, None),
+        ({"casts": True}, "a policy reads a type with casts of its own"),
+    ],
+)  # fmt: skip
+def test_dependencies_that_make_a_table_opaque(facts, reason):
+    """The row as it is now must not decide, nor a value that an image does not show."""
+    assert why_certainly_opaque(rules(FINE, **facts)) == reason
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (FINE, None),
+        ("(title = 'public.posts'::text)", None),
+        ("(public.posts.author_id = 1)", None),
+        ("(EXISTS ( SELECT FROM public.posts_old o WHERE (o.id = posts.id)))", None),
+        ("(EXISTS ( SELECT FROM other.posts o WHERE (o.id = posts.id)))", None),
+        ("(EXISTS ( SELECT FROM public.posts o WHERE (o.id = posts.id)))",
+         "policy p0 reads the table itself"),
+        ('(EXISTS ( SELECT FROM "public"."posts" o))', "policy p0 reads the table itself"),
+        ("((title)::public.posts IS NULL)", "policy p0 reads the table itself"),
+        ("(SELECT 1 FROM public.posts", "policy p0 reads the table itself"),
+        ("(title = 'open", "policy p0: unexpected character at 9"),
+    ],
+)  # fmt: skip
+def test_texts_that_make_a_table_opaque(text, reason):
+    """A policy must not name its own table, and what cannot be read is taken for one that does."""
+    assert why_certainly_opaque(rules(text)) == reason
+
+
+@pytest.mark.parametrize(
+    ("text", "is_bound_by_name"),
+    [
+        (FINE, False),
+        ("CASE WHEN published THEN true ELSE false END", False),
+        ("CASE title WHEN 'x'::text THEN true ELSE false END", True),
+        ("(title IS DISTINCT FROM 'x'::text)", True),
+        ("(NULLIF(title, 'x'::text) IS NULL)", True),
+        ("(ROW(id, title) = ROW(1, 'x'::text))", True),
+        ("(id IN ( SELECT m.id FROM public.m))", True),
+        ("(EXISTS ( SELECT FROM (public.m JOIN public.n USING (id))))", True),
+        ("(EXISTS ( SELECT FROM (public.m NATURAL JOIN public.n)))", True),
+        ("(title = 'distinct'::text)", False),
+        ("case", False),
+    ],
+)
+def test_operators_that_the_text_does_not_show(text, is_bound_by_name):
+    """With an operator outside of pg_catalog, a construct that hides its operator is not judged."""
+    reason = "policy p0 may use an operator that its text does not show"
+    assert why_certainly_opaque(rules(text)) is None
+    assert why_certainly_opaque(rules(text, operators=("public",))) == (
+        reason if is_bound_by_name else None
+    )
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({}, None),
+        ({"functions": (function(),)}, None),
+        ({"functions": (function(), GIVEN)},
+         "a policy calls public.given(), which may be given something of the row"),
+        ({"nested_functions": (GIVEN,)},
+         "a policy calls public.given(), which may be given something of the row"),
+        ({"functions": (function(arguments=1, extension=True, volatility="i"),)}, None),
+        ({"functions": (function(arguments=1, extension=True, volatility="s"),)},
+         "a policy calls auth.uid(), which may be given something of the row"),
+        ({"functions": (function(arguments=1, extension=True, volatility="i", definer=True),)},
+         "a policy calls auth.uid(), which may be given something of the row"),
+        ({"functions": (function(arguments=1, volatility="i"),)},
+         "a policy calls auth.uid(), which may be given something of the row"),
+        ({"operators": ("public",)}, None),
+        ({"own_operators": ("public",)}, "a policy uses an operator of the schema public"),
+    ],
+)  # fmt: skip
+def test_dependencies_that_must_not_be_looped(facts, reason):
+    """A function or operator of a user may look up the row that it is given something of."""
+    assert why_opaque(rules(FINE, **facts)) == reason
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (FINE, None),
+        ("(title = 'ctid'::text)", None),
+        ("((ctid)::text = title)", "policy p0 uses ctid"),
+        ("(XMIN IS NOT NULL)", "policy p0 uses xmin"),
+        ("(query_to_xml(title, true, true, ''::text) IS NULL)", "policy p0 uses query_to_xml"),
+        ("(nextval('s'::regclass) > id)", "policy p0 uses nextval"),
+    ],
+)
+def test_texts_that_must_not_be_looped(text, reason):
+    """System columns are no part of an image, and some functions of Postgres read tables."""
+    assert why_opaque(rules(text)) == reason
+
+
+def test_trusted_functions():
+    """The operator's word that a function needs only its arguments and settings is taken."""
+    known = rules(FINE, functions=(NAMING, GIVEN))
+    assert why_certainly_opaque(known, frozenset({"public.look"})) is None
+    assert why_opaque(known, frozenset({"public.given"})) is None
+    assert why_opaque(known, frozenset({"given"})) is not None

@@ -1,0 +1,116 @@
+"""gateway.visibility.plan: the form in which a table is asked about."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.visibility.cohorts import KNOWN_SETTINGS
+from gateway.visibility.plan import Form, make_plan
+from gateway.visibility.rules import Policy, Relation, Type
+from tests.unit.gateway.visibility.joined.facts import BUILTINS, USER, function, rules
+
+OWN = f"(author_id = ({USER})::uuid)"
+LIMIT = Policy(name="r", permissive=False, expression="published")
+GIVEN = function(schema="public", name="given", arguments=1, body=None)
+TABLES = {
+    Form.OPEN: rules(OWN, bypass=True),
+    Form.CLOSED: rules(),
+    Form.JOINED: rules(OWN),
+    Form.LOOPED: rules("(title = 'x'::public.size)", types=(Type("public.size", "b"),)),
+    Form.OPAQUE: rules(OWN, relations=(Relation("public.part", "r", False, kin=True),)),
+}
+
+
+def plan(found, **others):
+    return make_plan(found, "f", BUILTINS, **others)
+
+
+@pytest.mark.parametrize(
+    ("found", "form", "reads", "reason"),
+    [
+        (TABLES[Form.OPEN], Form.OPEN, (), None),
+        (TABLES[Form.CLOSED], Form.CLOSED, (), None),
+        (rules(policies=None), Form.CLOSED, (), None),
+        (rules(LIMIT), Form.CLOSED, (), None),
+        (TABLES[Form.JOINED], Form.JOINED, ("ayb.user_id",), None),
+        (rules("published", LIMIT), Form.JOINED, (), None),
+        (TABLES[Form.LOOPED], Form.LOOPED, KNOWN_SETTINGS, "a policy uses the type public.size"),
+        (TABLES[Form.OPAQUE], Form.OPAQUE, KNOWN_SETTINGS,
+         "a policy reads public.part, so the row as it is now"),
+        (rules("public.given(id)", functions=(GIVEN,)), Form.OPAQUE, KNOWN_SETTINGS,
+         "a policy calls public.given(), which may be given something of the row"),
+    ],
+)  # fmt: skip
+def test_forms(found, form, reads, reason):
+    """The fastest form that is certainly right is chosen; the reason says what excluded it."""
+    made = plan(found)
+    assert (made.form, made.reads, made.reason) == (form, reads, reason)
+    assert (made.draft is not None) == (form is Form.JOINED)
+    assert made.table == "public.posts"
+
+
+def test_trusted_functions_are_looped():
+    """A function that the operator trusts may be given something of the row."""
+    made = plan(rules("public.given(id)", functions=(GIVEN,)), trusted=frozenset({"public.given"}))
+    assert made.form is Form.LOOPED
+    assert made.reason is not None
+    assert "public.given()" in made.reason
+
+
+@pytest.mark.parametrize(
+    ("before", "without_join", "as_opaque"),
+    [
+        (Form.OPEN, Form.OPEN, Form.OPEN),
+        (Form.CLOSED, Form.CLOSED, Form.CLOSED),
+        (Form.JOINED, Form.LOOPED, Form.OPAQUE),
+        (Form.LOOPED, Form.LOOPED, Form.OPAQUE),
+        (Form.OPAQUE, Form.OPAQUE, Form.OPAQUE),
+    ],
+)
+def test_slower_forms(before, without_join, as_opaque):
+    """A plan falls back to a slower form only, and one that asks no policy stays as it is."""
+    made = plan(TABLES[before])
+    assert made.without_join("why").form is without_join
+    assert made.as_opaque("why").form is as_opaque
+    for other in (made.without_join("why"), made.as_opaque("why")):
+        assert other is made or (other.reason, other.reads, other.draft) == (
+            "why", KNOWN_SETTINGS, None,
+        )  # fmt: skip
+
+
+def test_without_join_is_opaque_where_a_loop_is_not_safe():
+    """A function of the user that the joined form asks once must not be asked in a loop."""
+    made = plan(rules("public.given(1)", functions=(GIVEN,)))
+    assert made.form is Form.JOINED
+    assert made.without_join("why").form is Form.OPAQUE
+    assert made.without_join("why", frozenset({"public.given"})).form is Form.LOOPED
+
+
+def test_completed():
+    """Types turn the draft into a statement, and queries for the values of either kind."""
+    made = plan(
+        rules(
+            "((author_id = auth.uid()) AND (EXISTS ( SELECT FROM public.m "
+            "WHERE ((m.post = posts.id) AND (m.x = auth.uid())))))",
+            functions=(function(),),
+            relations=(Relation("public.m", "r", True),),
+        )
+    ).completed(["pg_catalog.uuid", "pg_catalog._int8", "pg_catalog._int8"], ["a.b", None])
+    assert made.draft is None
+    assert made.question is not None
+    assert made.kept == "SELECT (ARRAY[(auth.uid ( ))::pg_catalog.text])::pg_catalog.text"
+    assert made.kept_values == 1
+    assert made.computed is not None
+    assert "ANY (($1[1])::pg_catalog._int8)" in made.computed
+    assert len(made.computed_texts) == 1
+    assert made.keys is not None
+    assert 'DISTINCT ayb_r."id"' in made.keys
+    assert made.others == ("a.b", None)
+
+
+def test_completed_without_values():
+    """A policy that reads the row alone needs no query but the statement."""
+    made = plan(rules("published")).completed([], [])
+    assert made.question is not None
+    assert (made.kept, made.kept_values, made.computed, made.keys) == (None, 0, None, None)
+    assert made.computed_texts == ()

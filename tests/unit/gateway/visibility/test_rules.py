@@ -1,0 +1,94 @@
+"""gateway.visibility.rules: rules from the catalogs, and what an image tells policies."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gateway.visibility.rules import Column, Need, Policy, decode_rules
+from tests.unit.gateway.visibility.joined.facts import rules
+
+MALFORMED = [b"", b"{", b"[1]", b"null", b'{"title": }', b'{"title": ' + b"[" * 5000 + b"1"]
+
+
+def test_decode_rules():
+    """Rules are read as `ayb_realtime.rules` writes them: columns are arrays, texts `using`."""
+    found = decode_rules(
+        json.dumps(
+            {
+                "schema": "public",
+                "table": "posts",
+                "bypass": False,
+                "columns": [[1, "id", True], [2, "secret", False, "740", "stamp"]],
+                "needs": [["id", "no"]],
+                "policies": [{"name": "p", "permissive": True, "using": "(id > 0)"}],
+            }
+        )
+    )
+    assert found.columns == (Column(1, "id", True), Column(2, "secret", False, "740", "stamp"))
+    assert found.policies == (Policy("p", True, "(id > 0)"),)
+    assert found.needs == (Need("id", "no"),)
+    assert found.readable == {"id"}
+    assert found.functions is None
+
+
+@pytest.mark.parametrize(
+    ("undecidable", "value", "judged"),
+    [
+        ("no", "1", "1"),
+        ("no", "null", "null"),
+        ("null", "1", "1"),
+        ("null", "[null]", "[null]"),
+        ("null", "null", None),
+        ("any", "[1]", "[1]"),
+        ("any", "[1,null]", None),
+        ("any", "null", None),
+        ("all", "1", None),
+        ("opaque", "1", None),
+    ],
+)
+def test_values_that_leave_open_what_they_were(undecidable, value, judged):
+    """An image is undecidable where a value that a policy reads could have been another one."""
+    image = f'{{"id":7,"title":{value},"further":null}}'.encode()
+    read = rules(needs=(Need("title", undecidable),)).judged_image(image)
+    assert read == (None if judged is None else f'{{"title":{judged}}}')
+
+
+def test_judged_image_has_only_what_policies_read():
+    """Columns that no policy reads are left out, and values stay as they were written."""
+    read = rules(needs=(Need("title", "no"), Need("id", "no")))
+    assert read.judged_image(b'{"id": 1.50, "title": "\\u00e4", "x": 1}') == (
+        '{"title":"\\u00e4","id":1.50}'
+    )
+    assert rules(needs=None).judged_image(b'{"id": 1}') == "{}"
+
+
+def test_missing_column_is_undecidable():
+    """A column that an image lacks is not taken for NULL: policies cannot judge the image."""
+    assert rules(needs=(Need("title", "no"),)).judged_image(b'{"id": 1}') is None
+
+
+@pytest.mark.parametrize("image", MALFORMED)
+def test_malformed_images_are_undecidable(image):
+    """What is no object of JSON is undecidable, and may mean any column."""
+    assert rules(needs=()).judged_image(image) is None
+    assert rules(reused={"title": 10}).means_others(image, 10)
+
+
+@pytest.mark.parametrize(
+    ("reused", "image", "seq", "is_whole", "means_others"),
+    [
+        (None, b'{"title": 1}', 1, True, False),
+        ({}, b'{"title": 1}', 1, True, False),
+        ({"title": 10}, b'{"title": 1}', 11, True, False),
+        ({"title": 10}, b'{"title": 1}', 10, True, True),
+        ({"title": 10}, b'{"id": 1}', 10, True, False),
+        ({"title": 10}, b'{"id": 1}', 10, False, True),
+        ({"title": 10, "id": 5}, b'{"id": 1}', 6, True, False),
+        ({"title": 10, "id": 5}, b'{"id": 1}', 5, True, True),
+    ],
+)
+def test_names_that_were_taken_over(reused, image, seq, is_whole, means_others):
+    """A change up to the last one before a name was taken over may mean the column before it."""
+    assert rules(reused=reused).means_others(image, seq, is_whole=is_whole) is means_others
