@@ -188,7 +188,12 @@ async def _open(
             server_settings={"application_name": application_name},
         )
     except (asyncpg.exceptions.ClientConfigurationError, ValueError) as error:
-        raise SettingsError(f"the database URL cannot be used: {error}") from None
+        # What the parser of URLs says may repeat a part of the password.
+        said = "" if "invalid literal" in str(error) else f": {error}"
+        raise SettingsError(
+            f"the database URL cannot be used{said}: see postgresql://user@host:port/database, "
+            "with special characters of the password percent-encoded"
+        ) from None
     except (*UNAVAILABLE, asyncpg.PostgresError) as error:
         # Whatever the server says before there is a session, it may say otherwise tomorrow.
         raise DatabaseUnavailableError(f"database unavailable: {_said(error)}") from error

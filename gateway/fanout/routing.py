@@ -129,6 +129,13 @@ def route(
         message = f"permission denied for table: {sse.display_name(table)}"
         return Judged(notices=[Notice(table, message, everyone)])
     dispatches: list[Dispatch] = []
+    if answer.unanswered:
+        # The server failed for them: failed is not denied, so they are asked to fetch again.
+        whole_run = Dispatch(
+            cursor_at(subjects[0].position), b"", [everyone[n] for n in sorted(answer.unanswered)]
+        )
+        last = subjects[-1]
+        dispatches.append(whole_run.with_run(cursor_at(last.position), last.content.table))
     for subject in subjects:
         for dispatch in _route_one(subject, answer, deletes):
             if dispatches and dispatches[-1].is_continued_by(dispatch):

@@ -45,7 +45,9 @@ class Answer(Generic[M]):
     is parallel to the images asked about. `broken` has a message for each cohort on which a policy
     raises: it names no value. `undecidable` are images that cannot be judged: they are visible to
     no one. `superseded` are, by image, the cohorts that see its row, which has changed since: the
-    image is withheld from them. `is_gone` says that the table or the role is no longer there.
+    image is withheld from them. `unanswered` are the cohorts for which the server failed: whether
+    they see any of the images is not known. `is_gone` says that the table or the role is no longer
+    there.
     """
 
     columns: frozenset[str]
@@ -54,6 +56,7 @@ class Answer(Generic[M]):
     broken: Mapping[int, str] = field(default_factory=dict)
     undecidable: frozenset[int] = frozenset()
     superseded: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    unanswered: frozenset[int] = frozenset()
     is_gone: bool = False
     rules: Rules | None = None
     """The rules by which it was answered."""

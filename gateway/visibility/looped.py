@@ -145,7 +145,7 @@ class Looped:
                 raise DatabaseUnavailableError("database unavailable: out of time") from None
             # Not one cohort's or one image's: making rows of the images never ends, for example.
             return LoopedAnswer(list(range(len(question))))
-        self._strikes.pop((subject.relid, subject.role), None)
+        self.forgive(subject)
         return answer
 
     def set_aside(self, subject: Subject, cohorts: Sequence[Settings]) -> frozenset[int]:
@@ -167,6 +167,10 @@ class Looped:
         if len(self._strikes) >= _MOST_KEPT:
             self._strikes.clear()
         self._strikes[table] = self._strikes.get(table, 0) + 1
+
+    def forgive(self, subject: Subject) -> None:
+        """Forget such errors: the table was asked about without one."""
+        self._strikes.pop((subject.relid, subject.role), None)
 
     def _without_slow(
         self,

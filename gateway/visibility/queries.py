@@ -32,12 +32,19 @@ _SQL: Final = queries("gateway.visibility")
 QUERY_CANCELED: Final = "57014"
 SETTINGS_DIFFER: Final = "AYB03"
 """A session has another value of a setting than the kept values were computed under."""
-_OURS: Final = (QUERY_CANCELED, SETTINGS_DIFFER, "AYB04")
+RULES_DIFFER: Final = "AYB06"
+"""A session has other rules than those that values are to be computed under."""
+_OURS: Final = (QUERY_CANCELED, SETTINGS_DIFFER, "AYB04", RULES_DIFFER)
 """What a question may fail with though its class says nothing of policies; AYB04: out of time."""
 _SESSIONS: Final = 10
 """How many sessions are tried: more than a pool usually has."""
 _ELSEWHERE: Final = ("08", "40", "53", "57", "58", "XX", "AY")
 """Classes of SQLSTATE that say nothing about the policies; AYB01 is a replica that lags."""
+
+
+def is_of_the_server(sqlstate: str) -> bool:
+    """Whether an error says nothing about a policy: what it was raised for is not known."""
+    return sqlstate != QUERY_CANCELED and sqlstate.startswith(_ELSEWHERE)
 
 
 class RulesChangedError(AybError):
@@ -173,14 +180,26 @@ class VisibilityQueries:
         return row["types"], row["settings"]
 
     async def cohort_values(
-        self, role: str, query: str, cohorts: Sequence[Settings], others: Sequence[str | None]
+        self,
+        subject: Subject,
+        query: str,
+        cohorts: Sequence[Settings],
+        others: Sequence[str | None],
     ) -> list[tuple[str | None, ...] | None]:
         """Compute values for cohorts by their settings; None for one for which they raise.
 
-        Raises `QuestionError`.
+        Raises `QuestionError`, `RulesChangedError`.
         """
-        with _errors():
-            rows = await self._fetch(_SQL["cohort_values"], role, query, _encoded(cohorts), others)
+        about = (subject.lsn, subject.relid, subject.role, subject.fingerprint)
+        try:
+            with _errors():
+                rows = await self._fetch(
+                    _SQL["cohort_values"], *about, query, _encoded(cohorts), others
+                )
+        except QuestionError as error:
+            if error.sqlstate == RULES_DIFFER:
+                raise RulesChangedError from None
+            raise
         return [None if row[0] is None else tuple(row[0]) for row in rows]
 
     async def readable_columns(self, relid: int, role: str) -> frozenset[str]:
@@ -341,6 +360,7 @@ def _errors() -> Iterator[None]:
             if state in _OURS or not state.startswith(_ELSEWHERE):
                 # No cause: its text may hold values of rows.
                 raise QuestionError(state) from None
-            if state[:2] in ("08", "57"):
-                raise
-            raise PolicyStallsError(f"database unavailable ({state})") from None
+            if getattr(error, "severity_en", None) == "ERROR":
+                # The session lives on: raised by a statement, and so perhaps by a policy.
+                raise PolicyStallsError(f"database unavailable ({state})") from None
+            raise DatabaseUnavailableError(f"database unavailable ({state})") from None

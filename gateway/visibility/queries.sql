@@ -34,9 +34,10 @@ SELECT ayb_realtime.expression_types($1, $2, $3) AS types, ARRAY(
 ) AS settings
 
 -- name: cohort_values
--- What a query gives for each cohort by itself.
+-- What a query gives for each cohort by itself, under the rules that are expected.
 SELECT v.found::pg_catalog.text[] AS found
-FROM pg_catalog.unnest(ayb_realtime.keep_values($1, $2, $3, $4)) WITH ORDINALITY AS v (found, n)
+FROM pg_catalog.unnest(ayb_realtime.keep_values($1, $2, $3, $4, $5, $6, $7))
+    WITH ORDINALITY AS v (found, n)
 ORDER BY v.n
 
 -- name: builtins

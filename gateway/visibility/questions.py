@@ -21,6 +21,7 @@ from gateway.visibility.queries import (
     PolicyStallsError,
     QuestionError,
     RulesChangedError,
+    is_of_the_server,
 )
 from shared.errors import AybError
 
@@ -80,6 +81,7 @@ class Questions:
         broken: dict[int, str] = {}
         undecidable: set[int] = set()
         superseded: dict[int, frozenset[int]] = {}
+        unanswered: set[int] = set()
         for portion in _portions(images):
             start = len(visible)
             if plan.form is Form.OPAQUE:
@@ -90,13 +92,14 @@ class Questions:
             undecidable.update(start + fit[n] for n in partial.undecidable)
             superseded.update((start + fit[n], frozenset(c)) for n, c in partial.superseded.items())
             broken.update((n, explain_failure(state)) for n, state in partial.broken.items())
+            unanswered.update(n for n, s in partial.broken.items() if is_of_the_server(s))
             seen: list[Visible] = [NOBODY] * len(portion)
             for n, cohorts in zip(fit, partial.seen, strict=True):
                 seen[n] = EVERYBODY if len(cohorts) == len(grouping) else cohorts
             visible.extend(seen)
         return Answer(
             rules.readable, grouping, visible, broken, frozenset(undecidable), superseded,
-            rules=rules,
+            frozenset(unanswered), rules=rules,
         )  # fmt: skip
 
     async def _ask_opaque(
@@ -162,7 +165,9 @@ class Questions:
             seconds=time.monotonic() - began, rows=size,
         )  # fmt: skip
         partial = PartialAnswer(seen)
-        if excluded:
+        if not excluded:
+            self._looped.forgive(subject)
+        else:
             question = _looped(plan, images)
             alone = await self._loop(plan, subject, question, [settings[n] for n in excluded])
             partial.add(alone, excluded)

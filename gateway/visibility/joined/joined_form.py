@@ -107,17 +107,17 @@ class JoinedForm:
             self._kept[key] = plan, values
         else:
             values = known[1]
-        missing = values.missing(grouping)
-        if missing and plan.kept is None:
-            values.learn(grouping, missing, [()] * len(missing))
-        elif missing and plan.kept is not None:
+        # Others learn and forget meanwhile: it ends with a look, and nothing is awaited after it.
+        while missing := values.missing(grouping):
+            if plan.kept is None:
+                values.learn(grouping, missing, [()] * len(missing))
+                continue
             settings = grouping.settings()
-            for start in range(0, len(missing), _MOST_KEPT_AT_ONCE):
-                cohorts = missing[start : start + _MOST_KEPT_AT_ONCE]
-                found = await self._queries.cohort_values(
-                    subject.role, plan.kept, [settings[n] for n in cohorts], plan.others
-                )
-                values.learn(grouping, cohorts, found)
+            cohorts = missing[:_MOST_KEPT_AT_ONCE]
+            found = await self._queries.cohort_values(
+                subject, plan.kept, [settings[n] for n in cohorts], plan.others
+            )
+            values.learn(grouping, cohorts, found)
         return values
 
     async def _ask_computed(
@@ -137,7 +137,7 @@ class JoinedForm:
         rows_of_kept = {n: row for row, n in enumerate(
             n for n in range(len(grouping)) if n not in set(groups.excluded))}  # fmt: skip
         each = len(rows_of_kept)
-        excluded = sorted(left_out)
+        excluded = set(left_out)
         seen: list[frozenset[int]] = [frozenset()] * len(images)
         size = 0
         key = subject.relid, subject.role
@@ -158,8 +158,7 @@ class JoinedForm:
                     computed=plan.computed, keys=plan.keys, settings=[settings[n] for n in cohorts],
                 )  # fmt: skip
                 size += len(rows)
-                if start == 0:
-                    excluded += [cohorts[n] for n in excluded_cohorts(rows)]
+                excluded.update(cohorts[n] for n in excluded_cohorts(rows))
                 members = {
                     group: [cohorts[n] for n in numbers]
                     for group, numbers in groups_of(rows).items()
@@ -170,4 +169,4 @@ class JoinedForm:
             fitting = int(len(cohorts) * _SECONDS / seconds)
             self._at_once[key] = min(max(fitting, _FEWEST_COMPUTED), _MOST_COMPUTED)
             at += len(cohorts)
-        return seen, excluded, size
+        return seen, sorted(excluded), size

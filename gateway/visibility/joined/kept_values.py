@@ -7,8 +7,9 @@ asked about.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 Values = tuple["str | None", ...]
 """One value for each expression, as Postgres writes it."""
+
+_MOST_GROUPINGS: Final = 4
+_MOST_SPARE: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,10 @@ class ValueGroups:
 
 
 class KeptValues:
-    """The kept values of one plan, for the cohorts that are there now.
+    """The kept values of one plan.
 
+    The live stream, replay and the self-check ask about different cohorts of one table, and share
+    what is known: values are forgotten only once there are many more than any of them needs.
     `is_grouping` false leaves each cohort a group of its own, as computed values need it.
     """
 
@@ -43,12 +49,11 @@ class KeptValues:
         self._expressions = expressions
         self._is_grouping = is_grouping
         self._known: dict[tuple[str, ...], Values | None] = {}
-        self._grouping: Grouping[Any] | None = None
-        self._groups: ValueGroups | None = None
+        self._recent: OrderedDict[int, tuple[Grouping[Any], ValueGroups]] = OrderedDict()
 
     def missing(self, grouping: Grouping[Any]) -> list[int]:
-        """List the cohorts whose values are not known yet."""
-        if grouping is self._grouping:
+        """List the cohorts whose values are not known."""
+        if self._cached(grouping) is not None:
             return []
         known = self._known
         return [n for n, values in enumerate(grouping.values) if values not in known]
@@ -61,12 +66,27 @@ class KeptValues:
             self._known[grouping.values[cohort]] = values
 
     def grouped(self, grouping: Grouping[Any]) -> ValueGroups:
-        """Group the cohorts, all of which must be known; those that are gone are forgotten."""
-        if grouping is not self._grouping or self._groups is None:
-            self._known = {values: self._known[values] for values in grouping.values}
-            self._grouping = grouping
-            self._groups = self._group(list(self._known.values()))
-        return self._groups
+        """Group the cohorts, none of which is missing."""
+        groups = self._cached(grouping)
+        if groups is None:
+            groups = self._group([self._known[values] for values in grouping.values])
+            self._recent[id(grouping)] = grouping, groups
+            while len(self._recent) > _MOST_GROUPINGS:
+                self._recent.popitem(last=False)
+            self._forget()
+        return groups
+
+    def _cached(self, grouping: Grouping[Any]) -> ValueGroups | None:
+        # Held here, so that no other grouping can have its id.
+        found = self._recent.get(id(grouping))
+        return None if found is None else found[1]
+
+    def _forget(self) -> None:
+        """Forget cohorts that are gone, where they are many."""
+        groupings = [grouping for grouping, _ in self._recent.values()]
+        if len(self._known) > 2 * max(map(len, groupings)) + _MOST_SPARE:
+            wanted = {values for grouping in groupings for values in grouping.values}
+            self._known = {v: known for v, known in self._known.items() if v in wanted}
 
     def _group(self, found: Sequence[Values | None]) -> ValueGroups:
         excluded = [n for n, values in enumerate(found) if values is None]

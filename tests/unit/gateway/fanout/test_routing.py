@@ -280,3 +280,24 @@ def test_only_resyncs_for_the_same_connections_are_one_run() -> None:
     assert lost.is_continued_by(Dispatch(cursor_at(Position(1, 5, 1)), b"event: resync\n", MEMBERS))
     assert not lost.is_continued_by(Dispatch(lost.cursor, b"id: 5-1\n", MEMBERS))
     assert not lost.is_continued_by(Dispatch(lost.cursor, b"event: resync\n", [[STAYER]]))
+
+
+def test_who_was_not_answered_is_asked_to_fetch_again() -> None:
+    """A cohort for which the server failed gets one resync for the whole run, and no denial."""
+    first = asked(subject(Op.CREATE, NEW))
+    second = asked(subject(Op.CREATE, NEW, index=1))
+    second.new = 1
+    only_other = frozenset({2})
+    judged = route(
+        "public.a",
+        [first, second],
+        answer(only_other, only_other, broken={0: "unavailable"}, unanswered=frozenset({0})),
+        "all",
+    )
+    resync, *rest = judged.dispatches
+    assert sent([resync]) == [
+        ('event: resync data: {"reason":"overflow","tables":["a"]}', {"stayer"})
+    ]
+    assert resync.until == cursor_at(second.position)
+    assert [groups for _, groups in sent(rest)] == [{"other"}, {"other"}]
+    assert [notice.message for notice in judged.notices] == ["unavailable"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.visibility.cohorts import Grouping
+from gateway.visibility.joined import kept_values
 from gateway.visibility.joined.kept_values import KeptValues
 
 
@@ -33,7 +34,7 @@ def test_all_different():
 
 
 def test_newcomers_only():
-    """Only cohorts that came are asked for, and those that left are forgotten."""
+    """Only cohorts that came are asked for."""
     values = KeptValues(1)
     first = grouping("a", "b")
     values.learn(first, [0, 1], [("1",), ("2",)])
@@ -42,7 +43,24 @@ def test_newcomers_only():
     assert values.missing(second) == [1]
     values.learn(second, [1], [("3",)])
     assert values.grouped(second).flat == ["2", "3"]
-    assert values.missing(first) == [0]
+    assert values.missing(first) == []
+
+
+def test_two_who_ask_in_turn(monkeypatch):
+    """The live stream and replay keep what the other has learned; what is gone goes at a bound."""
+    monkeypatch.setattr(kept_values, "_MOST_SPARE", 3)
+    values = KeptValues(1)
+    live, replayed = grouping("a", "b"), grouping("c")
+    values.learn(live, [0, 1], [("1",), ("2",)])
+    values.learn(replayed, [0], [("3",)])
+    assert values.grouped(live).flat == ["1", "2"]
+    assert values.grouped(replayed).flat == ["3"]
+    assert values.missing(grouping("a", "b", "c", "d")) == [3]
+    for name in "defghi":
+        newcomer = grouping(name)
+        values.learn(newcomer, values.missing(newcomer), [(name,)])
+        assert values.grouped(newcomer).flat == [name]
+    assert values.missing(live) == [0, 1]
 
 
 def test_ungrouped():

@@ -1,0 +1,78 @@
+"""The live stream and replay ask about one table at the same time; and the server's own errors."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import UUID
+
+import pytest
+
+from gateway.visibility.cohorts import Audience
+from shared.errors import DatabaseUnavailableError
+from tests.integration.visibility.conftest import ROLE, Seen, settings
+from tests.integration.visibility.test_cases import AUTHOR, POSTS, post
+
+USERS = [str(UUID(int=n)) for n in range(1, 41)]
+
+
+async def test_live_stream_and_replay_share_what_is_kept(engine):
+    """While clients come and go on both sides, each question is answered, and rightly."""
+    await engine.admin.execute(POSTS + AUTHOR)
+    relid = await engine.relid("posts")
+    images = await engine.insert("posts", *(post(n, user) for n, user in enumerate(USERS)))
+    live: Audience[str] = Audience(ROLE)
+    for user in USERS[:5]:
+        live.add(user, settings(user))
+
+    async def ask(audience: Audience[str]) -> None:
+        seen = Seen(await engine.visibility.ask(relid, audience, images, 0))
+        for cohort in seen.answer.grouping.members:
+            for user in cohort:
+                assert seen.by(user) == {USERS.index(user)}
+
+    async def follow() -> None:
+        for user in USERS[5:]:
+            live.add(user, settings(user))
+            await ask(live)
+
+    async def replay() -> None:
+        for turn in range(35):
+            audience: Audience[str] = Audience(ROLE)
+            audience.add(USERS[turn % 7], settings(USERS[turn % 7]))
+            await ask(audience)
+
+    async with asyncio.TaskGroup() as group:
+        for work in (follow(), replay(), replay()):
+            group.create_task(work)
+
+
+@pytest.mark.parametrize("state", ["08001", "08999", "53200", "57P04", "57999", "58030"])
+async def test_an_error_of_the_servers_kind_is_not_a_denial(engine, state):
+    """A policy that raises one for a user, as a foreign table would, holds its table up for a
+    moment; then that user is known to be unanswered, and the others get theirs.
+    """
+    await engine.admin.execute(POSTS)
+    await engine.admin.execute(f"""
+        CREATE FUNCTION far(title text) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+        BEGIN
+            IF current_setting('ayb.user_id') = '{USERS[0]}' THEN
+                RAISE EXCEPTION 'the other server is away' USING ERRCODE = '{state}';
+            END IF;
+            RETURN true;
+        END $$;
+        CREATE POLICY p ON posts USING (far(title));
+    """)
+    images = await engine.insert("posts", post(1, USERS[0]))
+    members = {user: settings(user) for user in USERS[:3]}
+    for _ in range(5):
+        try:
+            seen = await engine.ask("posts", members, images)
+            break
+        except DatabaseUnavailableError:
+            continue
+    assert seen.by(USERS[0]) == set()
+    assert seen.by(USERS[1]) == seen.by(USERS[2]) == {0}
+    unanswered = {
+        member for n in seen.answer.unanswered for member in seen.answer.grouping.members[n]
+    }
+    assert unanswered == seen.broken() == {USERS[0]}
