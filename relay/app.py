@@ -73,6 +73,7 @@ class Relay:
             settings.relay_scan_seconds, settings.realtime_retention_seconds / 20
         )
         key = settings.realtime_bus_key
+        self._has_led = False
         self._publisher = Publisher(
             [url.get_secret_value() for url in settings.redis_url],
             key=None if key is None else key.get_secret_value().encode(),
@@ -102,9 +103,11 @@ class Relay:
             except* UNAVAILABLE as group:
                 self._note_trouble(first_error(group))
             except* asyncpg.PostgresError as group:
-                # Nothing that Postgres says ends the relay: others can mend it meanwhile.
+                # Nothing that Postgres says ends a relay that has led: others can mend it
+                # meanwhile. One that may not even begin says so and ends.
                 error = first_error(group)
-                log.exception("the database refuses a statement of the relay", exc_info=error)
+                if isinstance(error, asyncpg.InsufficientPrivilegeError) and not self._has_led:
+                    raise
                 self._note_trouble(error)
             self._metrics.database_up.set(0)
             self._metrics.leading.set(0)
@@ -223,6 +226,7 @@ class Relay:
                 if settings.relay_install:
                     self._note_uncaptured(await capture.install())
                 metrics.leading.set(1)
+                self._has_led = True
                 backoff.reset()
                 group.create_task(self._keep(capture, rotation, queue, side), name="housekeeping")
         finally:

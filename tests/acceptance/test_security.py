@@ -289,7 +289,7 @@ async def test_no_forged_token_opens_a_stream(start_stack: Any, tmp_path: Path) 
         "no exp": signer.sign({"sub": ALICE}),
         "expired": signer.sign({**claims, "exp": now - 1}),
         "not yet": signer.sign({**claims, "nbf": now + 600}),
-        "no sub type": signer.sign({**claims, "sub": 5}),
+        "no sub type": signer.sign({**claims, "sub": [5]}),
         "20 kB": signer.sign({**claims, "more": "x" * 20_000}),
         "unknown key": rsa_signer("second").sign(claims),
     }
@@ -333,10 +333,13 @@ async def test_only_listed_roles(start_stack: Any) -> None:
         gateway={
             "AYB_AUTH_ROLE_CLAIM": "role",
             "AYB_AUTH_ROLES": f"listed_{n},mighty_{n},strange_{n},nobody_{n}",
-        }
+        },
+        start=False,
     )
+    await stack.start("relay")
     await stack.create(NOTES, "notes", "open")
     await stack.sql(roles.format(n=n))
+    await stack.start("gateway")
     try:
         url = f"{stack.gateway_url}/api/realtime?tables=open"
         for role in ("mighty", "strange", "nobody"):

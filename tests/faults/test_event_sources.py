@@ -49,18 +49,19 @@ class Rows:
         self._stack = stack
         self._ids = itertools.count(1)
         self.written: list[int] = []
+        self._is_writing = False
 
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[None]:
         """Write while the body runs."""
+        self._is_writing = True
         task = asyncio.create_task(self._write())
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
-            if not task.cancelled():
-                task.result()
+            # Not cancelled: a row that is committed at this moment must be known to be.
+            self._is_writing = False
+            await task
 
     async def add(self, count: int) -> None:
         """Write some rows now."""
@@ -69,7 +70,7 @@ class Rows:
             self.written.append(row)
 
     async def _write(self) -> None:
-        while True:
+        while self._is_writing:
             with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await self.add(1)
             await asyncio.sleep(0.05)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,11 +116,13 @@ class Containers:
 
 @pytest.fixture(scope="session")
 def containers(
-    require: Requirements, tmp_path_factory: pytest.TempPathFactory
+    require: Requirements,
 ) -> Iterator[Containers]:
     """Build the image once."""
     require.that(sys.platform == "linux" and os.geteuid() == 0, "images are built as root")
-    found = Containers(tmp_path_factory.mktemp("containers"), require)
+    # podman takes no longer path for its state.
+    folder = Path(tempfile.mkdtemp(prefix="ayb-pod-"))
+    found = Containers(folder, require)
     try:
         found.build()
         yield found
@@ -127,3 +131,4 @@ def containers(
         raise
     finally:
         found.podman("rm", "--all", "--force", check=False)
+        shutil.rmtree(folder, ignore_errors=True)
