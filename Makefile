@@ -34,10 +34,11 @@ check: lint ## lint, unit tests and their coverage: 1 min
 	@$(BIN)/python -m tests.support.pure_coverage
 
 test: check $(JS)/node_modules/.package-lock.json ## check, and everything on real servers, Node and Chromium: half an hour at most
-	$(BIN)/pytest -n $(JOBS) --dist loadgroup --ignore tests/unit
+	$(BIN)/pytest -n $(JOBS) --dist worksteal --ignore tests/unit $(CONTAINERS:%=--ignore %)
+	$(BIN)/pytest $(CONTAINERS)
 
 integration: $(DEV) ## the tests of single parts on Postgres and Valkey (AYB_TEST_POSTGRES=FOLDER: on other programs): 3 min
-	$(BIN)/pytest -n $(JOBS) --dist loadgroup tests/integration
+	$(BIN)/pytest -n $(JOBS) --dist worksteal tests/integration
 
 # Newer versions of npm run no install scripts unless allowed: what those do is done here.
 versions: $(DEV) ## the integration tests on Postgres 14, 16 and 17 (Linux on x86-64, needs Node): 10 min
@@ -76,6 +77,9 @@ $(DEV): $(RUN) requirements/dev.txt
 # Tests that need Node are skipped where there is none.
 $(JS)/node_modules/.package-lock.json: $(JS)/package-lock.json
 	@if command -v npm >/dev/null; then cd $(JS) && npm ci --no-audit --no-fund; fi
+
+# One process builds the image that these share.
+CONTAINERS := tests/chart/test_image.py tests/chart/test_compose.py
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --upgrade \
 	--no-header --no-emit-index-url --generate-hashes

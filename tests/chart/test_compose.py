@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from tests.support.containers import Containers
     from tests.support.requirements import Requirements
 
-pytestmark = pytest.mark.xdist_group("image")  # one process builds it once
-
 COMPOSE = Path(sys.executable).with_name("docker-compose")
 STAND_INS = Path(__file__).with_name("standins")
 POSTGRES, NGINX = "localhost/postgres:test", "localhost/nginx:test"

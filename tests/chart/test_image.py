@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import pytest
 
 from devstack.ports import free_port
 from tests.support.sse_client import SseClient
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from tests.support.containers import Containers
     from tests.support.databases import Database
     from tests.support.stack import Stack
-
-pytestmark = pytest.mark.xdist_group("image")  # one process builds it once
 
 ALICE = "00000000-0000-0000-0000-00000000000a"
 NOTES = """

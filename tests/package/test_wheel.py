@@ -14,8 +14,6 @@ import pytest
 from devstack.servers import PostgresServer
 from tests.support.databases import ROLES_SQL, open_connection
 
-pytestmark = pytest.mark.xdist_group("wheel")  # one process builds it once
-
 PROJECT = Path(__file__).parents[2]
 PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
 
