@@ -6,7 +6,8 @@ import pytest
 from prometheus_client import generate_latest
 from structlog.testing import capture_logs
 
-from gateway.metrics import KNOWN_STATES, MOST_TABLES, OTHER, GatewayMetrics
+from gateway.metrics import GatewayMetrics
+from gateway.visibility_metrics import KNOWN_STATES, MOST_TABLES, OTHER
 
 
 @pytest.fixture
