@@ -131,8 +131,10 @@ async def _relay(server, *arguments, user="postgres", database="postgres"):
 
 async def _psql(server, sql, *, user="postgres", database="postgres"):
     """Run SQL as an operator does; return what psql printed."""
+    # Not every build has a psql; the package's works on older servers too.
+    packaged = PostgresServer(server.data_dir, port=server.port)
     process = await asyncio.create_subprocess_exec(
-        server.program("psql"), "--quiet", "--no-psqlrc", server.dsn(database, user=user),
+        packaged.program("psql"), "--quiet", "--no-psqlrc", server.dsn(database, user=user),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip

@@ -33,7 +33,10 @@ TABLE = """
 @pytest.fixture(scope="module")
 def server(server_dir: Path) -> Iterator[PostgresServer]:
     """A server with roles of its own."""
-    with new_postgres(server_dir / f"backup-{secrets.token_hex(4)}") as server:
+    server = new_postgres(server_dir / f"backup-{secrets.token_hex(4)}")
+    if not server.program("pg_dump").exists():
+        pytest.skip("this build of Postgres has no pg_dump, and a newer one writes newer dumps")
+    with server:
         yield server
 
 
