@@ -1,4 +1,4 @@
-"""The relay's life: connect, lead, read and publish; and again after the database was away."""
+"""The relay's life cycle: connect, lead, read and publish; start over after losing the database."""
 
 from __future__ import annotations
 
@@ -41,25 +41,25 @@ log = structlog.get_logger(__name__)
 
 _NAMED_TABLES: Final = 10
 _COMMAND_SECONDS: Final = 300.0
-"""After so long without an answer the server counts as gone, though its socket is open."""
+"""After this long without an answer the server counts as gone, even if its socket is open."""
 
 SESSION: Final = {
     "search_path": "pg_catalog",
     "timezone": "UTC",
     **KEEPALIVE,
-    # The next start finds a lost batch (relay.outbox.epoch); a commit need not wait for the disk.
+    # The next start detects a lost batch (relay.outbox.epoch); commits need not wait for the disk.
     "synchronous_commit": "off",
-    # A few statements, always by their index: never planned again, and not by statistics.
+    # A few statements that always use their index: never replanned, and not based on statistics.
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "jit": "off",
-    # A batch is read in less time than it takes to fork a worker.
+    # Reading a batch takes less time than forking a worker.
     "max_parallel_workers_per_gather": "0",
 }
 
 
 class Relay:
-    """All of it, put together from settings."""
+    """The whole relay, assembled from settings."""
 
     def __init__(self, settings: RelaySettings, *, health: Health, metrics: RelayMetrics) -> None:
         self._settings = settings
@@ -84,7 +84,7 @@ class Relay:
         )
 
     async def run(self) -> None:
-        """Relay until cancelled. Raises `OperatorError` for what only an operator can mend."""
+        """Relay until cancelled. Raises `OperatorError` for problems only an operator can fix."""
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._publisher.run(), name="publisher"),
@@ -103,8 +103,8 @@ class Relay:
             except* UNAVAILABLE as group:
                 self._note_trouble(first_error(group))
             except* asyncpg.PostgresError as group:
-                # Nothing that Postgres says ends a relay that has led: others can mend it
-                # meanwhile. One that may not even begin says so and ends.
+                # No error from Postgres ends a relay that has led: the cause can be fixed while it
+                # runs. A relay that lacks the privileges even to start logs the error and exits.
                 error = first_error(group)
                 if isinstance(error, asyncpg.InsufficientPrivilegeError) and not self._has_led:
                     raise
@@ -116,7 +116,7 @@ class Relay:
             await asyncio.sleep(backoff.next_seconds())
 
     def _note_trouble(self, error: BaseException) -> None:
-        """Show why there is no connection; log it once, and again when the reason changes."""
+        """Report why there is no connection; log it once, and again when the reason changes."""
         reason = str(error) or type(error).__name__
         if not reason.startswith("database unavailable"):
             reason = f"database unavailable: {reason}"
@@ -151,7 +151,7 @@ class Relay:
             reader.terminate()
 
     async def _prepare_schema(self, reader: Connection) -> None:
-        """Migrate, before the lead is taken: the row that names the leader is in the schema."""
+        """Migrate before taking the lead: the row that names the leader is in the schema."""
         if self._settings.relay_install:
             await migrate(reader)
         elif missing := await missing_scripts(reader):
@@ -188,7 +188,7 @@ class Relay:
         listener = await Listener.open(self._address, metrics)
         try:
             queue = NotifyQueue(metrics)
-            if not await queue.look(reader):  # a full one takes no notification
+            if not await queue.look(reader):  # a full queue accepts no notification
                 await listener.test(reader)
             capture = Capture(
                 side,
@@ -222,7 +222,7 @@ class Relay:
                 group.create_task(loop.run(), name="loop")
                 group.create_task(listener.watch(), name="listener")
                 group.create_task(watchdog.watch(), name="watchdog")
-                # The loop renews the lead meanwhile: with many tables this takes its time.
+                # The loop renews the lead in the meantime: with many tables this takes a while.
                 if settings.relay_install:
                     self._note_uncaptured(await capture.install())
                 metrics.leading.set(1)
@@ -242,7 +242,7 @@ class Relay:
     async def _keep(
         self, capture: Capture, rotation: Rotation, queue: NotifyQueue, side: Connection
     ) -> None:
-        """Take turns on the side connection: notifications, new tables, the outbox's bounds."""
+        """Run housekeeping on the side connection: notifications, new tables, outbox limits."""
         await rotation.settle()
         while True:
             await queue.look(side)

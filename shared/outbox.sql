@@ -1,5 +1,5 @@
 -- name: log_state
--- The state of the log of batches, for its readers. Also on a replica.
+-- The state of the batch log, for its readers. Also works on a replica.
 SELECT
     coalesce((SELECT max(epoch) FROM ayb_realtime.epochs), 0) AS epoch,
     coalesce((SELECT max(id) FROM ayb_realtime.batches), 0) AS last_batch,
@@ -14,11 +14,11 @@ SELECT
     ) AS history
 
 -- name: read_batches
--- Recorded batches after $1 and up to $2 with their changes of the tables named in $3 or with an oid
--- in $4. As many as fit: $5 batches, $6 changes, $7 bytes, but one at least. Images above $8 bytes
--- are cut to the key. With $9 an image that raises an error is NULL. The first row of each batch
--- describes it in head and has no seq. A batch is left out if its content may have been rotated away
--- (horizon).
+-- Recorded batches after $1 and up to $2, with their changes to the tables named in $3 or with an
+-- OID in $4. Returns as many as fit ($5 batches, $6 changes, $7 bytes), but at least one. Images
+-- larger than $8 bytes are cut to the key. If $9 is true, an image that raises an error is NULL.
+-- The first row of each batch describes it in head and has no seq. A batch is omitted if its
+-- content may have been rotated away (horizon).
 WITH numbered AS MATERIALIZED (
     SELECT b.*
     FROM ayb_realtime.batches b
@@ -86,11 +86,11 @@ WHERE t.is_wanted
 ORDER BY batch, seq NULLS FIRST
 
 -- name: horizon
--- The oldest batch whose changes are certainly all there.
+-- The oldest batch whose changes are certain to be all in the outbox.
 SELECT first_batch FROM ayb_realtime.horizon
 
 -- name: image_bytes
--- How large the images of single changes are in bytes, measured where they lie.
+-- The size in bytes of the images of individual changes, measured in the database.
 SELECT
     found.seq,
     coalesce(octet_length(found.new::text), 0) + coalesce(octet_length(found.old::text), 0) AS bytes
@@ -105,9 +105,9 @@ CROSS JOIN LATERAL (
 ) found
 
 -- name: whole_images
--- The whole images of single changes, and their tables. With $2 an image that raises an error is
--- NULL. The index of the outbox begins with xid, so a change is found through its batch, usually the
--- first that reaches up to it.
+-- The whole images of individual changes, and their tables. If $2 is true, an image that raises an
+-- error is NULL. The index of the outbox begins with xid, so a change is found through its batch,
+-- usually the first one whose last_seq reaches it.
 SELECT
     found.seq, found.relid,
     CASE WHEN $2 THEN ayb_realtime.readable_image(found.new, NULL)

@@ -1,5 +1,5 @@
 -- name: captured_tables
--- All tables that are captured.
+-- All captured tables.
 SELECT ns.nspname AS schema, c.relname AS "table", c.oid AS relid, c.relkind = 'r' AND EXISTS (
     SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhparent = c.oid
 ) AS has_heirs
@@ -10,11 +10,12 @@ JOIN pg_catalog.pg_trigger AS t
 ORDER BY ns.nspname, c.relname
 
 -- name: explain
--- Each policy by itself on each image, for one client; as image 0, whether a SELECT shows the row.
+-- Each policy separately on each image, for one client; image 0 says whether a SELECT returns the
+-- row.
 SELECT image, policy, verdict, failure FROM ayb_realtime.explain($1, $2, $3, $4, $5, $6)
 
 -- name: key_columns
--- The primary key, in its order.
+-- The columns of the primary key, in key order.
 SELECT coalesce(array_agg(a.attname::text ORDER BY k.place), '{}')
 FROM pg_catalog.pg_index AS i
 CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
@@ -22,8 +23,8 @@ JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.at
 WHERE i.indrelid = $1 AND i.indisprimary AND k.place <= i.indnkeyatts
 
 -- name: changes_of_row
--- The last changes of a row in the outbox, newest first, and where each stands in its batch. Reads
--- the whole outbox: for people who ask, not for a server at work.
+-- The last changes to a row in the outbox, newest first, and the position of each in its batch.
+-- Reads the whole outbox, so it is meant for diagnosis by hand and not for a running server.
 SELECT found.seq, found.op, found.new, found.old, found.at, b.epoch, b.id AS batch,
     (SELECT count(*) FROM ayb_realtime.changes AS earlier
      WHERE earlier.xid = ANY (b.xids) AND earlier.seq >= b.first_seq AND earlier.seq < found.seq) AS index

@@ -1,6 +1,6 @@
 -- name: resolve
--- Find the captured tables of the given names. A table is captured if it has the relay's trigger.
--- Without a schema, public comes first; else every schema that has such a table is listed.
+-- Find the captured tables with the given names. A table is captured if it has the relay's trigger.
+-- If a name has no schema, every schema that has such a table is listed, public first.
 SELECT asked.n, ns.nspname AS schema, c.relname AS "table", c.oid AS relid
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked (schema, "table", n)
 JOIN pg_catalog.pg_class AS c ON c.relname = asked."table" AND c.relkind IN ('r', 'p')
@@ -13,7 +13,7 @@ WHERE EXISTS (
 ORDER BY asked.n, ns.nspname <> 'public', ns.nspname
 
 -- name: gone
--- Which of the given names, schema.table, are no captured tables any more.
+-- Which of the given names (schema.table) no longer belong to a captured table.
 SELECT asked.name
 FROM unnest($1::text[]) AS asked (name)
 WHERE NOT EXISTS (
@@ -25,11 +25,12 @@ WHERE NOT EXISTS (
 )
 
 -- name: has_outbox
--- Whether there is an outbox at all: without its schema no table has a trigger.
+-- Whether there is an outbox at all: without its schema, no table has a trigger.
 SELECT pg_catalog.to_regnamespace('ayb_realtime') IS NOT NULL
 
 -- name: role
--- What a client role is, and whether this login, which is named, may take it.
+-- Whether a client role exists and is privileged, and whether this login, also returned, may take
+-- it.
 SELECT current_user AS login,
        r.oid IS NULL AS is_missing,
        coalesce(r.rolsuper OR r.rolbypassrls, false) AS is_privileged,

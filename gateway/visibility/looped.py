@@ -1,16 +1,17 @@
-"""Asking each cohort by itself, and none at the cost of another: the looped and the opaque form.
+"""Asking each cohort separately, with none affecting another: the looped and the opaque form.
 
-A cohort whose policies raise, or take too long, is denied and told. The statement's own timeout is
-all that ends a policy that never comes back, so it costs everybody of the table that time once;
-then the user is not asked about the table for a while, whichever of its tokens comes. Errors that
-are the server's by their class are asked again, but not without end: a policy could raise them
-itself, and would stop its table for everybody.
+A cohort whose policies raise, or take too long, is denied and notified. Only the statement's own
+timeout ends a policy that never returns, so such a policy delays every cohort of the table by that
+time once. After that, its user is not asked about for this table for a while, whichever of the
+user's tokens is used. Questions that fail with an error whose class belongs to the server are asked
+again, but not indefinitely: a policy could raise such an error itself and would then block its
+table for everyone.
 
-In the looped form the policies' text is evaluated on images. It is parsed and planned with nothing
-but pg_catalog in the search path, under which Postgres wrote it: every name in it means what it
-meant when the policy was made, and no object made later can get between. Functions that policies
-call count on the session's own search path, time zone and so on: these are set by the statement
-itself, before the first row.
+In the looped form the policies' text is evaluated on images. It is parsed and planned with only
+pg_catalog in the search path, as it was when Postgres wrote it: every name in it means what it
+meant when the policy was created, and no object created later can capture one. Functions that
+policies call rely on the session's own search path, time zone and so on: the statement itself sets
+these, before the first row.
 """
 
 # ruff: noqa: S608 (a statement is what is made here, of text that comes from Postgres' own catalogs)
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 _STRIKES: Final = 3
 _MOST_KEPT: Final = 10_000
 _MOST_PAIRS: Final = 1_000_000
-"""Of cohorts and images asked about in one go: what their answer may take in memory."""
+"""Pairs of a cohort and an image asked about at a time; limits the memory of the answer."""
 
 
 def row_type(rules: Rules) -> str:
@@ -51,9 +52,9 @@ def row_type(rules: Rules) -> str:
 def looped_template(rules: Rules) -> str:
     """Return the template of the statement on images: see `ayb_realtime.ask_cohorts`.
 
-    The policies' names are resolved in a level of its own, where the row is all there is. They
-    stand in FILTER, not in WHERE, where the planner would try casts of settings for its estimates,
-    and raise for rows that another arm of an OR decides.
+    The policies' names are resolved in a query level of their own, where only the row is in scope.
+    Their result is used in FILTER and not in WHERE: there the planner would evaluate casts of
+    settings for its estimates, and raise for rows that another arm of an OR decides.
     """
     policies = rules.policies or ()
     restrictive = "".join(f"({p.expression}) AND " for p in policies if not p.permissive)
@@ -72,7 +73,7 @@ FROM pg_catalog.unnest(ARRAY[ayb_asked.ayb_row]) AS {table}) AS ayb_judged"""
 
 
 class Looped:
-    """Asks cohorts by themselves, and remembers who was too slow."""
+    """Asks cohorts separately, and remembers which users were too slow."""
 
     def __init__(
         self, queries: VisibilityQueries, *, budget_seconds: float, quarantine_seconds: float
@@ -88,7 +89,7 @@ class Looped:
     ) -> PartialAnswer:
         """Ask about cohorts by their settings.
 
-        The more cohorts, the fewer images are asked about at a time. Raises
+        The more cohorts there are, the fewer images are asked about at a time. Raises
         `DatabaseUnavailableError`, `RulesChangedError`.
         """
         most = max(1, _MOST_PAIRS // max(1, len(cohorts)))
@@ -143,13 +144,14 @@ class Looped:
             if error.sqlstate == QUERY_CANCELED and not self.is_lenient(subject):
                 self.strike(subject)
                 raise DatabaseUnavailableError("database unavailable: out of time") from None
-            # Not one cohort's or one image's: making rows of the images never ends, for example.
+            # Not caused by a single cohort or image: converting the images to rows never ends, for
+            # example.
             return LoopedAnswer(list(range(len(question))))
         self.forgive(subject)
         return answer
 
     def set_aside(self, subject: Subject, cohorts: Sequence[Settings]) -> frozenset[int]:
-        """Return the cohorts, from 0, of users who are set aside."""
+        """Return the cohorts, numbered from 0, whose users are set aside."""
         now = time.monotonic()
         if not self._slow:
             return frozenset()
@@ -158,18 +160,18 @@ class Looped:
         )
 
     def is_lenient(self, subject: Subject) -> bool:
-        """Whether errors of the server's own kind count against the cohort that raises them."""
+        """Return whether errors of the server's classes count against the cohort raising them."""
         return self._strikes.get((subject.relid, subject.role), 0) >= _STRIKES
 
     def strike(self, subject: Subject) -> None:
-        """Count an error of the server's own kind that was raised while policies ran."""
+        """Count an error of the server's classes that was raised while policies ran."""
         table = (subject.relid, subject.role)
         if len(self._strikes) >= _MOST_KEPT:
             self._strikes.clear()
         self._strikes[table] = self._strikes.get(table, 0) + 1
 
     def forgive(self, subject: Subject) -> None:
-        """Forget such errors: the table was asked about without one."""
+        """Forget such errors: a question about the table has succeeded without one."""
         self._strikes.pop((subject.relid, subject.role), None)
 
     def _without_slow(
@@ -179,7 +181,7 @@ class Looped:
         pending: Sequence[int],
         partial: PartialAnswer,
     ) -> list[int]:
-        """Leave out cohorts of users who are set aside; they count as too slow."""
+        """Leave out cohorts whose users are set aside; they count as too slow."""
         now = time.monotonic()
         rest = []
         for n in pending:
@@ -198,5 +200,5 @@ class Looped:
 
 
 def _user(subject: Subject, cohort: Settings) -> tuple[int, str, Settings]:
-    """Return whom a cohort's time is accounted to: its user, if there is one."""
+    """Return the key that a cohort's time is charged to: its user, if there is one."""
     return (subject.relid, subject.role, cohort[:1] if cohort[0] else cohort)

@@ -1,5 +1,5 @@
 -- name: rules
--- All that decides what a role may see of a table, and the fingerprint of it.
+-- Everything that decides what a role may see of a table, and its fingerprint.
 SELECT r.rules::pg_catalog.text AS rules, pg_catalog.md5(r.rules::pg_catalog.text) AS fingerprint
 FROM (SELECT ayb_realtime.rules($1, $2)) AS r (rules)
 
@@ -8,7 +8,7 @@ FROM (SELECT ayb_realtime.rules($1, $2)) AS r (rules)
 SELECT ayb_realtime.catch_up($1)
 
 -- name: readable_columns
--- The columns that a role may read.
+-- The columns of a table that a role may read.
 SELECT ayb_realtime.readable_columns($1, $2)
 
 -- name: judge_joined
@@ -17,32 +17,34 @@ SELECT kind, events, cohorts
 FROM ayb_realtime.judge_joined($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 
 -- name: judge_looped
--- The looped form: each cohort by itself, on images.
+-- The looped form: each cohort separately, on images.
 SELECT cohort, visible, superseded, failure, next_cohort
 FROM ayb_realtime.judge_looped($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
 -- name: judge_opaque
--- The opaque form: a SELECT by each cohort.
+-- The opaque form: a SELECT for each cohort.
 SELECT cohort, visible, superseded, failure, next_cohort
 FROM ayb_realtime.judge_opaque($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
 -- name: expression_types
--- The types of setting expressions for a role, and what settings that nobody sets here have now.
+-- The types of setting expressions for a role, and the current values of settings that the gateway
+-- does not set.
 SELECT ayb_realtime.expression_types($1, $2, $3) AS types, ARRAY(
     SELECT pg_catalog.current_setting(s.name, true)
     FROM pg_catalog.unnest($4::text[]) WITH ORDINALITY AS s (name, n) ORDER BY s.n
 ) AS settings
 
 -- name: cohort_values
--- What a query gives for each cohort by itself, under the rules that are expected.
+-- The values that a query returns for each cohort separately, under the expected rules.
 SELECT v.found::pg_catalog.text[] AS found
 FROM pg_catalog.unnest(ayb_realtime.keep_values($1, $2, $3, $4, $5, $6, $7))
     WITH ORDINALITY AS v (found, n)
 ORDER BY v.n
 
 -- name: builtins
--- The names under which pg_catalog has functions that see nothing but their arguments: those that
--- are all immutable. Scalar are those of them that are never aggregates and never return a set.
+-- The names of functions in pg_catalog that depend only on their arguments, which means that every
+-- function of that name is immutable. `scalar` lists those of them under which no function is an
+-- aggregate or returns a set.
 SELECT array_agg(f.proname::text) AS pure,
     array_agg(f.proname::text) FILTER (WHERE f.is_scalar) AS scalar
 FROM (
@@ -53,5 +55,5 @@ FROM (
 ) AS f
 
 -- name: latest_images
--- For the self-check: what the outbox says that rows are like now.
+-- For the self-check: the newest images of rows according to the outbox.
 SELECT ayb_realtime.latest_images($1, $2, $3)

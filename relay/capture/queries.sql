@@ -1,5 +1,5 @@
 -- name: list_tables
--- Plain tables and roots of partitioned ones, with our triggers on them.
+-- Plain tables and the roots of partitioned tables, with our triggers on them.
 SELECT
     c.oid,
     n.nspname AS schema,
@@ -27,7 +27,7 @@ LEFT JOIN LATERAL (
 ) t ON true
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
 AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'ayb_realtime', 'pg_toast')
--- As in the view captured: bytes of an unknown encoding name nothing to a client.
+-- As in the view captured: names in an unknown encoding mean nothing to a client.
 AND (getdatabaseencoding() <> 'SQL_ASCII' OR NOT EXISTS (
     SELECT FROM pg_attribute a
     WHERE a.attrelid = c.oid AND n.nspname || c.relname || a.attname ~ '[^ -~]'
@@ -38,8 +38,9 @@ ORDER BY n.nspname, c.relname
 SELECT set_config('lock_timeout', $1, true)
 
 -- name: note_column_names
--- Which columns have which names now, and which names have passed to another column. Where capture
--- has stopped, the sequence stands at its end.
+-- Record which columns have which names now, and which names have passed to another column. If
+-- capture has stopped, the sequence is at its end; then the start of the next generation is
+-- recorded.
 INSERT INTO ayb_realtime.column_names AS known (relid, name, attnum)
 SELECT a.attrelid, a.attname::text, a.attnum
 FROM pg_trigger g

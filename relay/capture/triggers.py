@@ -1,8 +1,9 @@
-"""Installing the capture triggers, on the tables there are and on new ones soon after.
+"""Installing the capture triggers on existing tables, and on new ones soon after they appear.
 
-A trigger's name holds the oid of the table it was installed on: the trigger function counts only
-the one of the table's own root. It begins with `!`, so that it is the first of a table's triggers:
-another that writes to the same row again is captured after the change that fired it.
+A trigger's name contains the OID of the table it was installed on: the trigger function only acts
+for the trigger of the table's own root. The name begins with `!`, so that it fires first of the
+table's triggers: if another trigger writes to the same row again, that change is captured after the
+change that fired it.
 """
 
 from __future__ import annotations
@@ -31,22 +32,22 @@ _SQL: Final = queries("relay.capture")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table that could be captured, and what is on it."""
+    """A table that could be captured, and the triggers on it."""
 
     oid: int
     schema: str
     name: str
     quoted: str
     is_owned: bool
-    """Whether this login may alter it."""
+    """Whether this login may alter the table."""
     has_virtual: bool
     """Whether it has generated columns that are not stored."""
     triggers: tuple[tuple[str, str, str], ...]
-    """Our triggers on it: name, function, and the letter that says when it fires."""
+    """Our triggers on it: name, function, and the letter that says when each fires."""
 
     @property
     def wanted(self) -> dict[str, str]:
-        """The triggers it should have: name to function."""
+        """The triggers it should have, as a mapping from name to function."""
         row = "capture_row_computed" if self.has_virtual else "capture_row"
         return {
             f"!ayb_realtime_row_{self.oid}": row,
@@ -55,25 +56,25 @@ class Table:
 
     @property
     def is_captured(self) -> bool:
-        """Whether both triggers are there and fire."""
+        """Whether both triggers exist and fire."""
         present = {name: function for name, function, enabled in self.triggers if enabled in "OA"}
         return self.wanted.items() <= present.items()
 
     @property
     def leftovers(self) -> tuple[str, ...]:
-        """Triggers of ours that name another oid, as those of a restored dump; they do nothing."""
+        """Our triggers with another OID in their name, as in a restored dump; they do nothing."""
         return tuple(name for name, *_ in self.triggers if name not in self.wanted)
 
     @property
     def is_complete(self) -> bool:
-        """Whether this login has nothing to do: only an owner can drop, or enable for replicas."""
+        """Whether this login has nothing to do: only an owner can drop or enable for replicas."""
         if not self.is_owned:
             return self.is_captured
         return not self.leftovers and self.is_captured and all(e == "A" for *_, e in self.triggers)
 
 
 async def list_tables(connection: Connection) -> list[Table]:
-    """List plain tables and the roots of partitioned ones, in all schemas but the system's."""
+    """List plain tables and the roots of partitioned ones, in all schemas except the system's."""
     return [
         Table(
             row["oid"],
@@ -98,7 +99,7 @@ def _triggers(row: asyncpg.Record) -> list[dict[str, str]]:
 
 
 class Capture:
-    """Keeps the triggers as the patterns want them."""
+    """Keeps the triggers in line with the patterns."""
 
     def __init__(
         self,
@@ -116,7 +117,7 @@ class Capture:
         self._left_out: set[str] = set()
 
     async def install(self) -> list[Table]:
-        """Install what is missing, remove what is too much; list what could not be captured."""
+        """Install missing triggers and remove excess ones; list tables that cannot be captured."""
         tables = await list_tables(self._connection)
         failed = []
         captured = 0
@@ -142,12 +143,12 @@ class Capture:
             log.info("bookkeeping is not captured", table=table, remedy="name it in full")
 
     async def note_names(self) -> None:
-        """Note which columns have which names: see `column_names` in the migrations."""
+        """Record which columns have which names: see `column_names` in the migrations."""
         await self._connection.execute(_SQL["note_column_names"])
         await self._connection.execute(_SQL["forget_column_names"])
 
     async def _try(self, table: Table, work: _Work, what: str) -> bool:
-        """Run DDL on a table without making its users wait; log once what stands in the way."""
+        """Run DDL on a table without making its users wait; log once whatever prevents it."""
         key = (what, table.quoted)
         try:
             async with self._connection.transaction():
@@ -160,7 +161,7 @@ class Capture:
         except asyncpg.PostgresError as error:
             if self._connection.is_closed():
                 raise
-            # A lock, an event trigger, whatever it is: this table's trouble is its own.
+            # A lock, an event trigger or anything else: it must not affect other tables.
             text = f"{error}; it will be tried again"
         else:
             self._logged.pop(key, None)
@@ -196,7 +197,7 @@ class Capture:
 
 _Work = Callable[[Table], Awaitable[None]]
 
-# Names of triggers are ours and need no escape; those of tables come quoted from Postgres.
+# Trigger names are ours and need no escaping; table names come quoted from Postgres.
 _ROW: Final = """
 CREATE OR REPLACE TRIGGER "{name}" AFTER INSERT OR UPDATE OR DELETE ON {table}
 FOR EACH ROW EXECUTE FUNCTION ayb_realtime.{function}()

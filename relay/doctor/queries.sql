@@ -8,7 +8,7 @@ SELECT
     extract(epoch FROM clock_timestamp())::float8 AS clock
 
 -- name: login
--- What a login is and which of the role $1's rights it can take on.
+-- What kind of login this is, and whether it is a member of the role $1.
 SELECT
     current_user::text AS name,
     r.rolsuper AS is_superuser,
@@ -24,7 +24,7 @@ FROM pg_roles r
 WHERE r.rolname = $1
 
 -- name: table_rights
--- Of the tables $1, what the role $2 may see and what RLS says.
+-- For the tables $1: what the role $2 may read, and whether RLS and policies apply.
 SELECT
     format('%I.%I', n.nspname, c.relname) AS quoted,
     c.relrowsecurity AS has_rls,
@@ -65,7 +65,7 @@ SELECT
     has_table_privilege('ayb_realtime.changes', 'INSERT, UPDATE, DELETE, TRUNCATE') AS may_write
 
 -- name: leader
--- The session of the relay that leads, if it is there, and when it last renewed its lead.
+-- The session of the leading relay, if it still exists, and when it last renewed its lead.
 SELECT
     l.pid,
     l.name,
@@ -78,7 +78,7 @@ JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE a.backend_start IS NULL OR a.backend_start = l.began
 
 -- name: oldest_transaction
--- Age in seconds of the oldest open transaction of this database, prepared ones included.
+-- Age in seconds of the oldest open transaction in this database, including prepared ones.
 SELECT greatest(
     (
         SELECT extract(epoch FROM max(clock_timestamp() - a.xact_start))::float8
@@ -93,7 +93,7 @@ SELECT greatest(
 )
 
 -- name: replay
--- How far a standby is behind position $1, in bytes, and when its newest commit was made.
+-- How far a standby is behind position $1, in bytes, and the age of its newest commit in seconds.
 SELECT
     greatest(($1 - pg_last_wal_replay_lsn())::bigint, 0) AS bytes,
     extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8 AS seconds,

@@ -1,13 +1,13 @@
 -- name: lock_epochs
--- Concurrent starts agree on which of them begins an epoch.
+-- Ensures that only one of several concurrent starts begins an epoch.
 LOCK TABLE ayb_realtime.epochs IN EXCLUSIVE MODE
 
 -- name: commit_durably
 SET LOCAL synchronous_commit = on
 
 -- name: database_state
--- What the decision on a new epoch hangs on. The row of an epoch that was not written by the
--- transaction it names is a copy: the log has been put back to what it was once.
+-- What the decision to begin a new epoch depends on. An epoch's row that was not written by the
+-- transaction it names is a copy: the log has been restored to an earlier state.
 SELECT
     coalesce(e.epoch, 0) AS epoch,
     coalesce(e.first_batch, 0) AS first_batch,
@@ -26,7 +26,7 @@ LEFT JOIN LATERAL (
 ) e ON true
 
 -- name: empty_outbox
--- Of what another database left behind, only the numbers are of use.
+-- Of the data that another database left behind, only the numbers are useful.
 TRUNCATE ayb_realtime.changes, ayb_realtime.batches
 
 -- name: forget_generations
@@ -49,14 +49,14 @@ WITH begun AS (
 INSERT INTO ayb_realtime.uncrashed SELECT epoch FROM begun
 
 -- name: checkpoint
--- The last batch recorded: from where to read on.
+-- The last batch recorded, which is where reading continues.
 SELECT id, prev_snapshot, snapshot, complete, last_seq, relids
 FROM ayb_realtime.batches
 ORDER BY id DESC
 LIMIT 1
 
 -- name: baseline
--- The place before the first batch. Taken before the first trigger is there, so that nothing is
+-- The position before the first batch. Recorded before the first trigger exists, so that nothing is
 -- missed.
 INSERT INTO ayb_realtime.batches (
     id, epoch, prev_snapshot, snapshot, complete, xids, first_seq, last_seq, changes, bytes,
@@ -69,10 +69,11 @@ ORDER BY g.generation DESC
 LIMIT 1
 
 -- name: read
--- What has become visible since the snapshot $1: at most $2 changes and $3 bytes, but one at least.
--- Images above $4 bytes are cut to the key. With $5 an image that raises an error is NULL. One
--- statement sees one snapshot, and the insert position is taken after it, so everything seen is
--- committed before that position. The first row describes the whole.
+-- The changes that have become visible since the snapshot $1: at most $2 changes and $3 bytes, but
+-- at least one change. Images larger than $4 bytes are cut to the key. If $5 is true, an image that
+-- raises an error is NULL. The statement sees a single snapshot, and the WAL insert position is
+-- read after it was taken, so everything seen was committed before that position. The first row
+-- describes the whole result.
 WITH now AS MATERIALIZED (
     SELECT pg_current_snapshot() AS snapshot, pg_current_wal_insert_lsn() AS lsn
 ), found AS MATERIALIZED (
@@ -134,8 +135,8 @@ LEFT JOIN described d USING (relid)
 ORDER BY seq NULLS FIRST
 
 -- name: remainder_xids
--- The transactions with changes between the snapshots $1 and $2, at most $3: from one to the next by
--- the index, so that it does not matter how many changes each has.
+-- The transactions with changes between the snapshots $1 and $2, at most $3. The index leads from
+-- one transaction to the next, so it does not matter how many changes each has.
 WITH RECURSIVE following (xid) AS (
     (
         SELECT c.xid FROM ayb_realtime.changes c
@@ -163,8 +164,9 @@ WHERE pg_visible_in_snapshot(x.xid, $2)
 LIMIT $3
 
 -- name: remainder_of_transactions
--- The next $3 changes behind seq $2 of the transactions $1, with sizes up to $4 but without their images. Each transaction's
--- changes lie in their order in the index.
+-- The next $3 changes after seq $2 in the transactions $1, without their images but with their
+-- sizes, counting each image as at most $4 bytes. In the index, each transaction's changes are
+-- ordered by seq.
 SELECT c.seq, c.xid, c.relid, c.bytes
 FROM unnest($1::xid8[]) AS t (xid)
 CROSS JOIN LATERAL (
@@ -181,7 +183,7 @@ ORDER BY c.seq
 LIMIT $3
 
 -- name: remainder_of_snapshots
--- The same, of all transactions between the snapshots $1 and $2 and behind seq $3, where they are
+-- The same for all transactions between the snapshots $1 and $2, after seq $3, used when there are
 -- many.
 SELECT
     c.seq, c.xid, c.relid,
@@ -206,7 +208,7 @@ FROM ayb_realtime.generations g
 RETURNING extract(epoch FROM at)::float8 AS at
 
 -- name: skip_number
--- A batch of nothing, which moves on from snapshot $3 to itself.
+-- An empty batch, which starts and ends at snapshot $3.
 INSERT INTO ayb_realtime.batches (
     id, epoch, prev_snapshot, snapshot, complete, xids, first_seq, last_seq, changes, bytes,
     relids, lsn, generation)
@@ -223,7 +225,7 @@ UPDATE ayb_realtime.horizon
 SET first_batch = greatest(first_batch, $1), has_hole = false, hole_after = NULL
 
 -- name: triggered_tables
--- Every table that is captured.
+-- All captured tables.
 SELECT t.relid::bigint, t."table"
 FROM ayb_realtime.captured t
 WHERE t.relid IN (

@@ -1,23 +1,25 @@
-"""Reading the outbox: batches by the difference of two snapshots.
+"""Reading the outbox: a batch is the difference between two snapshots.
 
-A serial number is not the order of commits: a low `seq` may become visible after a high one. So a
-batch is not "what lies behind the last `seq`" but what became visible between two snapshots, as in
-PgQ: a change of transaction `xid` is new since the snapshot `prev` if `xid >= xmax(prev)`, or if
-`xid` was in progress then (`xip(prev)`); and it is visible now because this is a snapshot too. So
+Sequence numbers do not follow the order of commits: a low `seq` may become visible after a high
+one. So a batch is not "everything after the last `seq`" but what became visible between two
+snapshots, as in PgQ: a change made by transaction `xid` is new since the snapshot `prev` if
+`xid >= xmax(prev)`, or if `xid` was in progress then (`xip(prev)`); and it is visible now because
+the reading statement has a snapshot too. So
 
 * each committed change is in exactly one difference, however late its transaction commits, and
   nothing waits for a long transaction;
-* within a difference changes are ordered by `seq`. Two changes of one row are ordered by the row's
+* within a difference, changes are ordered by `seq`. Two changes to one row are ordered by the row's
   lock: the second transaction takes its `seq` after the first has ended. If both are in the same
-  difference, `seq` orders them; else the first is in the earlier difference.
+  difference, `seq` orders them; otherwise the first is in the earlier difference.
 
 A difference too large for one batch is cut. The first part is recorded as not complete, together
-with both snapshots, and the remainder is what is visible in the second one and lies behind the last
-`seq`. It can be read again at any time, so a restart goes on in the middle. The remainder is read
-in pages of keys and sizes alone, and the images of one batch at a time: memory is bounded
-whatever a transaction writes.
+with both snapshots, and the remainder is the part of the difference that is visible in the second
+snapshot and comes after the last `seq`. It can be read again at any time, so a restart continues in
+the middle. The remainder is read in pages that contain only keys and sizes, and images are read for
+one batch at a time, so memory is bounded whatever a transaction writes.
 
-A batch is recorded first and published after. Published twice under the same number is harmless.
+A batch is recorded first and published afterwards. Publishing it twice under the same number is
+harmless.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ _SQL: Final = queries("relay.outbox")
 
 
 class Outbox:
-    """The reader. There is one at a time: the session of its connection leads."""
+    """The reader of the outbox. There is one at a time: the session of its connection leads."""
 
     def __init__(
         self,
@@ -65,19 +67,19 @@ class Outbox:
         self._metrics = metrics
         self._remainder: Remainder | None = None
         self.hole_after: int | None = None
-        """Changes were not captured; the hole ends with the last transaction older than this."""
+        """Set if changes were missed; the hole ends with the last transaction older than this."""
 
     @classmethod
     async def open(
         cls, connection: Connection, *, epoch: int, limits: BatchLimits, metrics: RelayMetrics
     ) -> Outbox:
-        """Go on where the log ends."""
+        """Continue where the log ends."""
         checkpoint = await read_checkpoint(connection)
         return cls(connection, epoch=epoch, checkpoint=checkpoint, limits=limits, metrics=metrics)
 
     @property
     def seen(self) -> Snapshot | None:
-        """The snapshot up to which everything is in a batch, None in the midst of a cut one."""
+        """The snapshot up to which everything is in a batch; None in the middle of a cut one."""
         return self._seen if self._checkpoint.complete else None
 
     async def last_batch(self) -> Batch:
@@ -86,29 +88,29 @@ class Outbox:
         batch = await self._read_recorded(last.id, last.relids)
         if batch is None:
             return Batch(self._epoch, last.id, 0, 0.0, ())
-        # Told in the present epoch, so that gateways hear of it.
+        # Published in the current epoch, so that gateways learn of the epoch.
         return msgspec.structs.replace(batch, epoch=self._epoch)
 
     async def next_batch(self) -> Batch | None:
-        """Read and record the next batch; None where there is nothing new."""
+        """Read and record the next batch; None if there is nothing new."""
         if self._checkpoint.complete:
             return await self._read_new()
         return await self._read_remainder()
 
     @property
     def has_hole_due(self) -> bool:
-        """Whether every transaction that may have gone uncaptured has ended, and all else is read.
+        """Whether every transaction that may be uncaptured has ended and all others have been read.
 
-        `seen` begins with the oldest transaction that was in progress.
+        The first element of `seen` is the oldest transaction that was in progress.
         """
         seen = self.seen
         return self.hole_after is not None and seen is not None and seen[0] >= self.hole_after
 
     async def skip_number(self) -> Batch:
-        """Close the hole: leave a number out and raise the horizon above it.
+        """Close the hole: skip a batch number and raise the horizon above it.
 
-        The batch names every captured table without changes, so that gateways ask for the number
-        and learn that it cannot be had.
+        The batch names every captured table but has no changes, so that gateways ask for that
+        number and learn that it is not available.
         """
         number = self._checkpoint.id + 1
         async with self._connection.transaction():
@@ -166,7 +168,7 @@ class Outbox:
             )
             batch = await self._read_recorded(self._checkpoint.id, self._checkpoint.relids)
         else:
-            # Rotated away: nothing is left to be read of the difference.
+            # Rotated away: nothing of the difference is left to read.
             self._seen = last.snapshot
             self._checkpoint = Checkpoint(
                 last.id, last.prev_snapshot, last.snapshot, True, last.last_seq, last.relids

@@ -1,9 +1,10 @@
 """The remainder of a difference that is too large for one batch.
 
-It is read in pages behind the last `seq`, keys and sizes only: neither this process nor Postgres
-ever holds all of it, in memory or in a temporary file, whatever a transaction writes. If few
-transactions make up the difference (a burst), a page is the next piece of each one's index range.
-If they are many (the relay was away), each page looks at the whole difference, so it is longer.
+It is read in pages that follow the last `seq` and contain only keys and sizes: neither this process
+nor Postgres ever holds all of it, in memory or in a temporary file, whatever a transaction writes.
+If the difference consists of few transactions (a burst), a page is the next piece of each one's
+index range. If there are many (the relay was away), each page scans the whole difference, so it is
+longer.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class BatchLimits:
     changes: int
     bytes: int
     record_bytes: int
-    """A larger row image travels as its key alone."""
+    """A row image larger than this is sent as its key alone."""
 
 
 class Remainder:
@@ -55,7 +56,7 @@ class Remainder:
 
     @classmethod
     async def open(cls, connection: Connection, cut: Checkpoint, limits: BatchLimits) -> Remainder:
-        """Begin behind the last change of a batch that was cut."""
+        """Start after the last change of a batch that was cut."""
         rows = await connection.fetch(
             _SQL["remainder_xids"], cut.prev_snapshot, cut.snapshot, FEW_TRANSACTIONS + 1
         )
@@ -64,7 +65,7 @@ class Remainder:
         return remainder
 
     async def cut(self) -> tuple[list[Record], bool]:
-        """Take the rows of the next batch; returns them, and whether they are the last ones."""
+        """Take the rows of the next batch; return them and whether they are the last."""
         limits, size = self._limits, 0
         taken: list[Record] = []
         while len(taken) < limits.changes and await self._has_rows():

@@ -10,7 +10,7 @@ SELECT version, checksum FROM ayb_realtime.installed_functions
 -- name: prepare_migrations
 DO $$
 BEGIN
-    -- IF NOT EXISTS would ask for the right to create one in any case.
+    -- IF NOT EXISTS would require the right to create a schema in any case.
     IF to_regnamespace('ayb_realtime') IS NULL THEN
         CREATE SCHEMA ayb_realtime;
     END IF;
@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS ayb_realtime.installed_functions (
 
 -- name: lock_migrations
 -- Concurrent starts wait for each other. Functions may call one another in any order, so their
--- bodies are not checked as they are made.
+-- bodies are not checked when they are created.
 LOCK TABLE ayb_realtime.migrations IN EXCLUSIVE MODE;
 SET LOCAL check_function_bodies = off
 
@@ -44,7 +44,7 @@ ON CONFLICT (only_row) DO UPDATE
 SET version = excluded.version, checksum = excluded.checksum, installed_at = now()
 
 -- name: schema_owner
--- Who owns our schema, if it is there and not owned by us.
+-- The owner of our schema, if the schema exists and is not owned by us.
 SELECT r.rolname::text
 FROM pg_namespace n
 JOIN pg_roles r ON r.oid = n.nspowner

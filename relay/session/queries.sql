@@ -8,7 +8,7 @@ SELECT pg_try_advisory_lock(4707185, 1)
 SELECT pg_advisory_unlock(4707185, 1)
 
 -- name: sleep_lock_holders
--- Which other sessions hold the sleep lock: writers in an open transaction, or strangers.
+-- Which other sessions hold the sleep lock: writers in an open transaction, or unrelated sessions.
 SELECT format(
     'pid %s (%s%s)%s%s', l.pid, a.usename, ', ' || nullif(a.application_name, ''),
     CASE l.mode WHEN 'ExclusiveLock' THEN ', for itself alone' END,
@@ -23,12 +23,13 @@ ORDER BY l.pid
 LIMIT 5
 
 -- name: lock_leader
--- What is read of sessions after this is newer than the row.
+-- Whatever is read about sessions after this is newer than the row.
 SELECT FROM ayb_realtime.leader FOR UPDATE
 
 -- name: take_lead
--- Become the leader, named $1, if the session of the last one has ended. One of another login, whose
--- age cannot be seen, counts if its login may write batches: a pid is used again by others.
+-- Become the leader, with the name $1, if the previous leader's session has ended. If a session of
+-- another login has that pid, its start time cannot be read; it counts as the leader only if its
+-- login may write batches, because other sessions may reuse the pid.
 UPDATE ayb_realtime.leader l
 SET
     pid = me.pid, began = me.backend_start, name = $1,
@@ -44,7 +45,7 @@ AND (l.pid = me.pid OR NOT EXISTS (
 RETURNING true
 
 -- name: leader
--- Which relay leads, and how many seconds ago it was last heard of; for a reader at any server.
+-- Which relay leads, and how many seconds ago it last renewed its lead; can be read on any server.
 SELECT
     l.pid, l.name, l.since,
     extract(epoch FROM clock_timestamp() - l.heard_at)::float8 AS silent_seconds
@@ -58,8 +59,8 @@ WHERE l.pid = pg_backend_pid()
 RETURNING true
 
 -- name: end_silent_leader
--- End the leader's session if it has said nothing for $1 seconds and has waited for its client as
--- long: the relay has vanished, and the server does not know yet.
+-- End the leader's session if it has not renewed its lead for $1 seconds and has been waiting for
+-- its client for as long: the relay has vanished, and the server has not noticed yet.
 SELECT pg_terminate_backend(a.pid, 2000)
 FROM ayb_realtime.leader l
 JOIN pg_stat_activity a ON a.pid = l.pid AND a.backend_start = l.began
@@ -68,8 +69,9 @@ AND a.state LIKE 'idle%'
 AND a.state_change < clock_timestamp() - make_interval(secs => $1)
 
 -- name: notification_queue
--- How full the queue of notifications is (0 to 1), and which sessions may hold it up: the queue is
--- emptied as far as every listening session has read, and none reads within a transaction.
+-- How full the notification queue is (0 to 1), and which sessions may be blocking it: the queue is
+-- emptied only up to where every listening session has read, and no session reads notifications
+-- inside a transaction.
 SELECT
     pg_notification_queue_usage() AS usage,
     ARRAY(
@@ -87,14 +89,14 @@ SELECT
 SELECT a.pid, a.backend_start AS began FROM pg_stat_activity a WHERE a.pid = pg_backend_pid()
 
 -- name: session_is_idle
--- Whether the session $1 that began at $2 has ended, or waits for its client.
+-- Whether the session $1 that began at $2 has ended or is waiting for its client.
 SELECT coalesce(
     (SELECT a.state LIKE 'idle%' FROM pg_stat_activity a WHERE a.pid = $1 AND a.backend_start = $2),
     true
 )
 
 -- name: end_session
--- Waits 2 s for the end of the session $1 that began at $2.
+-- End the session $1 that began at $2, waiting up to 2 s for it to end.
 SELECT pg_terminate_backend(a.pid, 2000)
 FROM pg_stat_activity a
 WHERE a.pid = $1 AND a.backend_start = $2

@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 Row = tuple[int, "list[int] | None", "list[int] | None"]
-"""Kind, images and groups of cohorts; these count from 1."""
+"""Kind, images and groups of cohorts; images and groups are numbered from 1."""
 
 
 def excluded_cohorts(rows: Sequence[Row]) -> list[int]:
-    """List the cohorts that were left out, from 0."""
+    """List the cohorts that were left out, numbered from 0."""
     return [n - 1 for kind, _, cohorts in rows if kind == EXCLUDED for n in cohorts or ()]
 
 
 def groups_of(rows: Sequence[Row]) -> dict[int, list[int]]:
-    """List the cohorts, from 0, of each group that the rows make, by its number from 1."""
+    """Map each group that the rows define, numbered from 1, to its cohorts, numbered from 0."""
     return {
         numbers[0]: [n - 1 for n in cohorts or ()]
         for kind, numbers, cohorts in rows
@@ -30,9 +30,9 @@ def groups_of(rows: Sequence[Row]) -> dict[int, list[int]]:
 def read_joined(
     rows: Sequence[Row], groups: Mapping[int, Sequence[int]] | int, images: int
 ) -> list[frozenset[int]]:
-    """Put together which cohorts see each image; images seen by the same ones share a set.
+    """Collect the cohorts that see each image; images seen by the same cohorts share a set.
 
-    `groups` are the cohorts of each group, or a number where each cohort is a group of its own.
+    `groups` maps each group to its cohorts, or is their number if each cohort is its own group.
     """
     everybody = _cohorts_of(groups, range(1, groups + 1) if isinstance(groups, int) else groups)
     seen: list[frozenset[int]] = [frozenset()] * images

@@ -1,14 +1,14 @@
-"""Closed expressions: those that read nothing of the row, so that they mean the same for every row.
+"""Closed expressions: those that read nothing from the row, so they mean the same for every row.
 
 A closed expression may call functions and read tables in subqueries of its own, but every column in
-it is one of those tables'. It is written again with each operator, function and type qualified:
-policies were bound to these when they were made, and whatever search path is in force later, or
-whatever object somebody makes later, cannot bind it to others.
+it belongs to one of those tables. It is rewritten with each operator, function and type qualified:
+policies were bound to these when they were created, and no search path that is in force later, and
+no object that is created later, can bind the expression to others.
 
-What cannot be qualified (a row comparison, `IS DISTINCT FROM`, `CASE x WHEN`, a collation,
-`USING`) cannot be read, and raises `UnreadableError`; so does a column of the row. The text comes
-from `pg_get_expr`, which names columns inside subqueries by their table's alias, and gives no alias
-twice along a chain of nested queries.
+Constructs that cannot be qualified (a row comparison, `IS DISTINCT FROM`, `CASE x WHEN`, a
+collation, `USING`) cannot be read and raise `UnreadableError`, as does a column of the row. The
+text comes from `pg_get_expr`, which qualifies columns inside subqueries with their table's alias
+and never uses an alias twice along a chain of nested queries.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _TIME_TYPES: Final = ("date", "time", "timetz", "timestamp", "timestamptz")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A call of current_setting with a plain name; `is_optional` where a missing one is NULL."""
+    """A call of current_setting with a plain name; `is_optional` if a missing setting is NULL."""
 
     name: str
     is_optional: bool
@@ -55,12 +55,13 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class ClosedExpression:
-    """What a closed expression is made of; `sql` is its text, qualified.
+    """What a closed expression consists of; `sql` is its qualified text.
 
-    `calls` are functions outside of pg_catalog, `builtins` names of those inside; the `bare` ones
-    stand outside of any SELECT, where a set or an aggregate would be the enclosing query's.
-    `tables` as they are written, `settings` in their order. `is_timeless` unless it reads the clock
-    or casts to a type of dates or times, whose input knows words like `now`.
+    `calls` are functions outside pg_catalog, `builtins` the names of those inside it. The `bare`
+    ones appear outside any SELECT, where a set or an aggregate would belong to the enclosing query.
+    `tables` are named as in the policy; `settings` are in order of appearance. `is_timeless` is
+    false if it reads the clock or casts to a date or time type, whose input accepts words such as
+    `now`.
     """
 
     sql: str
@@ -75,7 +76,7 @@ class ClosedExpression:
 
 
 def read_closed(tokens: Sequence[Token]) -> ClosedExpression:
-    """Read tokens that are a whole expression; raise `UnreadableError` if it is not closed."""
+    """Read tokens that form a whole expression; raise `UnreadableError` if it is not closed."""
     reader = _Reader(tokens)
     reader.read(len(tokens))
     if not reader.used <= reader.declared:
@@ -111,7 +112,7 @@ class _Reader:
         self.reads_session = False
 
     def read(self, end: int) -> None:
-        """Read values up to a place."""
+        """Read values up to a position."""
         while self._at < end:
             token = self._tokens[self._at]
             if token.kind in ("name", "quoted"):
@@ -289,7 +290,7 @@ class _Reader:
         self.out.append(token.text)
 
     def _is_nullif_of_text(self) -> bool:
-        """Whether NULLIF compares with a text, for which no search path gives another operator."""
+        """Return whether NULLIF compares with a text, whose operator no search path can change."""
         last = closing(self._tokens, self._at) - 1
         if self._tokens[last].is_word("text") and self._tokens[last - 1].is_mark("::"):
             last -= 2
@@ -370,7 +371,7 @@ class _Reader:
         self._at += 1
 
     def _field(self) -> None:
-        """Read the choice of a field of a composite."""
+        """Read the selection of a field from a composite."""
         if self._peek(1).kind not in ("name", "quoted"):
             raise UnreadableError("it uses a whole row")
         self._emit(self._peek())

@@ -23,13 +23,13 @@ _TYPES: Final = {
     "timestamp with time zone": "timestamptz", "timestamptz": "timestamptz",
     "timestamp without time zone": "timestamp", "timestamp": "timestamp",
 }  # fmt: skip
-"""Built-in types: the names that Postgres and people write, and the name in pg_catalog."""
+"""Built-in types: the names that Postgres and users write, and the name in pg_catalog."""
 
 _CLAUSES: Final = ("where", "group", "having", "order", "limit", "offset",
                    "union", "intersect", "except")  # fmt: skip
 _JOINS: Final = ("from", "join", "lateral", "cross", "inner", "left", "right", "full", "outer")
 
-# Before a parenthesis these do not call anything: it only groups.
+# A parenthesis after one of these only groups; it is not a call.
 _GROUPING: Final = frozenset(
     {
         "and", "or", "not", "select", "where", "on", "then", "else", "when", "case", "is", "like",
@@ -39,7 +39,7 @@ _GROUPING: Final = frozenset(
 
 
 def split(tokens: Sequence[Token], word: str) -> list[list[Token]]:
-    """Split at a top-level AND or OR, after taking off parentheses around the whole."""
+    """Split at each top-level AND or OR, after removing parentheses around the whole."""
     tokens = unwrap(tokens)
     parts: list[list[Token]] = [[]]
     depth = 0
@@ -58,7 +58,7 @@ def split(tokens: Sequence[Token], word: str) -> list[list[Token]]:
 
 
 def unwrap(tokens: Sequence[Token]) -> list[Token]:
-    """Take off parentheses around the whole."""
+    """Remove parentheses around the whole."""
     inner = list(tokens)
     while len(inner) > 2 and inner[0].is_mark("(") and closing(inner, 0) == len(inner) - 1:
         inner = inner[1:-1]
@@ -78,7 +78,7 @@ def closing(tokens: Sequence[Token], at: int) -> int:
 
 
 def may_start(tokens: Sequence[Token], at: int) -> bool:
-    """Whether an operand can start here: not in the middle of a name, nor at arguments."""
+    """Return whether an operand can start here: not in the middle of a name or at arguments."""
     if at == 0:
         return True
     before = tokens[at - 1]
@@ -92,10 +92,10 @@ def may_start(tokens: Sequence[Token], at: int) -> bool:
 
 
 def operand_end(tokens: Sequence[Token], at: int) -> int:
-    """Return the place behind the operand that starts here, with its casts and subscripts.
+    """Return the position after the operand that starts here, with its casts and subscripts.
 
-    Operators are no part of it: `pg_get_expr` puts each with its operands in parentheses, which
-    are an operand. Raises `UnreadableError`.
+    Operators are not part of an operand: `pg_get_expr` puts each operator and its operands in
+    parentheses, which together are an operand. Raises `UnreadableError`.
     """
     token = tokens[at]
     if token.is_mark("("):
@@ -122,7 +122,7 @@ def operand_end(tokens: Sequence[Token], at: int) -> int:
 
 
 def type_end(tokens: Sequence[Token], at: int) -> int:
-    """Return the place behind the name of a type, with its modifier and array brackets."""
+    """Return the position after the name of a type, with its modifier and array brackets."""
     end = at + 1
     if _is_at(tokens, end, "."):
         end += 2
@@ -140,9 +140,9 @@ def type_end(tokens: Sequence[Token], at: int) -> int:
 
 
 def qualified_type(tokens: Sequence[Token]) -> str | None:
-    """Write the name of a type so that no search path can bend it; None if it is not known.
+    """Write the name of a type so that no search path can change it; None if it is not known.
 
-    Types outside of pg_catalog are qualified already. A modifier makes a type unknown.
+    Types outside pg_catalog are already qualified. A type with a modifier counts as unknown.
     """
     dimensions = ""
     while len(tokens) > 2 and tokens[-1].is_mark("]") and tokens[-2].is_mark("["):
@@ -156,9 +156,9 @@ def qualified_type(tokens: Sequence[Token]) -> str | None:
 
 
 def places_of_tables(tokens: Sequence[Token]) -> frozenset[int]:
-    """Find the places in FROM clauses where a table stands, and no expression."""
+    """Find the positions in FROM clauses that hold a table and not an expression."""
     found: set[int] = set()
-    # For each open parenthesis: whether a SELECT stands in it, and whether tables follow now.
+    # For each open parenthesis: whether it contains a SELECT, and whether tables follow here.
     frames = [[False, False]]
     for place, token in enumerate(tokens):
         has_select, in_tables = frames[-1]

@@ -1,28 +1,30 @@
 """The joined form: one statement over cohorts and row images.
 
-From the policies of a table, as `pg_get_expr` writes them, follows
+The restrictive policies R and the permissive policies P of a table, as `pg_get_expr` writes them,
+combine to
 
     (R1 AND R2 ...) AND (P1 OR P2 ...)
 
-of restrictive and permissive policies. What depends on the client alone has become columns of the
-table of cohorts (`gateway.visibility.joined.setting_expressions`). Permissive policies are split at
-their top-level OR, which leaves parts, and each part or restrictive policy reads the row, the
-cohort, or both:
+Everything that depends only on the client has become columns of the table of cohorts
+(`gateway.visibility.joined.setting_expressions`). Permissive policies are split into parts at their
+top-level OR, and each part or restrictive policy reads the row, the cohort, or both:
 
-* row only: asked once for each image;
-* cohort only: asked once for each cohort;
-* both: asked of the pairs that Postgres finds by joining images and cohorts, by hash where it can.
+* row only: evaluated once for each image;
+* cohort only: evaluated once for each cohort;
+* both: evaluated for the pairs that Postgres finds by joining images and cohorts, with a hash join
+  where it can.
 
-The answer has no row for each pair: products are told as a list of images and a list of cohorts,
-and what more than half of the cohorts see, by the rest.
+The answer does not have a row for each pair: a product is returned as a list of images and a list
+of cohorts, and an image that more than half of the cohorts see is returned with the other cohorts.
 
-Splitting changes which part is computed first. That must not matter, so it is done only where no
-part can raise (`_cannot_raise`); else the condition stays in one piece. An error in the joined form
-decides nothing: the question is asked again as a loop.
+Splitting changes which part is computed first. That must not matter, so it is done only if no part
+can raise (`_cannot_raise`); otherwise the condition stays in one piece. An error in the joined form
+decides nothing: the question is asked again in the looped form.
 
-The statement finds nothing of the user's by a bare name, so nobody who may create objects can get
-between. It calls no function that is not known to be pure:
-user-defined ones, volatile ones and those that look at the session leave the table to the loop.
+The statement finds none of the user's objects by a bare name, so nobody with the right to create
+objects can interfere. It calls only functions that are known to be pure: if the policies call
+user-defined functions, volatile functions or functions that look at the session, the table is left
+to the loop.
 """
 
 from __future__ import annotations
@@ -77,7 +79,7 @@ _STABLE: Final = frozenset(
 _JSON_MAKERS: Final = frozenset(
     ["to_json", "to_jsonb", "jsonb_build_object", "jsonb_build_array", "jsonb_agg"]
 )
-"""They call the user-defined casts of their arguments' types to json, which no dependency tells."""
+"""They call user-defined casts from their arguments' types to json; no dependency records it."""
 _SYNTAX: Final = frozenset(
     [
         "and",
@@ -158,9 +160,9 @@ _SAFE_CALLS: Final = _SYNTAX - {"values", "limit", "offset", "substring", "overl
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a joined statement is made of, but for the types of its setting expressions.
+    """What a joined statement consists of, except for the types of its setting expressions.
 
-    `reads` are the settings that cohorts are formed by.
+    `reads` are the settings that cohorts are grouped by.
     """
 
     rules: Rules
@@ -170,18 +172,18 @@ class Draft:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The known settings in it, in their order."""
+        """The known settings that it reads, in order."""
         numbers = frozenset[int]().union(*(e.reads for e in self.expressions))
         return tuple(KNOWN_SETTINGS[number] for number in sorted(numbers))
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The columns by which computed sets are limited, in their order."""
+        """The columns by which computed sets are limited, in order."""
         keys = (expression.key for expression in self.expressions)
         return tuple(dict.fromkeys(key for key in keys if key is not None))
 
     def write(self, types: Sequence[str]) -> str:
-        """Write the statement; `types` has one for each of the expressions."""
+        """Write the statement; `types` has one type for each expression."""
         return JoinedStatement(
             self.rules,
             self.expressions,
@@ -193,7 +195,7 @@ class Draft:
 
 
 class NotJoinableError(ValueError):
-    """The table must be asked about by the loop; the text says why."""
+    """The table has to be handled by the loop; the text says why."""
 
 
 def join(rules: Rules, builtins: Builtins) -> Draft:
@@ -241,7 +243,7 @@ def _check_dependencies(rules: Rules) -> None:
 
 
 def _unjoinable(rules: Rules) -> frozenset[str]:
-    """Name what a statement for all clients must not read, as policies name it."""
+    """List what a statement for all clients must not read, named as in policies."""
     names = {r.name for r in rules.relations or () if r.secured or r.kind not in ("r", "p", "m")}
     names |= {name.removeprefix("pg_catalog.") for name in names}
     return frozenset({*names, _own_name(rules)})
@@ -252,13 +254,13 @@ def _own_name(rules: Rules) -> str:
 
 
 def _as_written(name: str) -> str:
-    """Quote a name where Postgres does; keywords aside."""
+    """Quote a name where Postgres does, except that keywords are not quoted."""
     is_plain = re.fullmatch(r"[a-z_][a-z0-9_]*", name) is not None
     return name if is_plain else '"' + name.replace('"', '""') + '"'
 
 
 def _check_tables(tokens: Sequence[Token], unjoinable: frozenset[str]) -> None:
-    """Look for tables that the statement would read for all clients at once, and must not."""
+    """Raise for tables that the statement would read for all clients at once but must not."""
     for place, token in enumerate(tokens):
         name = token.text
         if tokens[place + 1 : place + 2] and tokens[place + 1].is_mark("."):
@@ -270,7 +272,7 @@ def _check_tables(tokens: Sequence[Token], unjoinable: frozenset[str]) -> None:
 
 
 def _check_tokens(tokens: Sequence[Token], callable_: frozenset[str]) -> None:
-    """See to it that nothing is called or read that another session would see otherwise."""
+    """Raise if anything is called or read that another session would see differently."""
     for place, token in enumerate(tokens):
         before = tokens[place - 1] if place else None
         after = tokens[place + 1] if place + 1 < len(tokens) else None
@@ -294,7 +296,7 @@ def _check_tokens(tokens: Sequence[Token], callable_: frozenset[str]) -> None:
 
 
 def _cannot_raise(tokens: Sequence[Token]) -> bool:
-    """Whether an expression surely cannot raise, whatever the row."""
+    """Return whether an expression is certain not to raise, whatever the row."""
     for place, token in enumerate(tokens):
         before = tokens[place - 1] if place else None
         after = tokens[place + 1] if place + 1 < len(tokens) else None

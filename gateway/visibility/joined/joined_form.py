@@ -1,4 +1,4 @@
-"""Asking the joined form: the values of the cohorts first, then one statement for all of them."""
+"""Asking the joined form: first the values of the cohorts, then one statement for all of them."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from gateway.visibility.queries import Subject, VisibilityQueries
 
 _MOST_PAIRS: Final = 2_500_000
-"""Of cohorts and images in one statement: what its answer may take in memory."""
+"""Pairs of a cohort and an image in one statement; limits the memory that its answer takes."""
 _MOST_KEPT_AT_ONCE: Final = 5_000
-"""Cohorts whose kept values are computed by one statement."""
+"""The most cohorts whose kept values are computed by one statement."""
 _MOST_TABLES: Final = 5_000
 _FEWEST_COMPUTED: Final = 200
 _MOST_COMPUTED: Final = 20_000
 _SECONDS: Final = 0.5
-"""What a statement that computes values for cohorts should take."""
+"""How long a statement that computes values for cohorts should take."""
 
 
 class JoinedForm:
-    """Asks the joined form, and keeps the values that need not be computed again."""
+    """Asks the joined form, and keeps the values that do not need to be computed again."""
 
     def __init__(self, queries: VisibilityQueries) -> None:
         self._queries = queries
@@ -37,7 +37,7 @@ class JoinedForm:
         self._at_once: dict[tuple[int, str], int] = {}
 
     async def complete(self, plan: Plan, role: str) -> Plan:
-        """Write the statement of a plan that has only a draft of it.
+        """Write the statement of a plan that has only a draft.
 
         Raises `JoinedFailsError`, `DatabaseUnavailableError`.
         """
@@ -71,10 +71,10 @@ class JoinedForm:
         *,
         without: frozenset[int] = frozenset(),
     ) -> tuple[list[frozenset[int]], list[int], int]:
-        """Ask which cohorts see which images, both from 0.
+        """Ask which cohorts see which images, both numbered from 0.
 
-        Returns the cohorts that see each image, those that were left out (`without`, and those for
-        which an expression raises), and the number of rows that came back.
+        Returns the cohorts that see each image, the cohorts that were left out (those in `without`
+        and those for which an expression raises), and the number of rows returned.
 
         Raises `QuestionError`, `RulesChangedError`, `TableReadError`, `DatabaseUnavailableError`.
         """
@@ -107,7 +107,8 @@ class JoinedForm:
             self._kept[key] = plan, values
         else:
             values = known[1]
-        # Others learn and forget meanwhile: it ends with a look, and nothing is awaited after it.
+        # Other tasks learn and forget values in the meantime, so the last step is a check that none
+        # is missing, with no await after it.
         while missing := values.missing(grouping):
             if plan.kept is None:
                 values.learn(grouping, missing, [()] * len(missing))

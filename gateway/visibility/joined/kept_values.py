@@ -1,8 +1,8 @@
-"""The values of setting expressions that are kept, and the groups of cohorts that share them.
+"""The kept values of setting expressions, and the groups of cohorts that share them.
 
-Postgres computes them once for the settings of a cohort, and they stay for as long as the rules do.
-Cohorts with the same values are one group: of ten thousand users of fifty organisations, fifty are
-asked about.
+Postgres computes them once for the settings of a cohort, and they are kept as long as the rules do
+not change. Cohorts with the same values form one group: for ten thousand users of fifty
+organisations, only fifty groups are asked about.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _MOST_SPARE: Final = 10_000
 class ValueGroups:
     """Cohorts grouped by their values.
 
-    `flat` has all values of the first expression, then all of the second, and so on. `groups` are
-    the cohorts of each group, by its number from 1, or the number of cohorts where each is a group
-    of its own. `excluded` are those for which an expression raises.
+    `flat` has all values of the first expression, then all of the second, and so on. `groups` maps
+    the number of each group, from 1, to its cohorts, or is the number of cohorts if each is a group
+    of its own. `excluded` are the cohorts for which an expression raises.
     """
 
     flat: Sequence[str | None]
@@ -40,9 +40,9 @@ class ValueGroups:
 class KeptValues:
     """The kept values of one plan.
 
-    The live stream, replay and the self-check ask about different cohorts of one table, and share
-    what is known: values are forgotten only once there are many more than any of them needs.
-    `is_grouping` false leaves each cohort a group of its own, as computed values need it.
+    The live stream, replay and the self-check ask about different cohorts of the same table and
+    share these values, which are forgotten only once there are many more than any of them needs.
+    If `is_grouping` is false, each cohort remains a group of its own, as computed values require.
     """
 
     def __init__(self, expressions: int, *, is_grouping: bool = True) -> None:
@@ -61,7 +61,7 @@ class KeptValues:
     def learn(
         self, grouping: Grouping[Any], cohorts: Sequence[int], found: Sequence[Values | None]
     ) -> None:
-        """Take the values of these cohorts; None where an expression raises."""
+        """Record the values of these cohorts; None if an expression raises."""
         for cohort, values in zip(cohorts, found, strict=True):
             self._known[grouping.values[cohort]] = values
 
@@ -77,12 +77,12 @@ class KeptValues:
         return groups
 
     def _cached(self, grouping: Grouping[Any]) -> ValueGroups | None:
-        # Held here, so that no other grouping can have its id.
+        # The grouping is held here, so no other grouping can have the same id.
         found = self._recent.get(id(grouping))
         return None if found is None else found[1]
 
     def _forget(self) -> None:
-        """Forget cohorts that are gone, where they are many."""
+        """Forget cohorts that are gone if there are many of them."""
         groupings = [grouping for grouping, _ in self._recent.values()]
         if len(self._known) > 2 * max(map(len, groupings)) + _MOST_SPARE:
             wanted = {values for grouping in groupings for values in grouping.values}

@@ -1,7 +1,7 @@
 """Postgres' tokens, as far as expressions need them.
 
-After "Lexical Structure" in the Postgres manual, with standard_conforming_strings on. What is not
-understood is an error: a text that cannot be read is not rewritten.
+Follows "Lexical Structure" in the Postgres manual, with standard_conforming_strings on. Anything
+that is not understood is an error: a text that cannot be read is not rewritten.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class UnreadableError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token: `text` as it is written, `value` what it means.
+    """A token: `text` is how it is written, `value` what it means.
 
-    The value of a name is lower-cased, that of a quoted name or a plain string is unquoted.
+    The value of a name is in lower case; that of a quoted name or a plain string is unquoted.
     """
 
     kind: Kind
@@ -32,11 +32,11 @@ class Token:
     value: str
 
     def is_word(self, *words: str) -> bool:
-        """Tell whether it is one of these keywords or unquoted names."""
+        """Return whether it is one of these keywords or unquoted names."""
         return self.kind == "name" and self.value in words
 
     def is_mark(self, mark: str) -> bool:
-        """Tell whether it is this punctuation or operator."""
+        """Return whether it is this punctuation or operator."""
         return self.kind in ("mark", "operator") and self.text == mark
 
 
@@ -65,7 +65,7 @@ _KINDS: Final[tuple[tuple[Kind, re.Pattern[str], Callable[[str], str]], ...]] = 
 
 
 def tokenize(text: str) -> list[Token]:
-    """Cut a text into tokens, without blanks and comments; raise `UnreadableError`."""
+    """Split a text into tokens, without whitespace and comments; raises `UnreadableError`."""
     tokens = []
     at = 0
     while at < len(text):
@@ -81,7 +81,7 @@ def tokenize(text: str) -> list[Token]:
 
 
 def render(tokens: list[Token]) -> str:
-    """Write tokens as a text that means the same."""
+    """Write tokens as a text with the same meaning."""
     return " ".join(token.text for token in tokens)
 
 

@@ -1,4 +1,4 @@
-"""An EXISTS over other tables that one equation ties to the row, as the set of what it equals."""
+"""An EXISTS over other tables with one equation on the row, as the set of values it may equal."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _OTHER_CLAUSES: Final = ("group", "having", "limit", "offset", "union", "interse
 def read_semijoin(tokens: Sequence[Token], table: str) -> tuple[ClosedExpression, str] | None:
     """Read `EXISTS (SELECT ... FROM ... WHERE ...)` with one equation that has a column of the row.
 
-    Returns the SELECT of the equation's other side under the remaining conditions, which is closed,
-    and the column. None, or `UnreadableError`, where it is anything else.
+    Returns a closed SELECT of the equation's other side under the remaining conditions, and the
+    column. For anything else, returns None or raises `UnreadableError`.
     """
     if not tokens[0].is_word("exists") or closing(tokens, 1) != len(tokens) - 1:
         return None
@@ -51,7 +51,7 @@ def read_semijoin(tokens: Sequence[Token], table: str) -> tuple[ClosedExpression
 
 
 def _clauses(tokens: Sequence[Token]) -> tuple[list[Token], list[list[Token]]]:
-    """Take a SELECT apart: its FROM clause, and the conditions of its WHERE."""
+    """Split a SELECT into its FROM clause and the conditions of its WHERE clause."""
     depth = 0
     places: dict[str, int] = {}
     for place, token in enumerate(tokens):

@@ -2,20 +2,20 @@
 
 The largest closed expressions (`gateway.visibility.joined.closed_expressions`) that read a setting,
 call a user's function or read a table that cannot be joined become columns of the table of cohorts.
-Each is computed by Postgres itself for one cohort at a time, as it stands, under the client's role
-and settings, so that it is what a SELECT by this client would compute. Of two kinds:
+Postgres itself computes each of them unchanged, for one cohort at a time, under the client's role
+and settings, so the value is what a SELECT by this client would compute. There are two kinds:
 
-* kept: it is known to depend on the settings and on nothing else. It is made of settings, literals,
-  casts and pure functions, and of functions whose whole body is that (`auth.uid()`). Its value is
-  computed once for a client and kept;
+* kept: known to depend only on the settings. The expression consists of settings, literals, casts
+  and pure functions, and of functions whose whole body consists of these (`auth.uid()`). Its value
+  is computed once for a client and kept;
 * computed: it calls another function, or reads tables. Its value is computed for each question, in
   the same snapshot.
 
-A subquery behind IN, ANY or ALL becomes an array: `x = ANY (array)` has the same answer, NULLs
-included. So does an EXISTS that would have to be asked for each row only because of one equation
-with a column of it: `EXISTS (SELECT FROM m WHERE m.x = row.y AND ...)` is
-`row.y = ANY (SELECT m.x FROM m WHERE ...) IS TRUE`. Of that set only those values are computed that
-the images have (its `key` is the column).
+A subquery after IN, ANY or ALL becomes an array: `x = ANY (array)` has the same result, including
+NULLs. So does an EXISTS that depends on the row only through one equation with a column of it:
+`EXISTS (SELECT FROM m WHERE m.x = row.y AND ...)` becomes
+`row.y = ANY (SELECT m.x FROM m WHERE ...) IS TRUE`. Only those values of that set that occur in the
+images are computed (its `key` is the column).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ OF_THE_SESSION: Final = frozenset(
      "has_schema_privilege", "has_function_privilege", "row_security_active", "to_regclass",
      "to_regproc", "to_regrole", "to_regtype"]
 )  # fmt: skip
-"""Functions of pg_catalog that find names by the session's search path, as a SELECT would."""
+"""Functions in pg_catalog that resolve names by the session's search path, as a SELECT would."""
 _OF_THE_CLOCK: Final = frozenset(
     ["now", "statement_timestamp", "transaction_timestamp", "date_trunc",
      "date_part", "timezone", "to_char", "to_date", "to_timestamp", "age", "concat", "concat_ws",
@@ -57,9 +57,9 @@ _AGGREGATES: Final = frozenset(["array_agg", "string_agg", "jsonb_agg", "json_ag
 
 @dataclass(frozen=True, slots=True)
 class Builtins:
-    """Names of functions in pg_catalog: those that see nothing but their arguments.
+    """Names of functions in pg_catalog that depend only on their arguments.
 
-    `scalar` are those among them under whose name no function returns a set or is an aggregate.
+    `scalar` are those of them under which no function returns a set or is an aggregate.
     """
 
     pure: frozenset[str]
@@ -70,9 +70,9 @@ class Builtins:
 class SettingExpression:
     """An expression that depends on the client and not on the row.
 
-    `sql` is its text, that of a SELECT in parentheses if it `is_set`. `reads` are the numbers of
-    the known settings in it, `others` the names of further ones, which nobody sets here. `is_kept`
-    where its value can be kept for as long as the rules are the same.
+    `sql` is its text: a SELECT in parentheses if `is_set`. `reads` are the numbers of the known
+    settings in it, `others` the names of further settings, which the gateway does not set.
+    `is_kept` is true if its value can be kept as long as the rules are the same.
     """
 
     sql: str
@@ -84,7 +84,7 @@ class SettingExpression:
 
     @property
     def text(self) -> str:
-        """The expression as people would write it."""
+        """The expression as a person would write it."""
         tokens = tokenize(self.sql.replace("pg_catalog.", ""))
         text = " ".join(token.text for token in tokens)
         for mark in ("(", ".", "::", "["):
@@ -96,9 +96,9 @@ class SettingExpression:
 
 @dataclass(slots=True)
 class SettingCollector:
-    """The setting expressions of a table's policies; equal ones are one column.
+    """The setting expressions of a table's policies; equal expressions share a column.
 
-    `functions` are the users' functions that policies call, `unjoinable` the tables and views
+    `functions` are the user-defined functions that policies call, `unjoinable` the tables and views
     that a statement for many clients cannot read. `table` is the name of the table itself,
     `own_name` the same with its schema, as policies write it.
     """
@@ -111,9 +111,9 @@ class SettingCollector:
     found: list[SettingExpression] = field(default_factory=list)
 
     def replace_in(self, tokens: Sequence[Token]) -> list[Token]:
-        """Replace the setting expressions in a policy's tokens by tokens valued by their number.
+        """Replace each setting expression in a policy's tokens with a token that has its number.
 
-        Raises `UnreadableError` where a setting is read in a way that is not understood.
+        Raises `UnreadableError` if a setting is read in a way that is not understood.
         """
         out: list[Token] = []
         tables = places_of_tables(tokens)
@@ -146,7 +146,7 @@ class SettingCollector:
         return out
 
     def fault_in(self, text: str) -> str | None:
-        """Say which of the functions that a policy calls is in the way, if one is."""
+        """Say which of the functions that a policy calls prevents joining, if any."""
         tokens = tokenize(text)
         for schema, dot, name, mark in zip(
             tokens, tokens[1:], tokens[2:], tokens[3:], strict=False
@@ -161,7 +161,7 @@ class SettingCollector:
         return None
 
     def _at(self, tokens: Sequence[Token], at: int) -> tuple[SettingExpression | None, int]:
-        """Read the setting expression that starts here, if one does."""
+        """Read the setting expression that starts here, if there is one."""
         is_set = (
             at > 0
             and tokens[at - 1].is_word("in", "any", "all", "some")
@@ -184,7 +184,7 @@ class SettingCollector:
         return self._judged(closed, is_set=is_set), end
 
     def _keyed(self, tokens: Sequence[Token]) -> SettingExpression | None:
-        """Read an EXISTS as a set to which a column of the row must belong, if it is one."""
+        """Read an EXISTS as a set that must contain a column of the row, if it has that form."""
         try:
             found = read_semijoin(tokens, self.table)
         except UnreadableError:
@@ -198,7 +198,7 @@ class SettingCollector:
         return replace(expression, key=column)
 
     def _row_table(self, tokens: Sequence[Token]) -> Token:
-        """Return the name of the table as a policy has written it."""
+        """Return the name of the table as the policy writes it."""
         return next(t for t in tokens if t.kind in ("name", "quoted") and t.value == self.table)
 
     def _judged(self, closed: ClosedExpression, *, is_set: bool) -> SettingExpression | None:
@@ -258,7 +258,7 @@ class SettingCollector:
         return frozenset(reads), tuple(dict.fromkeys(others))
 
     def _fault(self, name: tuple[str, str]) -> str | None:
-        """Say why a function cannot be asked once for each cohort, if it cannot."""
+        """Say why a function cannot be evaluated once for each cohort, if that is so."""
         function = self.functions.get(name)
         if function is None:
             return "is not known"
@@ -274,7 +274,7 @@ class SettingCollector:
         return None
 
     def _wrapper(self, name: tuple[str, str]) -> ClosedExpression | None:
-        """Read the body of a function that does no more than compute from settings."""
+        """Read the body of a function that only computes from settings."""
         function = self.functions.get(name)
         if (
             function is None
@@ -322,7 +322,7 @@ _ARROWS: Final = ("->", "->>", "#>", "#>>")
 def read_wrapper(body: str) -> ClosedExpression:
     """Read the body of a function that computes from settings alone, in SQL or PL/pgSQL.
 
-    It may use casts, NULLIF, COALESCE and the arrows of json. Raises `UnreadableError` where it is
+    It may use casts, NULLIF, COALESCE and the arrow operators of json. Raises `UnreadableError` for
     anything else.
     """
     tokens = tokenize(body)

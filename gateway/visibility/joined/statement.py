@@ -1,20 +1,21 @@
-"""The statement of the joined form; `gateway.visibility.joined.joinable` decides where it is right.
+"""The statement of the joined form; `gateway.visibility.joined.joinable` decides when to use it.
 
-Its parameters: $1 the kept values (see below), $2 the computed ones, $3 the images.
+Its parameters: $1 the kept values (see below), $2 the computed values, $3 the images.
 
-Its tables, as far as they are needed (each name with a prefix that occurs nowhere in the policies):
+Its tables, as far as they are needed (each name has a prefix that occurs nowhere in the policies):
 
     i  the images as typed rows: the columns that policies read, under their own names, and n
-    o  those that pass the restrictive policies on the row alone; open: seen by everybody
-    r  the cohorts with the values of their setting expressions as text, where some are computed
-    a  groups of cohorts with the same values; without computed ones they come grouped, as $1
-    d  those that pass the restrictive policies on the cohort alone; sees: they see everything
+    o  images that pass the restrictive policies on the row alone; open: every cohort sees it
+    r  the cohorts with the values of their setting expressions as text, if some are computed
+    a  groups of cohorts with the same values; if none are computed, $1 is already grouped
+    d  groups that pass the restrictive policies on the cohort alone; sees: it sees everything
 
-Kept values come as one array, all of the first expression, then all of the second, and so on.
-Computed ones come as one text a cohort, an array of texts; NULL if one could not be computed.
+Kept values are passed as one array: all of the first expression, then all of the second, and so on.
+Computed values are passed as one text per cohort, which is an array of texts; NULL if one of them
+could not be computed.
 
-Where a policy's text stands, only o (named like the table) and d are in sight: its bare names can
-mean nothing but the row's columns.
+Where a policy's text is placed, only o (named like the table) and d are in scope, so its bare names
+can only mean the row's columns.
 """
 
 # ruff: noqa: S608 (a statement is what is made here, of text that comes from Postgres' own catalogs)
@@ -33,11 +34,11 @@ if TYPE_CHECKING:
     from gateway.visibility.rules import Rules
 
 EXCLUDED: Final = 0
-"""Kind of answer row: the cohorts for which a setting expression cannot be computed."""
+"""Kind of answer row: cohorts for which a setting expression cannot be computed."""
 GROUP: Final = 3
-"""Kind of answer row: these cohorts are the group of this number.
+"""Kind of answer row: these cohorts form the group with this number.
 
-Rows of the other kinds name groups, as numbers from 1: those of $1, or those of such rows."""
+Rows of the other kinds refer to groups by number, from 1: those of $1, or those of such rows."""
 REST: Final = 2
 """Kind of answer row: all cohorts except these see these images.
 
@@ -82,7 +83,7 @@ class JoinedStatement:
                 self._products.append((self._all_of(rows), self._all_of(cohorts)))
 
     def write(self) -> str:
-        """Write it. Its rows are (kind, images, cohorts), each numbered from 1."""
+        """Write it: rows of (kind, images, cohorts), with images and cohorts numbered from 1."""
         p = self._p
         tables = [self._images(), self._judged_images()]
         answers: list[str] = []
@@ -105,7 +106,7 @@ class JoinedStatement:
     def _sort(
         self, conditions: Sequence[Condition]
     ) -> tuple[list[Condition], list[Condition], list[Condition]]:
-        """Sort conditions by what they read: the row only, the cohort only, both."""
+        """Sort conditions by what they read: only the row, only the cohort, or both."""
         found: tuple[list[Condition], list[Condition], list[Condition]] = ([], [], [])
         for condition in conditions:
             reads_cohort = any(token.kind == "setting" for token in condition)
@@ -137,7 +138,7 @@ class JoinedStatement:
         )
 
     def _values(self, numbers: Sequence[int]) -> tuple[str, str]:
-        """Write the kept values' source for ROWS FROM, and the names of its columns."""
+        """Write the source of the kept values for ROWS FROM, and the names of its columns."""
         each = f"pg_catalog.cardinality($1) OPERATOR(pg_catalog./) {len(numbers)}"
         sources = ", ".join(
             f"pg_catalog.unnest($1[{n} OPERATOR(pg_catalog.*) ({each}) OPERATOR(pg_catalog.+) 1 : "
@@ -224,7 +225,7 @@ class JoinedStatement:
         )
 
     def _pairs(self, conditions: Sequence[str]) -> str:
-        """The pairs for which one of the conditions holds, as one row for each image."""
+        """Select the pairs for which one of the conditions holds, as one row per image."""
         p = self._p
         found = " UNION ".join(
             f"SELECT {self._table}.{p}n AS {p}n, {p}c.{p}n AS {p}m "
@@ -263,17 +264,17 @@ class JoinedStatement:
 def value_query(
     expressions: Sequence[tuple[SettingExpression, str]], keys: Mapping[str, str] | None = None
 ) -> str:
-    """Write the query for the values of expressions with their types, as one text.
+    """Write the query that returns the values of typed expressions as one text.
 
-    The text is that of an array of texts. `keys` are columns, with the types of arrays of them, by
-    which sets are limited; $1 has such an array, as a text, for each.
+    The text is an array of texts. `keys` are the columns by which sets are limited, with the types
+    of arrays of them; $1 contains such an array, as text, for each.
     """
     texts = ", ".join(_as_text(e, type_, keys or {}) for e, type_ in expressions)
     return f"SELECT (ARRAY[{texts}])::pg_catalog.text"
 
 
 def key_query(rules: Rules, keys: Iterable[str]) -> str:
-    """Write the query for the values that columns have in the images, which are $1."""
+    """Write the query for the values of columns in the images, which are $1."""
     texts = ", ".join(
         f"(pg_catalog.array_agg(DISTINCT ayb_r.{_quote(key)}))::pg_catalog.text" for key in keys
     )
@@ -285,7 +286,7 @@ def key_query(rules: Rules, keys: Iterable[str]) -> str:
 
 
 def key_expression(rules: Rules, key: str) -> str:
-    """Write a set that has the type of a column, for `ayb_realtime.expression_types`."""
+    """Write a set with the type of a column, for `ayb_realtime.expression_types`."""
     row = f"NULL::{_quote(rules.schema)}.{_quote(rules.table)}"
     return f"( SELECT ayb_r.{_quote(key)} FROM (SELECT ({row}).*) AS ayb_r)"
 
@@ -299,7 +300,7 @@ def _as_text(expression: SettingExpression, type_: str, keys: Mapping[str, str])
             f"ANY (($1[{place}])::{keys[expression.key]})))::pg_catalog.text"
         )
     if type_.removeprefix("pg_catalog.").strip('"') in _TIMES:
-        # As JSON has them, which no DateStyle bends.
+        # As in JSON, which does not depend on DateStyle.
         return (
             f"pg_catalog.to_json({expression.sql}) "
             "OPERATOR(pg_catalog.#>>) '{}'::pg_catalog.text[]"

@@ -1,6 +1,6 @@
--- The part of judge_joined that has one snapshot: the values of the cohorts, and the question that
--- joins them with the images. Being STABLE, it sees what the calling statement sees: a change that is
--- committed between two cohorts is seen for both or for neither.
+-- The part of judge_joined that runs in one snapshot: it computes the cohorts' values and asks the
+-- question that joins them with the images. Because it is STABLE, it sees what the calling
+-- statement sees: a change committed between two cohorts is seen for both or for neither.
 CREATE OR REPLACE FUNCTION ayb_realtime.answer_joined(
     client text, own text[], question text, kept text[], computed text, keys text, settings bytea[], images text[]
 ) RETURNS TABLE (kind integer, events integer[], cohorts integer[])
@@ -18,11 +18,11 @@ BEGIN
             PERFORM set_config('role', 'none', true);
         END IF;
         found := ayb_realtime.cohort_values(client, own, computed, limits, settings);
-        -- It has left the session's own settings in force.
+        -- cohort_values has left the session's own settings in force.
         PERFORM ayb_realtime.pin_session();
     END IF;
-    -- How policies write values as text, and their dates and times, are the session's own. All that
-    -- images and the question are read by stays pinned.
+    -- Policies convert values to text, and handle dates and times, under the session's own
+    -- settings. Everything that affects how images and the question are read stays pinned.
     FOR place IN 1 .. cardinality(own) BY 2 LOOP
         IF own[place] IN ('TimeZone', 'DateStyle', 'IntervalStyle', 'extra_float_digits', 'bytea_output') THEN
             PERFORM set_config(own[place], own[place + 1], true);

@@ -1,17 +1,18 @@
--- Ask a statement for one cohort, and undo all that it did. It runs in a subtransaction with the
--- client's role and settings, is planned again, and is rolled back once its answer is kept: nothing
--- that a policy's function sets or takes (a setting, a role) is there for the next cohort. The
--- statement has two columns, the images that are visible and those that are superseded; its
--- parameter is `own`, the session's own settings (see pin_session), which are in force before it is
--- parsed where `is_own_first`.
+-- Run a statement for one cohort and undo everything it did. The statement runs in a subtransaction
+-- with the client's role and settings, is planned afresh, and is rolled back once its answer has
+-- been saved: nothing that a policy's function sets or takes (a setting, a role) carries over to
+-- the next cohort. The statement returns two columns, the visible and the superseded images. Its
+-- parameter is `own`, the session's own settings (see pin_session). If `is_own_first` is true, they
+-- are put in force before the statement is parsed.
 --
--- `failure` is the SQLSTATE of an error; `is_over` that the time of the whole call is up, and no
--- second alarm will come. Errors that say nothing about a policy (connection, resources, recovery
--- conflicts: the classes below) are raised, unless lenient: then they count against the cohort, so
--- that a policy cannot stop a table for everybody by raising them.
+-- `failure` is the SQLSTATE of an error. `is_over` means that the time for the whole call is up and
+-- that no second timeout will fire. Errors that say nothing about a policy (connection, resources,
+-- recovery conflicts: the classes below) are raised again, unless `lenient` is true: then they
+-- count against the cohort, so that a policy cannot block a table for everyone by raising them.
 --
--- The answer is kept by leaving the block with an error of our own: variables outlive it. Until then
--- nothing is looked up by name after the statement, whatever search path a function has left.
+-- The answer is saved by leaving the block with an error of our own, because variables survive the
+-- rollback. Between the statement and that error nothing is looked up by name, so it does not
+-- matter which search path a function has left behind.
 CREATE OR REPLACE FUNCTION ayb_realtime.ask_cohort(
     client text, settings bytea[], own text[], is_own_first boolean, statement text, lenient boolean,
     OUT visible integer[], OUT superseded integer[], OUT failure text, OUT is_over boolean

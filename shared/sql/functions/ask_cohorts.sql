@@ -1,11 +1,12 @@
--- Ask a statement once for each cohort, none at the cost of another: see ask_cohort. `settings` are
--- four for each cohort: see assume_client. `template` makes the statement about some images from
--- their numbers (%1$L), their rows (%2$L) and their keys (%3$L). Where a cohort's statement about
--- all of them raises, each image is asked about alone: an error of one image is that image's.
+-- Run a statement once for each cohort, with no cohort affecting another: see ask_cohort.
+-- `settings` has four entries for each cohort: see assume_client. `template` becomes a statement
+-- about some of the images when their numbers (%1$L), rows (%2$L) and keys (%3$L) are filled in. If
+-- a cohort's statement about all images raises, each image is asked about separately, so that an
+-- error caused by one image affects only that image.
 --
--- Rows: for cohorts that see anything, or fail (counted from 1), the images that are visible and
--- those that are superseded, and the SQLSTATE of an error. If the time was up, a last row with
--- cohort 0 says where to go on.
+-- Returns a row for each cohort (numbered from 1) that sees anything or fails: the visible and the
+-- superseded images, and the SQLSTATE of an error. If the time ran out, a last row with cohort 0
+-- gives the cohort to continue with.
 CREATE OR REPLACE FUNCTION ayb_realtime.ask_cohorts(
     client text, settings bytea[], own text[], is_own_first boolean, template text,
     numbers integer[], images text[], keys text[], deadline timestamptz, lenient boolean
@@ -21,7 +22,8 @@ DECLARE
     is_over boolean := false;
 BEGIN
     FOR place IN 1 .. cardinality(settings) / 4 LOOP
-        -- At least one a call: or nothing would ever be asked where preparing takes the whole time.
+        -- At least one cohort per call: otherwise, if preparation used up all the time, no cohort
+        -- would ever be asked.
         IF is_over OR (place > 1 AND clock_timestamp() > deadline) THEN
             cohort := 0;
             visible := NULL;

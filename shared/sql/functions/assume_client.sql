@@ -1,8 +1,8 @@
--- Become a client for the rest of the (sub)transaction: its four settings as UTF-8 (user id, e-mail
--- address, tenant id, claims), the session's own settings where they are given (what pin_session
--- returned), and last its role. A text that the encoding of the database cannot hold raises 22P05.
--- Everything is looked up before the first setting changes, so the session's own search path
--- cannot capture a name here.
+-- Become a client for the rest of the (sub)transaction. Sets its four settings, given as UTF-8
+-- (user id, e-mail address, tenant id, claims), then the session's own settings if any are given
+-- (the result of pin_session), and finally its role. A text that the database encoding cannot
+-- represent raises 22P05. Every name is looked up before the first setting changes, so the
+-- session's own search path cannot capture a name here.
 CREATE OR REPLACE FUNCTION ayb_realtime.assume_client(client text, settings bytea[], own text[]) RETURNS void
     LANGUAGE plpgsql VOLATILE
 AS $assume$

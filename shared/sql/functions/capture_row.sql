@@ -1,29 +1,31 @@
--- Capture: row triggers (and one for TRUNCATE) that write to the outbox.
+-- Capture: row triggers, and one for TRUNCATE, that write to the outbox.
 --
--- The name of a trigger carries the oid of the table it was installed on. A partitioned table hands
--- its trigger down to its partitions under that same name, so a partition that had been captured
--- by itself before it was attached has two for a moment: the one whose oid is the root's counts.
+-- A trigger's name contains the OID of the table it was installed on. A partitioned table passes
+-- its trigger on to its partitions under the same name. A partition that was captured on its own
+-- before it was attached therefore has two triggers for a moment; the one with the root's OID
+-- counts.
 --
--- Waking the relay: a sleeping relay holds the advisory lock exclusively, so the shared try fails
--- and the writer notifies. An awake relay does not hold it: writers share it until their commit and
--- pay nothing. See docs/decisions/0002-wake-up-lock.md for why no wake-up is ever missed.
+-- Waking the relay: a sleeping relay holds the advisory lock exclusively, so a writer's attempt to
+-- share it fails and the writer sends a notification. A relay that is awake does not hold the lock:
+-- writers share it until they commit, at no cost. docs/decisions/0002-wake-up-lock.md explains why
+-- no wake-up is ever missed.
 --
--- The SET clauses pin every setting of the writer's session that changes the JSON (pg_temp comes
--- last, or a writer's temporary type named json would run with the relay's rights). The inner block
--- catches what a value can raise while it becomes JSON (a cast of a user-defined type), so that a
--- writer never fails because of capture; clients get resync for a change without an image. If no
--- number can be had, only the end of the sequence is caught (see below): anything else, such as a
--- lock that the writer does not wait for, fails the writer as it would at the insert, because the
--- gap would go unnoticed. Nothing is written inside the block, so it costs no subtransaction id.
+-- The SET clauses pin every setting of the writer's session that affects the JSON. (pg_temp comes
+-- last: otherwise a writer's temporary type named json would run with the relay's rights.) The
+-- inner block catches whatever a value can raise while it is converted to JSON (a cast of a
+-- user-defined type), so that capture never makes a writer fail; clients get a resync for a change
+-- without an image. If no sequence number can be obtained, only the end of the sequence is caught
+-- (see below). Any other error, such as a lock that the writer does not wait for, fails the writer,
+-- as it would at the INSERT, because otherwise the gap would go unnoticed. Nothing is written
+-- inside the block, so it uses no subtransaction ID.
 --
--- An image of more than 8 MiB, or of more than Postgres can hold (1 GB), is reduced: see
+-- An image that is larger than 8 MiB, or larger than Postgres can hold (1 GB), is reduced: see
 -- reduced_image.sql.
 --
--- If the outbox grows to twice its bound, because the relay is down or a transaction is in the way,
+-- If the outbox grows to twice its limit, because the relay is down or a transaction is in the way,
 -- capture stops rather than fill the disk: the sequence is set to its end, and nextval raises until
--- the relay has made room. The size is checked every 1024 changes and with each large one.
--- See docs/decisions/0003-outbox-ring.md.
-
+-- the relay has made room. The size is checked every 1024 changes and after each large change. See
+-- docs/decisions/0003-outbox-ring.md.
 CREATE OR REPLACE FUNCTION ayb_realtime.capture_row() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp

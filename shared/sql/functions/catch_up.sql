@@ -1,4 +1,5 @@
--- Wait until a standby has replayed a position; raises AYB01 after half a second. A primary has it.
+-- Wait until a standby has replayed a position; raise AYB01 after half a second. Never waits on a
+-- primary.
 CREATE OR REPLACE FUNCTION ayb_realtime.catch_up(after_lsn pg_lsn) RETURNS void
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp

@@ -1,17 +1,19 @@
--- The values that a query gives for each cohort by itself: one text a cohort, NULL where it raises.
--- The query is a SELECT of one text that reads nothing of any row image; its $1 are `limits`, texts
--- that are the same for all cohorts. One that does not end in time raises AYB04 for all; AYB05 says that the statement was ended from outside.
+-- The values that a query returns for each cohort: one text per cohort, NULL if the query raises
+-- for it. The query is a SELECT of a single text that reads nothing from any row image; its $1 is
+-- `limits`, an array of texts that is the same for all cohorts. A query that does not finish in
+-- time raises AYB04 for all cohorts; AYB05 means that the statement was cancelled from outside.
 --
--- Each cohort has a subtransaction of its own, with the client's role and settings (four for each
--- cohort, as UTF-8: see judge_joined), a fresh plan, and `own`, the session's own settings, in force;
--- the query is qualified throughout, so their search path is for the functions that it calls. The
--- subtransaction is left by an error of our own once the value is kept: variables outlive it, and
--- nothing that a function has set, taken or cached in a plan does.
+-- Each cohort has its own subtransaction with the client's role and settings (four for each cohort,
+-- as UTF-8: see judge_joined), a fresh plan, and the session's own settings, `own`, in force. The
+-- query is fully qualified, so the session's search path affects only the functions that it calls.
+-- The subtransaction is left with an error of our own once the value has been saved: variables
+-- survive the rollback, while nothing that a function has set, taken or cached in a plan does.
 --
--- The session's own settings stay in force when it returns (but for the search path): pin them again.
+-- On return the session's own settings (except the search path) are still in force: pin them again.
 --
--- STABLE: all values are of the snapshot of the statement that calls this, as is what it joins them
--- with. Between the assignment of the settings and the error nothing is looked up by name.
+-- STABLE: all values come from the snapshot of the calling statement, as does the data that the
+-- statement joins them with. Between setting the client's settings and the error, nothing is looked
+-- up by name.
 CREATE OR REPLACE FUNCTION ayb_realtime.cohort_values(
     client text, own text[], query text, limits text[], settings bytea[]
 ) RETURNS text[]
@@ -28,7 +30,7 @@ DECLARE
     is_kept boolean;
     is_assumed boolean;
 BEGIN
-    -- From here on the session's own search path is in force: nothing may be found through it.
+    -- From here on the session's own search path is in force: no name may be resolved through it.
     PERFORM ayb_realtime.restore_session(own);
     FOR place IN 1 .. cohorts LOOP
         is_kept := false;
@@ -50,7 +52,7 @@ BEGIN
             RAISE SQLSTATE 'AYB02';
         EXCEPTION
             WHEN query_canceled THEN
-                -- Out of time, of which no second alarm will come; or ended from outside.
+                -- Out of time (no second timeout will fire), or cancelled from outside.
                 IF deadline IS NULL OR pg_catalog.clock_timestamp() OPERATOR(pg_catalog.<) deadline THEN
                     RAISE SQLSTATE 'AYB05';
                 END IF;

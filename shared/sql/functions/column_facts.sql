@@ -1,6 +1,6 @@
--- The columns of a table: number, name, whether the role may read it, xmin, and what its values need
--- to be written as capture and relay write them: stamp (a timestamptz), array or composite (which
--- may have bounds: see image_query), or plain.
+-- The columns of a table: number, name, whether the role may read it, xmin, and what is needed to
+-- write its values as capture and the relay do: stamp (a timestamptz), array or composite (these
+-- may have array bounds: see image_query), or plain.
 CREATE OR REPLACE FUNCTION ayb_realtime.column_facts(table_oid oid, role_oid oid) RETURNS json
     LANGUAGE plpgsql STABLE
 AS $columns$

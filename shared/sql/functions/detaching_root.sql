@@ -1,7 +1,8 @@
--- While a partition is detached CONCURRENTLY, its root counts as gone, but transactions with an older
--- snapshot still write through it, and the root's trigger is still there: that one counts on. This
--- names the root, if table_oid is such a partition (or lies beneath one) and has no trigger of now_root,
--- which it belongs to by now. An ancestor that is no more one is told by the catalog's own rows.
+-- While a partition is being detached CONCURRENTLY, its root no longer counts as its ancestor, but
+-- transactions with an older snapshot still write through the root, and the root's trigger is still
+-- there: that trigger stays in effect. This function returns that root if table_oid is such a
+-- partition (or is below one) and has no trigger of now_root, the root it belongs to now. The rows
+-- of pg_inherits still show an ancestor that no longer counts.
 CREATE OR REPLACE FUNCTION ayb_realtime.detaching_root(table_oid oid, now_root oid) RETURNS oid
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp

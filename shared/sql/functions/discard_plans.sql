@@ -1,4 +1,5 @@
--- Throw away the plans that functions keep in the session: for a STABLE function, which may not.
+-- Discard the plans that functions keep in the session. A separate function because a STABLE
+-- function may not run DISCARD itself.
 CREATE OR REPLACE FUNCTION ayb_realtime.discard_plans() RETURNS boolean
     LANGUAGE plpgsql VOLATILE
 AS $discard$

@@ -1,5 +1,5 @@
--- For `python -m gateway explain`: each policy by itself on each image, for one cohort; and as
--- image 0, whether a SELECT shows the row of this key now.
+-- For `python -m gateway explain`: evaluates each policy separately on each image, for one cohort.
+-- Image 0 says whether a SELECT returns the row with this key now.
 CREATE OR REPLACE FUNCTION ayb_realtime.explain(
     table_oid oid, client text, settings bytea[], key text[], key_values text[], images text[]
 ) RETURNS TABLE (image integer, policy text, verdict boolean, failure text)

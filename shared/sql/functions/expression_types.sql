@@ -1,7 +1,8 @@
--- The types of expressions, as a client's role finds them, none of which is evaluated: one of a
--- branch that is never taken still has its type. For a set (a SELECT in parentheses) it is that of an
--- array of its values. NULL for a type whose values do not pass through text unharmed, or not
--- certainly (those that are not listed here and are no enum), and for a collation of its own.
+-- The types of expressions as a client's role resolves them. No expression is evaluated: even one
+-- in a branch that is never taken has a type. For a set (a SELECT in parentheses), the result is
+-- the type of an array of its values. NULL for a type whose values change when converted to text
+-- and back, or might change (any type that is neither listed here nor an enum), and for an
+-- expression with a collation of its own.
 CREATE OR REPLACE FUNCTION ayb_realtime.expression_types(client text, expressions text[], is_set boolean[])
 RETURNS text[]
     LANGUAGE plpgsql VOLATILE
@@ -29,7 +30,7 @@ BEGIN
         END IF;
         PERFORM pg_catalog.set_config('role', 'none', false);
         PERFORM ayb_realtime.pin_session();
-        -- A name has a collation of its own, which is that of the type.
+        -- The type name has its own collation, which is that of the type.
         found := found || CASE WHEN coalesce(collation_name, '"default"') = '"default"'
             OR found_oid = ANY (ARRAY['name', 'name[]']::regtype[]::oid[]) THEN found_oid ELSE 0 END;
     END LOOP;

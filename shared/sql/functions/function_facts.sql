@@ -1,6 +1,6 @@
--- The functions, no part of Postgres, that policies call. `mentions` says that the body has the name
--- of the table in it, or reads it by what Postgres has recorded; `extension` that the function came
--- with an extension.
+-- The functions that policies call and that are not part of Postgres. `mentions` is true if the
+-- body contains the name of the table, or refers to the table according to what Postgres has
+-- recorded; `extension` is true if the function came with an extension.
 CREATE OR REPLACE FUNCTION ayb_realtime.function_facts(table_oid oid, role_oid oid, policies oid[]) RETURNS json
     LANGUAGE plpgsql STABLE
 AS $functions$
@@ -25,7 +25,7 @@ BEGIN
             'body', CASE WHEN l.lanname IN ('sql', 'plpgsql') THEN b.body END,
             'mentions', l.lanname NOT IN ('c', 'internal') AND CASE
                 WHEN quote_ident(name) = name THEN b.body ~* ('\m' || name || '\M')
-                -- A keyword is a name only in quotes.
+                -- A keyword is a table's name only where it is quoted.
                 WHEN name ~ '^[a-z_][a-z0-9_]*$' THEN b.body ~ ('["'']' || name || '["'']')
                 ELSE strpos(lower(b.body), lower(name)) > 0 END,
             'extension', EXISTS (

@@ -1,12 +1,13 @@
--- The query that makes the image of a row ($1) if row_to_json alone cannot:
+-- The query that makes the image of a row ($1) when row_to_json alone cannot:
 --
--- * Generated columns that are not stored (Postgres 18) are missing from a trigger's row, so they are
---   computed. Their expressions contain built-in functions only.
--- * JSON cannot express the bounds of an array whose subscripts do not begin at 1. A policy that
---   reads such an array would be asked about other elements. So it, and a composite that contains
---   one, becomes a string as Postgres prints it, which reads back as the same value.
+-- * Generated columns that are not stored (Postgres 18) are missing from a trigger's row, so they
+--   are computed. Their expressions contain only built-in functions.
+-- * JSON cannot express the bounds of an array whose subscripts do not start at 1, so a policy that
+--   reads such an array would be evaluated on the wrong elements. The array, or a composite that
+--   contains one, is therefore written as a string in Postgres' own format, which reads back as the
+--   same value.
 --
--- A column may have the name of an alias here: image.* is the row in any case.
+-- A column may have the same name as an alias here: image.* always means the row.
 CREATE OR REPLACE FUNCTION ayb_realtime.image_query(table_oid oid) RETURNS text
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp

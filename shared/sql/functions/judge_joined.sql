@@ -1,21 +1,23 @@
--- Visibility: what a client role may read of a table, and which row images which cohort may see.
+-- Visibility: which columns of a table a client role may read, and which row images each cohort may
+-- see.
 --
--- The functions are called by the gateway's login and run with its rights (SECURITY INVOKER). They
--- take the client's role themselves, for the rest of the transaction, which is that one statement:
--- one round trip, and nothing stays behind in the session. Being volatile, each of their inner
--- statements has a fresh snapshot, so what follows the wait for a replica sees what was waited for.
--- docs/decisions/0005-visibility.md tells why it is built this way.
+-- The gateway's login calls these functions, and they run with its rights (SECURITY INVOKER). They
+-- switch to the client's role themselves, for the rest of the transaction, which is that single
+-- statement: one round trip, and nothing is left behind in the session. Because they are VOLATILE,
+-- each of their inner statements has a fresh snapshot, so whatever follows the wait for a replica
+-- sees what was waited for. docs/decisions/0005-visibility.md explains why it is built this way.
 
 -- The joined form: the question, a SELECT that the gateway wrote from the rules, is asked once for
--- all cohorts. `kept` are values that the gateway knows for groups of cohorts. Where `computed`, a
--- query, is given, it is asked for each cohort by itself first (see cohort_values): `settings` has
--- four for each, as UTF-8: user id, e-mail address, tenant id, claims. `keys` is a query for what it
--- is limited by, of the images. `others` are names and values
--- in turn of further settings, which the kept values were computed under: another value raises AYB03.
+-- all cohorts. `kept` holds values that the gateway already knows for groups of cohorts. If a query
+-- `computed` is given, it first runs for each cohort separately (see cohort_values): `settings` has
+-- four entries for each cohort, as UTF-8: user id, e-mail address, tenant id, claims. `keys` is a
+-- query that reads from the images the values to which `computed` is limited. `others` is a list of
+-- alternating names and values: further settings under which the kept values were computed. If one
+-- of them has a different value now, AYB03 is raised.
 --
--- A row of kind -1 says that the rules are no longer those expected, one of kind -2 that what the
--- policies call has read the table itself: an image of then would be judged by the rows of now. In
--- both cases the rest is to be thrown away.
+-- A row of kind -1 means that the rules are no longer the expected ones. A row of kind -2 means
+-- that something the policies call has read the table itself, so an old image would be judged by
+-- the table's current rows. In both cases the caller must discard the other rows.
 CREATE OR REPLACE FUNCTION ayb_realtime.judge_joined(
     after_lsn pg_lsn, table_oid oid, client text, expected text, question text,
     kept text[], computed text, keys text, settings bytea[], others text[], images text[]
@@ -37,7 +39,7 @@ BEGIN
         scans := ayb_realtime.scans_of(table_oid);
         RETURN QUERY SELECT a.kind, a.events, a.cohorts
             FROM ayb_realtime.answer_joined(client, own, question, kept, computed, keys, settings, images) AS a;
-        -- Not for the transaction only: a domain's check may have taken a role for the session.
+        -- Not only for the transaction: a domain's check may have set a role for the session.
         PERFORM pg_catalog.set_config('role', 'none', false),
             pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
         IF ayb_realtime.scans_of(table_oid) <> scans THEN

@@ -1,13 +1,14 @@
--- The looped form: each cohort by itself, on images that became rows of the table once. Rows:
+-- The looped form: each cohort is asked separately, about images that are converted to rows of the
+-- table once. Rows:
 --
---   cohort > 0   visible: the images (from 1) that it sees; failure: the SQLSTATE of an error, the
---                images are then those that were decided without one
---   cohort = 0   once, last; visible: the images that cannot be judged; next_cohort: where to go on,
---                if the time was up
---   cohort = -1  the rules changed meanwhile, or are not those expected (a digest)
+--   cohort > 0   visible: the images (from 1) that it sees; failure: the SQLSTATE of an error, in
+--                which case the images are those that were decided without an error
+--   cohort = 0   once, last; visible: the images that cannot be judged; next_cohort: the cohort to
+--                continue with, if the time ran out
+--   cohort = -1  the rules have changed in the meantime, or are not the expected ones (a digest)
 --
--- The statement's names are resolved with nothing in the search path but pg_catalog, as they were
--- written, so no object made later can capture one. See gateway/visibility/looped.py.
+-- The statement's names are resolved as they were written, with only pg_catalog in the search path,
+-- so no object created later can capture one. See gateway/visibility/looped.py.
 CREATE OR REPLACE FUNCTION ayb_realtime.judge_looped(
     after_lsn pg_lsn, table_oid oid, client text, expected text, row_type text, template text,
     settings bytea[], images text[], budget interval, lenient boolean

@@ -1,7 +1,7 @@
--- The opaque form: a real SELECT by each cohort, of the rows that have the images' keys. Rows are
--- those of judge_looped; a cohort's `superseded` are the images whose row it sees, but changed
--- since. Policies, functions and the statement run under the session's own settings, as for a real
--- client. See gateway/visibility/opaque.py.
+-- The opaque form: each cohort runs a real SELECT for the rows that have the images' keys. Returns
+-- the same kinds of row as judge_looped; a cohort's `superseded` images are those whose row it sees
+-- but which has changed since. Policies, functions and the statement run under the session's own
+-- settings, as they would for a real client. See gateway/visibility/opaque.py.
 CREATE OR REPLACE FUNCTION ayb_realtime.judge_opaque(
     after_lsn pg_lsn, table_oid oid, client text, expected text, template text,
     settings bytea[], images text[], keys text[], budget interval, lenient boolean

@@ -1,7 +1,8 @@
--- Values that are to be kept, of a query that depends on the cohort's settings alone: cohort_values
--- in a pinned session. Rows are those of the array texts, NULL where the query raises. AYB03 as in
--- judge_joined. AYB06 says that the rules are not those expected: with several read servers, the
--- functions that the query calls may be those of before on a server that lags.
+-- Values for the gateway to keep, from a query that depends only on the cohort's settings: calls
+-- cohort_values in a pinned session. Returns one array of values for each cohort, as text, or NULL
+-- if the query raises. Raises AYB03 as judge_joined does. AYB06 means that the rules are not the
+-- expected ones: with several read servers, a server that lags may still have the previous versions
+-- of the functions that the query calls.
 CREATE OR REPLACE FUNCTION ayb_realtime.keep_values(
     after_lsn pg_lsn, table_oid oid, client text, expected text, query text, settings bytea[], others text[]
 ) RETURNS text[]
@@ -19,7 +20,8 @@ BEGIN
         RAISE SQLSTATE 'AYB03';
     END IF;
     found := ayb_realtime.cohort_values(client, own, query, NULL, settings);
-    -- It has left the session's own settings in force, under which the caller would read the arrays.
+    -- cohort_values has left the session's own settings in force; without this, the caller would
+    -- read the arrays under them.
     PERFORM ayb_realtime.pin_session();
     IF md5(ayb_realtime.rules(table_oid, client)::text) IS DISTINCT FROM expected THEN
         RAISE SQLSTATE 'AYB06';

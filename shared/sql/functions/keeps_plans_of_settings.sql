@@ -1,5 +1,6 @@
--- Whether a user's function is declared IMMUTABLE and yet may read a setting. The plans that other
--- functions keep in the session would hold its value for one client and give it to the next.
+-- Whether a user-defined function is declared IMMUTABLE although it may read a setting. Plans that
+-- other functions keep in the session would then hold its value for one client and return it to the
+-- next.
 CREATE OR REPLACE FUNCTION ayb_realtime.keeps_plans_of_settings() RETURNS boolean
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp

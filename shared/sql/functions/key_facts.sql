@@ -1,5 +1,5 @@
--- The columns of a table's primary key, in its order: name, type, and the operator by which its
--- index finds a value.
+-- The columns of a table's primary key, in key order: name, type, and the operator that its index
+-- uses to find a value.
 CREATE OR REPLACE FUNCTION ayb_realtime.key_facts(table_oid oid) RETURNS json
     LANGUAGE plpgsql STABLE
 AS $key$

@@ -1,5 +1,6 @@
--- The key columns of a row image, each value as it stands there. The whole image is parsed, so this
--- raises an error for what Postgres stores as json but does not parse again (\u0000, for example).
+-- The key columns of a row image, each value exactly as it is written there. The whole image is
+-- parsed, so this raises an error for text that Postgres stores as json but cannot parse again
+-- (\u0000, for example).
 CREATE OR REPLACE FUNCTION ayb_realtime.key_image(image json, key text[]) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (

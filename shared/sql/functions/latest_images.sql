@@ -1,7 +1,8 @@
--- For the self-check: the image that the last of the recent changes in the outbox left of each row,
--- by keys (each a JSON array of texts, in the order of the table's key columns). NULL where there is
--- none. What was committed after the last 100 batches has a transaction number from `since` on.
--- (Postgres 14 has no minimum of transaction numbers.)
+-- For the self-check: the newest image of each row according to the recent changes in the outbox,
+-- by key (each key is a JSON array of texts, in the order of the table's key columns). NULL if
+-- there is none. Recent means: in a transaction that began after the start of the last 100 batches,
+-- that is, with a transaction number of at least `since`. (Postgres 14 has no min() for transaction
+-- numbers.)
 CREATE OR REPLACE FUNCTION ayb_realtime.latest_images(table_oid oid, key text[], keys text[]) RETURNS text[]
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp

@@ -1,8 +1,9 @@
--- The columns that policies read, all of them if one reads the whole row, and what makes a value in
--- an image undecidable. json null and SQL NULL look alike in an image: null says that a null value
--- is undecidable, any that one anywhere within the value is, all that every value is, and opaque that
--- no image tells what the value was. It is no if all that is done with a json column is to look into
--- it: for a member of a name, or for text. (jsonb null has an element 0, and itself at the path {}.)
+-- The columns that policies read (all columns if one reads the whole row), and which values of each
+-- make an image undecidable. In an image, JSON null and SQL NULL look the same. `null` means that a
+-- null value is undecidable; `any`, that a value with a null anywhere inside it is; `all`, that
+-- every value is; `opaque`, that no image shows what the value was. It is `no` if policies only
+-- look inside a jsonb column, for a named member or for text. (A jsonb null has an element 0, and
+-- is itself the value at path {}.)
 CREATE OR REPLACE FUNCTION ayb_realtime.needed_columns(table_oid oid, policies oid[], expressions text) RETURNS json
     LANGUAGE plpgsql STABLE
 AS $needs$
@@ -22,11 +23,11 @@ BEGIN
         END) ORDER BY a.attnum)
         FROM pg_attribute a
         CROSS JOIN LATERAL (SELECT CASE
-            -- The relay folds line breaks of json, and what `->>` makes of it may hold some.
+            -- The relay folds line breaks in json, and the result of `->>` may contain some.
             WHEN a.atttypid = ANY (ARRAY['json', 'json[]']::regtype[]) THEN 'opaque'
             WHEN a.atttypid = 'jsonb'::regtype THEN 'null'
             WHEN a.atttypid = 'jsonb[]'::regtype THEN 'any'
-            -- Read back from JSON their subscripts begin at 1 instead of 0.
+            -- When they are read back from JSON, their subscripts start at 1 instead of 0.
             WHEN a.atttypid = ANY (ARRAY['int2vector', 'oidvector']::regtype[]) THEN 'all'
             WHEN a.atttypid < 16384 AND format_type(a.atttypid, NULL) NOT LIKE 'reg%' THEN 'no'
             ELSE ayb_realtime.value_kind(a.atttypid)

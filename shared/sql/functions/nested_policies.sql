@@ -1,5 +1,5 @@
--- The policies of the tables with RLS that policies read, of the tables that these read, and so on:
--- the table's own are not among them.
+-- The policies of the tables with RLS that the given policies read, of the tables that those
+-- policies read, and so on. The table's own policies are not included.
 CREATE OR REPLACE FUNCTION ayb_realtime.nested_policies(table_oid oid, policies oid[]) RETURNS oid[]
     LANGUAGE plpgsql STABLE
 AS $nested$

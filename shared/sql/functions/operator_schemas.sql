@@ -1,5 +1,5 @@
--- The schemas of the operators, no part of Postgres, that policies use; without those that came with
--- an extension, if so asked.
+-- The schemas of the operators that policies use and that are not part of Postgres. Operators that
+-- came with an extension are included only if with_extensions is true.
 CREATE OR REPLACE FUNCTION ayb_realtime.operator_schemas(policies oid[], with_extensions boolean) RETURNS json
     LANGUAGE plpgsql STABLE
 AS $operators$

@@ -1,4 +1,5 @@
--- Disk use of the outbox, without what a transaction holds back that is emptying a partition.
+-- Disk use of the outbox. Files that a transaction emptying a partition still holds are not
+-- counted.
 CREATE OR REPLACE FUNCTION ayb_realtime.outbox_bytes() RETURNS bigint
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp

@@ -1,5 +1,6 @@
--- Whether there are casts, of no extension, from or to a type that policies name or whose values
--- they read. A policy keeps the cast that it was made with; its text does not say which one that is.
+-- Whether any cast that does not belong to an extension converts from or to a type that policies
+-- name or whose values they read. A policy keeps the cast it was created with, but its text does
+-- not say which cast that is.
 CREATE OR REPLACE FUNCTION ayb_realtime.own_casts(table_oid oid, policies oid[]) RETURNS boolean
     LANGUAGE plpgsql STABLE
 AS $casts$

@@ -1,9 +1,11 @@
--- Pin, for the transaction, the settings under which values and expressions are written as text and
--- read back, so that no default of the database or of a login bends them. Returns, as names and
--- values in turn, what the session had where it differs: policies run under that again, since their
--- functions count on it. Parallel workers, the read-only flag and row_security stay pinned.
+-- Pin, for the transaction, the settings that affect how values and expressions are written as text
+-- and read back, so that no default of the database or of a login changes the result. Returns, as
+-- alternating names and values, the session's previous settings where they differ: policies run
+-- under those again, because the functions they call rely on them. Parallel workers, the read-only
+-- flag and row_security stay pinned.
 --
--- There is no SET clause (its end would undo the pins), so every name here is qualified.
+-- There is no SET clause, because leaving the function would undo the pins; so every name here is
+-- qualified.
 CREATE OR REPLACE FUNCTION ayb_realtime.pin_session() RETURNS text[]
     LANGUAGE plpgsql VOLATILE
 AS $pin$

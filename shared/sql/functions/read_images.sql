@@ -1,5 +1,6 @@
--- Make rows of a table of images, as a client's role: each row as text, NULL for an image that does
--- not fit the table as it is. What a domain's check does to the session is undone.
+-- Convert images to rows of a table, under a client's role. Returns each row as text, or NULL for
+-- an image that does not fit the table as it is now. Whatever a domain's check does to the session
+-- is undone.
 CREATE OR REPLACE FUNCTION ayb_realtime.read_images(client text, row_type text, images text[], lenient boolean)
 RETURNS text[]
     LANGUAGE plpgsql VOLATILE

@@ -1,5 +1,5 @@
--- A row image, or its key columns if a key is given, in UTF-8. NULL if the image raises an error,
--- whatever it is: the error of one image must not become that of all images read with it.
+-- A row image, or only its key columns if a key is given, in UTF-8. NULL if the image raises any
+-- error: an error in one image must not affect the other images read with it.
 CREATE OR REPLACE FUNCTION ayb_realtime.readable_image(image json, key text[]) RETURNS bytea
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp

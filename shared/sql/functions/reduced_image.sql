@@ -1,9 +1,10 @@
--- The image of a row that is too large to be fetched, judged or sent as a whole: the primary key and
--- the small values. A value is small if it takes at most 4 kB as it is stored. Clients get the key,
--- marked as truncated; a policy that reads a column left out here cannot be decided.
+-- The image of a row that is too large to be fetched, judged or sent whole: the primary key and the
+-- small values. A value is small if its stored size is at most 4 kB. Clients get the key, marked as
+-- truncated; a policy that reads a column omitted here cannot be decided.
 --
--- Left out as well: generated columns that are not stored, and arrays with bounds (image_query.sql).
--- If the small values raise an error or are too many, the key alone remains; NULL if that fails too.
+-- Also omitted: generated columns that are not stored, and arrays with bounds (image_query.sql). If
+-- the small values raise an error or are too large together, only the key remains; NULL if that
+-- fails too.
 CREATE OR REPLACE FUNCTION ayb_realtime.reduced_image(table_oid oid, source record) RETURNS json
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -19,14 +20,14 @@ BEGIN
                 RETURN image;
             END IF;
         EXCEPTION WHEN OTHERS THEN
-            NULL;  -- the key alone may do
+            NULL;  -- the key alone may fit
         END;
     END LOOP;
     RETURN NULL;
 END
 $reduced$;
 
--- The query behind it: the key of the row $1, and its values of at most so many bytes.
+-- The query that reduced_image runs: the key of the row $1, and its values of at most most_bytes.
 CREATE OR REPLACE FUNCTION ayb_realtime.reduced_image_query(table_oid oid, most_bytes integer)
 RETURNS text
     LANGUAGE sql STABLE

@@ -1,5 +1,6 @@
--- The other tables and views that policies read; `kin` says that it is the table itself (as it may
--- be for policies of other tables), or its parent, partition or the like.
+-- The other tables and views that policies read. `kin` is true if the relation is the table itself
+-- (possible for policies of other tables) or is related to it by inheritance, such as its parent or
+-- a partition.
 CREATE OR REPLACE FUNCTION ayb_realtime.relation_facts(table_oid oid, policies oid[], of_others boolean) RETURNS json
     LANGUAGE plpgsql STABLE
 AS $relations$

@@ -1,5 +1,5 @@
--- Set settings of the session again, given as names and values in turn: what pin_session returned.
--- Everything is looked up before the first one changes. Returns false.
+-- Restore settings of the session, given as alternating names and values: the result of
+-- pin_session. Every name is looked up before the first setting changes. Returns false.
 CREATE OR REPLACE FUNCTION ayb_realtime.restore_session(own text[]) RETURNS boolean
     LANGUAGE plpgsql VOLATILE
 AS $restore$

@@ -1,5 +1,5 @@
--- Columns that took over the name of another one, and the last seq of a change that may be from
--- before; of what the relay has not noted yet, every change may be.
+-- Columns that took over the name of another column, and the seq of the last change that may have
+-- been made before that. If the relay has not recorded the takeover yet, any change may be older.
 CREATE OR REPLACE FUNCTION ayb_realtime.reused_names(table_oid oid) RETURNS json
     LANGUAGE plpgsql STABLE
 AS $reused$

@@ -1,12 +1,13 @@
--- All that decides what a role may see of a table, as JSON; NULL if either is gone. Its digest is
--- the fingerprint that guards a plan. The xmin of rows are in it, so nothing changes unnoticed.
--- Expressions are deparsed with nothing but pg_catalog in the search path: every other name is
--- qualified. Rules are Postgres' own: see check_enable_rls, get_policies_for_relation and
--- check_role_for_policy in its sources. A policy without USING says nothing about reading. Where one
--- policy raises, the order counts: restrictive ones by name, permissive ones against it.
+-- Everything that decides what a role may see of a table, as JSON; NULL if the table or the role no
+-- longer exists. Its digest is the fingerprint that guards a plan. It includes the xmin of rows, so
+-- no change goes unnoticed. Expressions are deparsed with only pg_catalog in the search path, so
+-- every other name is qualified. The rules are those of Postgres itself: see check_enable_rls,
+-- get_policies_for_relation and check_role_for_policy in its source. A policy without USING says
+-- nothing about reading. If one policy raises, the order matters: restrictive policies are
+-- evaluated in order of name, permissive ones in reverse order.
 --
--- Plans are generic: on a database that has lived a while, planning these queries for each question
--- takes longer than running them.
+-- Plans are generic: on a database that has been in use for a while, planning these queries for
+-- each question takes longer than running them.
 CREATE OR REPLACE FUNCTION ayb_realtime.rules(table_oid oid, client text) RETURNS json
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
@@ -93,7 +94,7 @@ BEGIN
         'operators', ayb_realtime.operator_schemas(policies, true),
         'own_operators', ayb_realtime.operator_schemas(policies || nested, false),
         'casts', ayb_realtime.own_casts(table_oid, policies),
-        -- to_jsonb and its like call these, which nothing in pg_depend tells.
+        -- to_jsonb and similar functions call these casts, but pg_depend does not record it.
         'json_casts', EXISTS (
             SELECT FROM pg_cast
             WHERE castsource >= 16384::oid AND casttarget IN ('json'::regtype, 'jsonb'::regtype)

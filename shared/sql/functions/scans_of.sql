@@ -1,6 +1,7 @@
--- How often this session has read a table, its partitions or children, or an index of theirs. The
--- counters are of this backend's own and count at once, also in what is rolled back: a difference
--- says whether anything between two calls has read the table, whoever did and however deep.
+-- How often this session has read a table, its partitions or children, or any of their indexes. The
+-- counters belong to this backend and count immediately, even for work that is rolled back: a
+-- difference between two calls shows whether anything has read the table in between, whoever did so
+-- and however deeply nested.
 CREATE OR REPLACE FUNCTION ayb_realtime.scans_of(table_oid oid) RETURNS bigint
     LANGUAGE sql VOLATILE
     SET search_path = pg_catalog, pg_temp

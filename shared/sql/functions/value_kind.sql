@@ -1,7 +1,8 @@
--- What makes an image's value of a user-defined type undecidable (see needed_columns): opaque, if a
--- part of it has names that may have changed since (a composite's attributes, a regclass), is written
--- by a cast to json, or is json (of which the relay folds line breaks); null, if it is json under domains; any, if json lies within it; or no.
--- By itself, for it is rarely needed.
+-- What makes an image's value of a user-defined type undecidable (see needed_columns). `opaque`:
+-- part of it has names that may have changed since (a composite's attributes, a regclass), is
+-- written by a cast to json, or is json (in which the relay folds line breaks). `null`: it is
+-- jsonb, directly or under domains. `any`: it contains jsonb. Otherwise `no`. A separate function
+-- because it is rarely needed.
 CREATE OR REPLACE FUNCTION ayb_realtime.value_kind(type_oid oid) RETURNS text
     LANGUAGE plpgsql STABLE
 AS $kind$
