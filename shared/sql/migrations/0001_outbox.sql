@@ -1,11 +1,11 @@
--- The outbox: what the capture trigger writes, what the relay has read, and how long it lies there.
--- Owned by the relay's login. Full row images lie here: only the relay's and the gateways' logins
--- may read it. docs/decisions/0003-outbox-ring.md tells why it is built this way.
+-- The outbox: what the capture trigger writes, what the relay has read, and how long it is kept.
+-- Owned by the relay's login. It contains full row images, so only the logins of the relay and the
+-- gateways may read it. docs/decisions/0003-outbox-ring.md explains why it is built this way.
 
--- seq = generation * 2^40 + counter. A generation is a stretch of time; its changes lie together in
--- one of the six partitions below. The relay empties a partition with TRUNCATE, then jumps the
--- sequence into it. Nothing is ever deleted row by row, and a writer never depends on a partition
--- that somebody had to create in time.
+-- seq = generation * 2^40 + counter. A generation is a period of time; its changes are stored
+-- together in one of the six partitions below. The relay empties a partition with TRUNCATE, then
+-- advances the sequence so that writes go there. Nothing is ever deleted row by row, and a writer
+-- never depends on a partition having been created in time.
 CREATE SEQUENCE ayb_realtime.change_seq AS bigint MINVALUE 1 START 1 CACHE 1;
 
 CREATE TABLE ayb_realtime.changes (
@@ -13,17 +13,17 @@ CREATE TABLE ayb_realtime.changes (
     xid   xid8 NOT NULL DEFAULT pg_current_xact_id(),
     relid oid NOT NULL,
     op    "char" NOT NULL,  -- I, U, D, T
-    -- Whether an image was too large, and holds its key and small values only (capture_row).
+    -- Whether an image was too large and so contains only its key and small values (capture_row).
     reduced boolean NOT NULL DEFAULT false,
     new   json,
     old   json,
     at    timestamptz NOT NULL DEFAULT clock_timestamp()
 ) PARTITION BY LIST (((seq >> 40) % 6));
 
--- An epoch is a stretch of batch numbers that no crash of Postgres can have taken back. A new one
--- begins when the relay finds that Postgres crashed, or another database than before; first_batch
--- is its first number. xid is the transaction that wrote the row: one that says so and was written by
--- another has been restored from a dump.
+-- An epoch is a range of batch numbers that no crash of Postgres can have undone. A new one begins
+-- when the relay finds that Postgres has crashed, or that this is not the same database as before;
+-- first_batch is its first number. xid is the transaction that wrote the row: if a row was in fact
+-- written by another transaction, it has been restored from a dump.
 CREATE TABLE ayb_realtime.epochs (
     epoch             integer PRIMARY KEY,
     first_batch       bigint NOT NULL,
@@ -33,18 +33,18 @@ CREATE TABLE ayb_realtime.epochs (
     xid               xid8 NOT NULL DEFAULT pg_current_xact_id()
 );
 
--- Tells a crash: Postgres empties unlogged tables in crash recovery, when a standby is promoted and
--- when a base backup is restored, which are just the cases in which it may have forgotten commits
--- that were made with synchronous_commit = off. A clean restart keeps the row.
+-- Detects a crash: Postgres empties unlogged tables in crash recovery, when a standby is promoted
+-- and when a base backup is restored, which are exactly the cases in which it may have lost commits
+-- made with synchronous_commit = off. A clean restart keeps the row.
 CREATE UNLOGGED TABLE ayb_realtime.uncrashed (
     epoch integer PRIMARY KEY
 );
 
 -- A batch: the relay's checkpoint and the index for replay. Its changes are those with an xid in
--- xids and a seq from first_seq to last_seq, in the order of seq. The next batch reads on from
--- snapshot; if this one was cut (complete = false), first the rest of the difference between
--- prev_snapshot and snapshot that lies behind last_seq. Partitioned like the outbox: generation is
--- the one that writers were in when the batch was recorded.
+-- xids and a seq from first_seq to last_seq, ordered by seq. The next batch continues from
+-- snapshot; if this batch was cut (complete = false), the rest of the difference between
+-- prev_snapshot and snapshot, after last_seq, is read first. Partitioned like the outbox:
+-- generation is the one that writers were using when the batch was recorded.
 CREATE TABLE ayb_realtime.batches (
     id            bigint NOT NULL,
     epoch         integer NOT NULL,
@@ -62,7 +62,7 @@ CREATE TABLE ayb_realtime.batches (
     generation    bigint NOT NULL
 ) PARTITION BY LIST ((generation % 6));
 
--- Insert-only and emptied as a whole: there is nothing to vacuum but at the wraparound of xids.
+-- Insert-only and emptied as a whole: vacuum is needed only to prevent xid wraparound.
 DO $create$
 BEGIN
     FOR place IN 0..5 LOOP
@@ -79,11 +79,11 @@ CREATE INDEX changes_xid_seq ON ayb_realtime.changes (xid, seq);
 
 CREATE INDEX batches_seqs ON ayb_realtime.batches (last_seq, first_seq);
 
--- Batches with changes from before the generation in which they were recorded, that is, of
--- transactions that were open at a rotation. Few.
+-- Batches with changes from before the generation in which they were recorded, that is, from
+-- transactions that were open during a rotation. There are few.
 CREATE INDEX batches_late ON ayb_realtime.batches (first_seq) WHERE (first_seq >> 40) < generation;
 
--- The generations whose changes lie in the outbox. The newest is where writers write.
+-- The generations whose changes are in the outbox. Writers write to the newest.
 CREATE TABLE ayb_realtime.generations (
     generation bigint PRIMARY KEY,
     entered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -91,23 +91,24 @@ CREATE TABLE ayb_realtime.generations (
 );
 INSERT INTO ayb_realtime.generations (generation) VALUES (0);
 
--- The oldest batch whose changes are certainly all in the outbox; older positions are answered
--- with resync. Raised in the transaction that empties a partition. most_bytes is the bound of the
--- outbox, from the relay's settings.
+-- The oldest batch whose changes are certain to be all in the outbox; older positions are answered
+-- with resync. Raised in the transaction that empties a partition. most_bytes is the size limit of
+-- the outbox, from the relay's settings.
 CREATE TABLE ayb_realtime.horizon (
     only_row     boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     first_batch  bigint NOT NULL DEFAULT 1,
     most_bytes   bigint NOT NULL DEFAULT 8589934592,
-    -- Capture has been stopped and has gone on since: once every transaction older than hole_after
-    -- has ended, the hole is told to clients. NULL while it is not known how long to wait.
+    -- Whether capture stopped and has resumed since. Once every transaction older than hole_after
+    -- has ended, clients are notified of the hole. hole_after is NULL while it is not known how
+    -- long to wait.
     has_hole     boolean NOT NULL DEFAULT false,
     hole_after   xid8
 );
 INSERT INTO ayb_realtime.horizon DEFAULT VALUES;
 
--- What a change's table is like now: its name as clients know it, the primary key in key order, and
--- the columns of type timestamptz or a domain over it. SQL_ASCII holds bytes of any encoding: names
--- there that are not plain ASCII have no meaning to a client.
+-- The current state of a change's table: its name as clients know it, the primary key in key order,
+-- and the columns of type timestamptz or a domain over it. SQL_ASCII databases can hold bytes in
+-- any encoding, so names in them that are not plain ASCII mean nothing to a client.
 CREATE VIEW ayb_realtime.captured AS
 SELECT
     c.oid AS relid,
@@ -145,10 +146,10 @@ WHERE pg_catalog.getdatabaseencoding() <> 'SQL_ASCII' OR NOT EXISTS (
     WHERE a.attrelid = c.oid AND n.nspname || c.relname || a.attname ~ '[^ -~]'
 );
 
--- Which column had a name last, for every name that a captured table's columns have had. An image
--- names its columns: where another column takes a name over (one is dropped or renamed, and another
--- one added or renamed), an image from before means another column by it. reused_seq is the sequence's
--- value when the relay found that out: whatever has a seq up to it may be from before.
+-- For every name that a captured table's columns have had, the last column to have it. An image
+-- names its columns: if another column takes over a name (one column is dropped or renamed, and
+-- another is added or renamed), the name means a different column in older images. reused_seq is
+-- the value of the sequence when the relay noticed: any change with a seq up to it may be older.
 CREATE TABLE ayb_realtime.column_names (
     relid      oid NOT NULL,
     name       text NOT NULL,
@@ -157,12 +158,12 @@ CREATE TABLE ayb_realtime.column_names (
     PRIMARY KEY (relid, name)
 );
 
--- Which session leads: that of the relay which reads the outbox. No login but the relay's can write
--- here, so none can keep it from leading. heard_at is renewed while it works.
+-- The session that leads, which is that of the relay reading the outbox. Only the relay's login can
+-- write here, so no other login can prevent it from leading. heard_at is updated while it works.
 CREATE TABLE ayb_realtime.leader (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     pid      integer,
-    began    timestamptz,  -- of the session, which tells it from later ones of the same pid
+    began    timestamptz,  -- session start; distinguishes it from later sessions with the same pid
     name     text,
     since    timestamptz,
     heard_at timestamptz
