@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from tests.support.stack import PROJECT
@@ -131,4 +132,14 @@ def containers(
         raise
     finally:
         found.podman("rm", "--all", "--force", check=False)
+        _end_monitors(folder)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_monitors(folder: Path) -> None:
+    """End the monitors of health checks that were running as their containers were removed."""
+    for process in psutil.process_iter(["name", "cmdline"]):
+        arguments = process.info["cmdline"] or []
+        if process.info["name"] == "conmon" and any(str(folder) in part for part in arguments):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
