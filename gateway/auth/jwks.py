@@ -97,15 +97,10 @@ def _public_key(member: Any) -> PublicKey | None:  # noqa: ANN401 (any JSON)
     try:
         key = jwk.construct(public, algorithm)
         bits = base64_to_long(str(public["n"])).bit_length() if kind == "RSA" else None
-    except (
-        JWKError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        KeyError,
-        OverflowError,
-        MemoryError,
-    ) as error:  # fmt: skip (MemoryError: seen from cryptography for a malformed key)
+    except MemoryError:
+        # Not a fault of the key: to leave it out would refuse its tokens.
+        raise KeySetError("out of memory while a key of the set was read") from None
+    except (JWKError, ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
         log.warning("key of the key set ignored", kid=kid, reason=type(error).__name__)
         return None
     if bits is not None and bits not in _RSA_BITS:

@@ -67,7 +67,7 @@ async def check_listen(address: DatabaseAddress, connection: Connection) -> Find
 
 
 async def check_outbox(connection: Connection) -> AsyncIterator[Finding]:
-    """Check the outbox's size, who reads it, and what keeps it from being emptied."""
+    """Check the outbox's size, its readers, and what keeps it from being emptied."""
     row = await connection.fetchrow(_SQL["outbox"])
     size = f"{row['bytes'] / 2**20:.0f} of {row['most_bytes'] / 2**20:.0f} MiB"
     if row["is_stopped"]:

@@ -601,7 +601,7 @@ async def test_a_changed_key_is_a_delete_and_a_create(stack: Stack) -> None:
 
 
 async def test_a_position_that_lies_ahead_is_refused_for_a_while(stack: Stack) -> None:
-    """A gateway that lags behind another one never sets a client back: it is told to come again."""
+    """A gateway that lags behind another one never sets a client back: it asks it to reconnect."""
     token = stack.token(ALICE)
     async with stack.stream("posts", token=token) as client:
         await client.connected()

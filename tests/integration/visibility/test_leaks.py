@@ -108,7 +108,7 @@ OWN_ROW = {
 @BOTH_FORMS
 @pytest.mark.parametrize("case", OWN_ROW)
 async def test_a_text_of_then_is_not_shown_by_a_rule_of_now(engine, case, is_joining):
-    """Written in private, blanked, published: who comes back from before does not get the text."""
+    """A text written in private, blanked and published is not replayed to a returning client."""
     objects, policy = OWN_ROW[case]
     await engine.admin.execute(
         f"{POSTS}; CREATE VIEW public_posts AS SELECT id FROM posts WHERE published;"

@@ -116,3 +116,14 @@ def test_any_key_is_taken_or_left_out(base: dict[str, Any], changes: dict[str, A
     except KeySetError:
         return
     assert all(key.algorithm in {"RS256", "ES256"} for key in keys.keys)
+
+
+def test_memory_that_runs_out_leaves_no_key_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of memory, the set counts as unreadable, so that the keys known before stay in force."""
+
+    def construct(*_: object) -> object:
+        raise MemoryError
+
+    monkeypatch.setattr("gateway.auth.jwks.jwk.construct", construct)
+    with pytest.raises(KeySetError):
+        parse_key_set(key_set(RSA))
