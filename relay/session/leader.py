@@ -6,7 +6,7 @@ lead ends with the session. Everything that only one relay may do (numbering bat
 that session, so two never do it at once.
 
 A relay can vanish without its session ending: its host loses power, or a proxy keeps the
-connection open. So the leader renews the row every few seconds. A standby ends the session of a
+connection open. So the leader renews the row every second. A standby ends the session of a
 leader that has been silent for `SILENT_SECONDS` while Postgres waited for it as long; a session
 that is at work (a burst takes its time) is left alone.
 
@@ -37,7 +37,10 @@ log = structlog.get_logger(__name__)
 
 STANDBY_SECONDS: Final = 0.5
 SILENT_SECONDS: Final = 10.0
-_HOLD_SECONDS: Final = 5.0
+HEARTBEAT_SECONDS: Final = 1.0
+"""How often the leader renews its row. Every replica receives the row, so its age there is what a
+gateway measures the replica's staleness by while nothing else is written."""
+
 _ANSWER_SECONDS: Final = 10.0
 
 _SQL: Final = queries("relay.session")
@@ -71,7 +74,7 @@ class Leadership:
     async def hold(self) -> None:
         """Renew the lead if that is due; raises `DatabaseUnavailableError` if it is lost."""
         now = time.monotonic()
-        if now - self._held_at < _HOLD_SECONDS:
+        if now - self._held_at < HEARTBEAT_SECONDS:
             return
         self._held_at = now
         if not await self._connection.fetchval(_SQL["hold_lead"]):

@@ -159,7 +159,8 @@ CREATE TABLE ayb_realtime.column_names (
 );
 
 -- The session that leads, which is that of the relay reading the outbox. Only the relay's login can
--- write here, so no other login can prevent it from leading. heard_at is updated while it works.
+-- write here, so no other login can prevent it from leading. heard_at is renewed every second: a replica that
+-- has not received anything newer is stale, however quiet the tables are.
 CREATE TABLE ayb_realtime.leader (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     pid      integer,
