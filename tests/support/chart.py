@@ -50,17 +50,17 @@ def changed(values: Values, path: str, value: object) -> Values:
     return merged(values, change)
 
 
-def render(values: Values) -> dict[str, str]:
+def render(values: Values, folder: Path = CHART) -> dict[str, str]:
     """Render the chart as the release `demo` in the namespace `apps`; texts by template."""
-    with Chart.load(CHART) as chart:
+    with Chart.load(folder) as chart:
         return chart.render(values=values, name="demo", namespace="apps")
 
 
-def manifests(values: Values) -> list[Manifest]:
-    """Render the chart's manifests."""
+def manifests(values: Values, folder: Path = CHART) -> list[Manifest]:
+    """Render the manifests of the chart in `folder`."""
     return [
         manifest
-        for template, text in render(values).items()
+        for template, text in render(values, folder).items()
         if template.endswith(".yaml")
         for manifest in yaml.safe_load_all(text)
         if manifest

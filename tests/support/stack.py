@@ -20,7 +20,7 @@ from devstack.servers import PostgresServer, ValkeyServer, free_port
 from tests.support.sse_client import SseClient
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import asyncpg
 
@@ -46,7 +46,8 @@ GATEWAY_SETTINGS = {
 class Stack:
     """A relay and one or more gateways on a database and a Valkey, started and stopped by name.
 
-    The names are `postgres`, `valkey`, `relay`, `gateway`, and those given to `add_gateway`.
+    The names are `postgres`, `valkey`, `relay`, `gateway`, and those given to `add_gateway` and
+    `add_relay`. Parts run from the sources in `directory`, by default those under test.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Stack:
         *,
         relay: Mapping[str, str],
         gateway: Mapping[str, str],
+        directory: Path = PROJECT,
     ) -> None:
         self.folder = folder
         self.database = database
@@ -70,19 +72,17 @@ class Stack:
             "PYTHONUNBUFFERED": "1",
         }
         self._gateway_settings = dict(gateway)
+        self._relay_settings = {
+            "AYB_DATABASE_URL": database.relay_dsn,
+            **RELAY_SETTINGS,
+            **relay,
+        }
+        self._programs: dict[str, tuple[Path, Sequence[str]]] = {}
         self._ports: dict[str, int] = {}
         self._environments: dict[str, dict[str, str]] = {}
         self._children: dict[str, Child] = {}
-        self._add(
-            "relay",
-            {
-                "AYB_DATABASE_URL": database.relay_dsn,
-                **RELAY_SETTINGS,
-                **relay,
-            },
-            port_setting="AYB_RELAY_PORT",
-        )
-        self._add_gateway("gateway", {})
+        self._add_relay("relay", {}, directory)
+        self._add_gateway("gateway", {}, directory)
 
     # -- parts -------------------------------------------------------------------------------
 
@@ -107,15 +107,20 @@ class Stack:
         """Everything that a part has logged, over all its starts."""
         return self._log_file(name).read_text(encoding="utf-8", errors="replace")
 
-    async def add_gateway(self, name: str, **settings: str) -> str:
+    async def add_gateway(self, name: str, *, directory: Path = PROJECT, **settings: str) -> str:
         """Start one more gateway; return its URL."""
-        self.prepare_gateway(name, **settings)
+        self._add_gateway(name, settings, directory)
         await self.start(name)
         return self.url(name)
 
     def prepare_gateway(self, name: str, **settings: str) -> None:
         """Add one more gateway, to be started or launched later."""
-        self._add_gateway(name, settings)
+        self._add_gateway(name, settings, PROJECT)
+
+    async def add_relay(self, name: str, *, directory: Path = PROJECT, **settings: str) -> None:
+        """Start one more relay, which waits to lead."""
+        self._add_relay(name, settings, directory)
+        await self.start(name)
 
     def set(self, name: str, **settings: str) -> None:
         """Change settings of a part for its next start."""
@@ -131,13 +136,13 @@ class Stack:
 
     def launch(self, name: str) -> None:
         """Start the process of a relay or gateway, without waiting until it is ready."""
-        module = ["relay", "run"] if name == "relay" else ["gateway"]
+        directory, command = self._programs[name]
         self._children[name] = Child(
             name,
-            [sys.executable, "-m", *module],
+            [sys.executable, "-m", *command],
             log=self._log_file(name),
             environment=self._environments[name],
-            directory=PROJECT,
+            directory=directory,
         )
 
     async def stop(self, name: str) -> int:
@@ -266,7 +271,12 @@ class Stack:
     def _log_file(self, name: str) -> Path:
         return self.folder / f"{name}.log"
 
-    def _add_gateway(self, name: str, settings: Mapping[str, str]) -> None:
+    def _add_relay(self, name: str, settings: Mapping[str, str], directory: Path) -> None:
+        self._programs[name] = (directory, ("relay", "run"))
+        self._add(name, {**self._relay_settings, **settings}, port_setting="AYB_RELAY_PORT")
+
+    def _add_gateway(self, name: str, settings: Mapping[str, str], directory: Path) -> None:
+        self._programs[name] = (directory, ("gateway",))
         self._add(
             name,
             {

@@ -10,7 +10,7 @@ import pytest
 
 from devstack.servers import PostgresServer, ValkeyServer, free_port
 from tests.support.databases import Database
-from tests.support.stack import Stack
+from tests.support.stack import PROJECT, Stack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
@@ -54,7 +54,8 @@ async def start_stack(
 ) -> AsyncIterator[StartStack]:
     """Start a stack with settings of the test's own: `await start_stack(gateway={"AYB_...": ...})`.
 
-    Another `database` and `postgres` may be given. `start=False` leaves relay and gateway down.
+    Another `database` and `postgres` may be given, and a `directory` with other sources.
+    `start=False` leaves relay and gateway down.
     """
     stacks: list[Stack] = []
 
@@ -65,11 +66,15 @@ async def start_stack(
         postgres: PostgresServer = postgres_server,
         database: Database = database,
         valkey: ValkeyServer = own_valkey,
+        directory: Path = PROJECT,
         start: bool = True,
     ) -> Stack:
         folder = tmp_path / f"stack-{len(stacks)}"
         folder.mkdir()
-        stack = Stack(folder, database, postgres, valkey, relay=relay or {}, gateway=gateway or {})
+        stack = Stack(
+            folder, database, postgres, valkey,
+            relay=relay or {}, gateway=gateway or {}, directory=directory,
+        )  # fmt: skip
         stacks.append(stack)
         if start:
             await stack.start("relay")

@@ -17,6 +17,7 @@ from shared.errors import SchemaError
 from shared.sql import migrations, queries
 from tests.integration.relay.conftest import Relays, eventually
 from tests.support.proxy import Proxy
+from tests.support.schema import SCHEMA
 
 
 async def test_standby_takes_over(database, relays, ear):
@@ -118,31 +119,6 @@ async def test_migrating_at_once(database):
         assert await missing_scripts(other) == []
 
 
-DESCRIPTION = """
-    SELECT 'column', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull::text,
-        pg_get_expr(d.adbin, d.adrelid)
-    FROM pg_class c
-    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-    LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
-    WHERE c.relnamespace = 'ayb_realtime'::regnamespace
-    UNION ALL
-    SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid), '', ''
-    FROM pg_constraint WHERE connamespace = 'ayb_realtime'::regnamespace
-    UNION ALL
-    SELECT 'index', tablename, indexname, indexdef, '', '' FROM pg_indexes
-    WHERE schemaname = 'ayb_realtime'
-    UNION ALL
-    SELECT 'view', viewname, definition, '', '', '' FROM pg_views WHERE schemaname = 'ayb_realtime'
-    UNION ALL
-    SELECT 'function', proname, pg_get_function_arguments(oid), pg_get_functiondef(oid),
-        proacl::text, ''
-    FROM pg_proc WHERE pronamespace = 'ayb_realtime'::regnamespace
-    UNION ALL
-    SELECT 'migration', number::text, name, checksum, '', '' FROM ayb_realtime.migrations
-    ORDER BY 1, 2, 3, 4
-"""
-
-
 async def test_migrating_equals_installing(database, monkeypatch):
     """A database that got the migrations one at a time, with functions of each time between, is the
     same as one that got all at once.
@@ -150,7 +126,7 @@ async def test_migrating_equals_installing(database, monkeypatch):
     async with database.connect() as session:
         await session.execute("DROP SCHEMA ayb_realtime CASCADE")
         await migrate(session)
-        at_once = await session.fetch(DESCRIPTION)
+        at_once = await session.fetch(SCHEMA)
         await session.execute("DROP SCHEMA ayb_realtime CASCADE")
         for count in range(1, len(migrations()) + 1):
             known = migrations()[:count]
@@ -164,7 +140,7 @@ async def test_migrating_equals_installing(database, monkeypatch):
             await session.execute("UPDATE ayb_realtime.installed_functions SET checksum = 'old'")
         await migrate(session)
         assert len(at_once) > 50
-        assert await session.fetch(DESCRIPTION) == at_once
+        assert await session.fetch(SCHEMA) == at_once
 
 
 async def test_functions_are_replaced_when_they_change(database):

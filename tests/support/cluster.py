@@ -1,0 +1,127 @@
+"""The pods of a rendered chart, run as processes of a stack.
+
+No cluster: each container's arguments and environment are taken from the rendered Deployments and
+run here, with ports of this machine; readiness is asked as the probes ask, and pods end as they end
+in Kubernetes, by SIGTERM within their grace period. Readers connect to any pod that is ready, as
+through the Service.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from devstack.ports import free_port
+from tests.support.chart import Manifest, Values, environment, manifests, pods
+from tests.support.fault_world import CAPTURED
+from tests.support.stack import JWT_SECRET, PROJECT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.arena import Arena
+    from tests.support.databases import Database
+
+GATEWAY = "demo-ayb-realtime-gateway"
+RELAY = "demo-ayb-realtime-relay"
+TEST = "demo-ayb-realtime-test"
+
+
+def values_for(database: Database, redis_url: str) -> Values:
+    """Values for one region on the servers of the test."""
+    return {
+        "database": {
+            "relay": {"url": database.relay_dsn},
+            "gateway": {"url": database.gateway_dsn},
+        },
+        "redis": {"urls": [redis_url]},
+        "auth": {"jwtSecret": {"value": JWT_SECRET}},
+        "busKey": {"value": "a key of the bus, of 32 characters"},
+        "realtime": {"tables": CAPTURED.split(","), "heartbeatSeconds": 1},
+        "gateway": {"drainSeconds": 2, "drainDelaySeconds": 1},
+    }
+
+
+def pod_environment(values: Values, name: str, sources: Path = PROJECT) -> dict[str, str]:
+    """Return the environment of a rendered pod, but for the ports, which are this machine's."""
+    rendered = manifests(values, sources / "helm")
+    found = environment(pods(rendered)[name], rendered, {})
+    for port in ("AYB_RELAY_PORT", "AYB_SERVER_PORT", "AYB_MANAGEMENT_PORT"):
+        found.pop(port, None)
+    return found
+
+
+class Cluster:
+    """The pods of a release: those of the arena's own relay, and gateways that come and go."""
+
+    def __init__(self, arena: Arena, values: Values, sources: Path = PROJECT) -> None:
+        self._stack = arena.stack
+        self._random = arena.random
+        self._ready: list[str] = []
+        self._relay = "relay"
+        self._made = 0
+        self.apply(values, sources)
+
+    def apply(self, values: Values, sources: Path = PROJECT) -> None:
+        """Render the chart of these sources: pods that start from now on are theirs."""
+        self._values = values
+        self._sources = sources
+        self._pods = pods(manifests(values, sources / "helm"))
+
+    def any_gateway(self) -> str:
+        """A gateway that is ready, as the Service chooses one."""
+        return self._stack.url(self._random.choice(self._ready))
+
+    @property
+    def gateways(self) -> list[str]:
+        """The gateways that are ready, the oldest first."""
+        return list(self._ready)
+
+    async def start_gateway(self) -> str:
+        """Start a gateway pod; it gets connections once it is ready."""
+        name = self._name("gateway")
+        assert self._pods[GATEWAY]["containers"][0]["args"] == ["gateway"]
+        settings = self._environment(GATEWAY) | {"AYB_MANAGEMENT_PORT": str(free_port())}
+        await self._stack.add_gateway(name, directory=self._sources, **settings)
+        self._ready.append(name)
+        return name
+
+    async def end_gateway(self, name: str) -> None:
+        """End a gateway pod: out of the Service, and SIGTERM at the same time."""
+        self._ready.remove(name)
+        await self._end(name, self._pods[GATEWAY])
+
+    async def kill_gateway(self, name: str) -> None:
+        """Lose a gateway pod at once."""
+        self._ready.remove(name)
+        await self._stack.kill(name)
+
+    async def roll_gateways(self) -> None:
+        """Replace every gateway, each by one that is ready first (maxUnavailable is 0)."""
+        for old in self.gateways:
+            await self.start_gateway()
+            await self.end_gateway(old)
+
+    async def start_relay(self) -> str:
+        """Start a relay pod, which waits for the one that leads."""
+        name = self._name("relay")
+        assert self._pods[RELAY]["containers"][0]["args"] == ["relay", "run"]
+        await self._stack.add_relay(name, directory=self._sources, **self._environment(RELAY))
+        return name
+
+    async def roll_relay(self) -> None:
+        """Replace the relay: a new one waits to lead, then the old one ends."""
+        old, self._relay = self._relay, await self.start_relay()
+        await self._end(old, self._pods[RELAY])
+
+    def _name(self, kind: str) -> str:
+        self._made += 1
+        return f"{kind}-{self._made}"
+
+    async def _end(self, name: str, pod: Manifest) -> None:
+        began = time.monotonic()
+        assert await self._stack.stop(name) == 0
+        assert time.monotonic() - began < pod["terminationGracePeriodSeconds"]
+
+    def _environment(self, name: str) -> dict[str, str]:
+        return pod_environment(self._values, name, self._sources)
