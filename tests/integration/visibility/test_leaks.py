@@ -69,6 +69,72 @@ async def test_a_setting_is_not_folded_into_a_plan(engine, call, is_joining):
                 assert seen.by(member) == {0 if member == "a" else 1}
 
 
+HIDDEN_READERS = {
+    "an argument": "RETURN claimed(name);",
+    "a comment": "RETURN claimed -- of the client\n (name);",
+    "a table": "RETURN (SELECT p.id::text FROM people p);",
+    "a notation": "RETURN (SELECT c.claimed_by FROM (SELECT 1 AS one) c);",
+    "an operator": "RETURN name OPERATOR(public.~~~) name;",
+}
+
+
+@pytest.mark.parametrize("case", HIDDEN_READERS)
+async def test_a_setting_that_a_function_reads_through_another_is_not_folded(engine, case):
+    """However a function declared IMMUTABLE depends on the client, no plan keeps its value."""
+    await engine.admin.execute(
+        POSTS
+        + f"""
+        CREATE TABLE people (id uuid);
+        GRANT SELECT ON people TO ayb_authenticated;
+        ALTER TABLE people ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON people USING (id::text = current_setting('ayb.user_id'));
+        INSERT INTO people VALUES ('{A}'), ('{B}');
+        CREATE FUNCTION claimed(name text) RETURNS text LANGUAGE plpgsql STABLE
+            AS $$ BEGIN RETURN current_setting(name); END $$;
+        CREATE FUNCTION claimed_by(record) RETURNS text LANGUAGE plpgsql STABLE
+            AS $$ BEGIN RETURN current_setting('ayb.user_id'); END $$;
+        CREATE FUNCTION both_claimed(text, text) RETURNS text LANGUAGE plpgsql STABLE
+            AS $$ BEGIN RETURN current_setting($1); END $$;
+        CREATE OPERATOR public.~~~ (LEFTARG = text, RIGHTARG = text, FUNCTION = both_claimed);
+        CREATE FUNCTION liar(name text) RETURNS text LANGUAGE plpgsql IMMUTABLE
+            AS $$ BEGIN {HIDDEN_READERS[case]} END $$;
+        CREATE FUNCTION wrapped() RETURNS uuid LANGUAGE plpgsql STABLE
+            AS $$ BEGIN RETURN liar('ayb.user_id')::uuid; END $$;
+        CREATE POLICY author ON posts USING (author_id = wrapped());
+        """
+    )
+    images = await engine.insert("posts", post(1, A), post(2, B))
+    for is_joining in (True, False):
+        engine.visibility = Visibility(engine.pool, is_joining=is_joining)
+        seen = await engine.ask("posts", MEMBERS, images)
+        assert (seen.by("a"), seen.by("b")) == ({0}, {1}), is_joining
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+async def test_plans_are_discarded_only_where_they_may_hold_a_setting(engine, is_named):
+    """Functions that depend on their arguments, and ours, cost no plan; nor does an index."""
+    await engine.admin.execute(
+        """
+        CREATE FUNCTION folder(path text) RETURNS text LANGUAGE plpgsql IMMUTABLE
+            AS $$ BEGIN RETURN split_part(lower(path), '/', 1); END $$;
+        CREATE FUNCTION folder_again(path text) RETURNS text LANGUAGE sql IMMUTABLE
+            RETURN split_part(lower(path), '/', 1);
+        CREATE FUNCTION stamped(path text) RETURNS text LANGUAGE sql IMMUTABLE
+            AS $$ SELECT to_char(now(), path) $$;
+        CREATE TABLE files (path text);
+        CREATE INDEX ON files (stamped(path));
+        """
+    )
+    if is_named:
+        await engine.admin.execute(
+            """CREATE FUNCTION of_today() RETURNS text LANGUAGE plpgsql STABLE
+                AS $$ BEGIN RETURN Stamped('YYYY'); END $$"""
+        )
+    async with engine.pool.acquire() as connection:
+        found = await connection.fetchval("SELECT ayb_realtime.keeps_plans_of_settings()")
+    assert found is is_named
+
+
 OWN_ROW = {
     "definer by key": (
         """CREATE FUNCTION can_read(asked bigint) RETURNS boolean LANGUAGE plpgsql STABLE
