@@ -159,13 +159,6 @@ class GatewaySettings(CommonSettings):
             raise ValueError("is required, or else AYB_DATABASE_URL")
         return url
 
-    @field_validator("redis_url")
-    @classmethod
-    def _one_redis(cls, url: SecretStr) -> SecretStr:
-        if re.search(r",\s*(redis|rediss|unix)://", url.get_secret_value()):
-            raise ValueError("must be one URL for a gateway: that of its own region")
-        return url
-
     @field_validator("management_port")
     @classmethod
     def _another_port(cls, port: int | None, info: ValidationInfo) -> int | None:

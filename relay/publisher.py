@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import structlog
 
@@ -22,7 +21,8 @@ from shared import signature
 from shared.backoff import Backoff
 from shared.change import encode
 from shared.channels import Channels
-from shared.redis import UNAVAILABLE, describe, heed_cancellation, redis_client
+from shared.redis import UNAVAILABLE, describe, follow_master, heed_cancellation, redis_client
+from shared.redis_url import name_of
 from shared.tasks import end
 
 if TYPE_CHECKING:
@@ -151,8 +151,7 @@ class Target:
     """One Redis, its queue, and the tasks that empty it."""
 
     def __init__(self, url: str, *, queue_bytes: int, metrics: RelayMetrics, note: Note) -> None:
-        parts = urlsplit(url)
-        self.name = f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
+        self.name = name_of(url)
         self.is_up = False
         """Whether the last exchange with this Redis succeeded."""
         self._url = url
@@ -222,6 +221,7 @@ class Target:
         tasks = [
             asyncio.create_task(self._send(connection), name=f"send to {self.name}"),
             asyncio.create_task(self._receive(connection), name=f"answers of {self.name}"),
+            asyncio.create_task(follow_master(client), name=f"master of {self.name}"),
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from redis.asyncio.connection import parse_url
 
 from shared.errors import SettingsError
-from shared.logging import redact
+from shared.redis_url import check_url, split_urls
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -28,20 +26,12 @@ def _postgres_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _split_urls(value: object) -> object:
+    return split_urls(value) if isinstance(value, str) else value
+
+
 def _redis_url(value: SecretStr) -> SecretStr:
-    url = value.get_secret_value()
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("must begin with redis://, rediss:// or unix://")
-    try:
-        urlsplit(url).port  # noqa: B018 (raises if it is not a number)
-    except ValueError:  # its text quotes what may be part of a password
-        raise ValueError(
-            "has a port that is no number; special characters of a password must be percent-encoded"
-        ) from None
-    try:
-        parse_url(url)
-    except ValueError as error:
-        raise ValueError(f"is not a Redis URL: {redact(str(error))}") from None
+    check_url(value.get_secret_value())
     return value
 
 
@@ -50,7 +40,9 @@ CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 PostgresUrl = Annotated[SecretStr, AfterValidator(_postgres_url)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
-RedisUrls = Annotated[tuple[RedisUrl, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
+RedisUrls = Annotated[
+    tuple[RedisUrl, ...], NoDecode, BeforeValidator(_split_urls), Field(min_length=1)
+]
 
 
 class CommonSettings(BaseSettings):

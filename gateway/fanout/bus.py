@@ -25,7 +25,7 @@ from shared.backoff import Backoff
 from shared.change import decode_table_message, decode_tick, memory_bytes
 from shared.channels import Channels
 from shared.errors import BusMessageError, DatabaseUnavailableError, first_error
-from shared.redis import UNAVAILABLE, describe, redis_client
+from shared.redis import UNAVAILABLE, describe, follow_master, redis_client
 
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub
@@ -132,6 +132,7 @@ class Bus:
                 group.create_task(self._keep_subscriptions(pubsub), name="bus subscriptions")
                 group.create_task(self._receive(pubsub, backoff), name="bus receive")
                 group.create_task(self._end_with_history(), name="bus history")
+                group.create_task(follow_master(client), name="bus master")
         finally:
             try:
                 async with asyncio.timeout(1.0):

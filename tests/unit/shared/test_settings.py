@@ -79,7 +79,10 @@ def test_a_list_may_be_given_by_code() -> None:
         ),
         (
             {"AYB_REDIS_URL": "redis://h,http://s3cret@h"},
-            "AYB_REDIS_URL: must begin with redis://, rediss:// or unix://",
+            (
+                "AYB_REDIS_URL: must begin with redis://, rediss://, unix://, redis+sentinel:// or "
+                "rediss+sentinel://"
+            ),
         ),
         ({"AYB_LEAST": "3"}, "settings: AYB_LEAST is above AYB_MOST"),
         (
