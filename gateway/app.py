@@ -141,6 +141,7 @@ class Gateway:
                 loop_seconds=settings.realtime_statement_seconds / 5,
                 verify_rate=settings.realtime_verify,
                 trusted_functions=frozenset(settings.realtime_trusted_functions),
+                setting_names=settings.setting_names,
                 spawn=spawn,
             )
             if settings.auth_enabled
@@ -199,6 +200,7 @@ class Gateway:
             admission=Admission(
                 verifier=self.verifier,
                 anonymous_role=settings.auth_anon_role,
+                setting_names=settings.setting_names,
                 catalog=catalog,
                 roles=roles,
                 hub=self.hub,
@@ -250,6 +252,7 @@ class Gateway:
                     secret=settings.explain_secret.get_secret_value(),
                     deletes=settings.realtime_deletes,
                     trusted_functions=frozenset(settings.realtime_trusted_functions),
+                    setting_names=settings.setting_names,
                 )
             )
         management = web

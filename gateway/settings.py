@@ -7,8 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from jose import jwk
 from jose.exceptions import JWKError
-from pydantic import AfterValidator, Field, FilePath, SecretStr, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    FilePath,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import NoDecode
 
+from gateway.auth.claim_path import parse_claim_path
+from gateway.auth.claim_settings import ClaimSetting, names_of, parse_claim_settings
 from gateway.auth.jwks import parse_key_set
 from gateway.auth.jwks_source import KeyFile, KeySetError
 from gateway.auth.verifier import TokenOptions
@@ -37,7 +48,16 @@ def _role(name: str) -> str:
     return name
 
 
+def _path(text: str) -> str:
+    return parse_claim_path(text).text
+
+
+def _claim_settings(value: object) -> object:
+    return parse_claim_settings(value) if isinstance(value, str) else value
+
+
 Role = Annotated[str, AfterValidator(_role)]
+ClaimSettings = Annotated[tuple[ClaimSetting, ...], NoDecode, BeforeValidator(_claim_settings)]
 
 
 class GatewaySettings(CommonSettings):
@@ -72,9 +92,12 @@ class GatewaySettings(CommonSettings):
     auth_jwt_issuer: str | None = Field(default=None, min_length=1)
     auth_jwt_audience: str | None = Field(default=None, min_length=1)
     auth_role: Role = "ayb_authenticated"
-    auth_role_claim: str | None = Field(default=None, min_length=1)
+    auth_role_claim: Annotated[str, AfterValidator(_path)] | None = None
     auth_roles: CommaList = ()
-    """The roles that the role claim may name, beside `auth_role`."""
+    """The roles that the role claim may name, beside `auth_role`; of a list, the first of these."""
+
+    auth_claim_settings: ClaimSettings = ()
+    """Which claims become further settings that policies read: `setting=claim,...`."""
 
     auth_anon_role: Role | None = None
     auth_login_enabled: bool = False
@@ -137,6 +160,11 @@ class GatewaySettings(CommonSettings):
         return {name for name in usable if name in self.auth_jwt_algorithms}
 
     @property
+    def setting_names(self) -> tuple[str, ...]:
+        """The Postgres settings that every client has, in the order of their values."""
+        return names_of(self.auth_claim_settings)
+
+    @property
     def token_options(self) -> TokenOptions:
         """Which tokens the gateway accepts."""
         secret = self.auth_jwt_secret
@@ -148,8 +176,11 @@ class GatewaySettings(CommonSettings):
             jwks_url=self.auth_jwks_url,
             issuer=self.auth_jwt_issuer,
             audience=self.auth_jwt_audience,
-            role_claim=self.auth_role_claim,
-            roles=frozenset((self.auth_role, *self.auth_roles)),
+            role_claim=None
+            if self.auth_role_claim is None
+            else parse_claim_path(self.auth_role_claim),
+            roles=tuple(dict.fromkeys((*self.auth_roles, self.auth_role))),
+            claim_settings=self.auth_claim_settings,
         )
 
     @field_validator("read_database_url")

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-ABSENT: Final = object()
-"""What `find_claim` returns for a claim that is not there."""
-
 _LAST_SECOND: Final = 253_402_300_799  # of the year 9999
 
 
@@ -34,17 +31,22 @@ class Claims:
     expires_at: float
     """Unix seconds."""
 
-    def settings(self) -> tuple[str, str, str, str]:
-        """Return ayb.user_id, ayb.user_email, ayb.tenant_id and request.jwt.claims."""
-        return self.user_id, self.email, self.tenant_id, self.payload
+    further: tuple[str, ...] = field(default=(), repr=False)
+    """Values of the deployment's own settings: see `gateway.auth.claim_settings`."""
+
+    def settings(self) -> tuple[str, ...]:
+        """Return ayb.user_id, ayb.user_email, ayb.tenant_id, request.jwt.claims, and the others."""
+        return self.user_id, self.email, self.tenant_id, self.payload, *self.further
 
 
-def anonymous_settings(role: str) -> tuple[str, str, str, str]:
+def anonymous_settings(role: str, further: int = 0) -> tuple[str, ...]:
     """Return the settings of a client without a token, whose only claim is its role.
 
-    PostgREST has it so, too: policies that ask for a claim get NULL instead of an error.
+    PostgREST has it so, too: policies that ask for a claim get NULL instead of an error. `further`
+    is the number of the deployment's own settings, all of which are empty.
     """
-    return "", "", "", json.dumps({"role": role}, ensure_ascii=False, separators=(",", ":"))
+    claims = json.dumps({"role": role}, ensure_ascii=False, separators=(",", ":"))
+    return "", "", "", claims, *[""] * further
 
 
 def seconds_of(claims: Mapping[str, Any], name: str) -> float:
@@ -67,9 +69,18 @@ def text_of(claims: Mapping[str, Any], name: str) -> str:
         return ""
     if not isinstance(value, str):
         raise TokenRefusedError(f"{name} is not a string")
-    if "\x00" in value or not _is_unicode(value):
+    return checked_text(value, name)
+
+
+def checked_text(text: str, name: str) -> str:
+    """Return a claim that Postgres can hold as text.
+
+    It has no NUL, and no lone surrogate, which JSON can escape but UTF-8 cannot write. Raises
+    `TokenRefusedError`.
+    """
+    if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
         raise TokenRefusedError(f"{name} is not text")
-    return value
+    return text
 
 
 def id_of(claims: Mapping[str, Any], name: str) -> str:
@@ -78,27 +89,6 @@ def id_of(claims: Mapping[str, Any], name: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return text_of(claims, name)
-
-
-def find_claim(claims: Mapping[str, Any], path: str) -> object:
-    """Return the claim that `path` names, or `ABSENT`.
-
-    A claim whose own name is the path comes first, since names may have dots (`https://x/role`);
-    otherwise each dot leads into an object (`app_metadata.role`).
-    """
-    if path in claims:
-        return claims[path]
-    value: object = claims
-    for name in path.split("."):
-        if not isinstance(value, dict) or name not in value:
-            return ABSENT
-        value = value[name]
-    return value
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether a text is free of lone surrogates, which JSON can escape but UTF-8 cannot write."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def is_for(audience: str, claim: object) -> bool:

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from jose import jwk
 
-from gateway.auth.claims import ABSENT, Claims, find_claim, id_of, is_for, seconds_of, text_of
+from gateway.auth.claim_path import ABSENT, ClaimPath
+from gateway.auth.claim_settings import ClaimSetting, names_of, value_of
+from gateway.auth.claims import Claims, id_of, is_for, seconds_of, text_of
 from gateway.auth.jwks import LiveKeySet
 from gateway.auth.jws import SignedToken, TokenRefusedError, parse_object, parse_token
 from gateway.errors import InvalidTokenError, KeysUnavailableError
+from gateway.visibility.cohorts import KNOWN_SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -37,7 +40,9 @@ class TokenOptions:
     """Which tokens are accepted, and which role they give.
 
     `secret` verifies HS256; `jwks_file` or `jwks_url` hold the keys of the other algorithms. A
-    token's role is `default_role`, or the value of `role_claim` where that is one of `roles`.
+    token's role is `default_role`, or the value of `role_claim` where that is one of `roles`; of a
+    list, the first of `roles` that is in it. `claim_settings` says which further claims become
+    settings of the client.
     """
 
     algorithms: frozenset[str]
@@ -47,8 +52,9 @@ class TokenOptions:
     jwks_url: str | None = None
     issuer: str | None = None
     audience: str | None = None
-    role_claim: str | None = None
-    roles: frozenset[str] = frozenset()
+    role_claim: ClaimPath | None = None
+    roles: tuple[str, ...] = ()
+    claim_settings: tuple[ClaimSetting, ...] = ()
 
 
 class TokenVerifier:
@@ -58,6 +64,7 @@ class TokenVerifier:
         """Raise `KeySetError` where the file of the key set cannot be used."""
         self._options = options
         self._clock = clock
+        self._further = names_of(options.claim_settings)[len(KNOWN_SETTINGS) :]
         secret = options.secret
         self._secret = None if secret is None else jwk.construct(secret, "HS256")
         self._key_set: LiveKeySet | None = None
@@ -114,21 +121,37 @@ class TokenVerifier:
         if claims.get("mfa_pending", False) is not False:
             # AYB signs with the same secret what it hands out between password and second factor.
             raise TokenRefusedError("second factor pending")
+        mapped = {s.name: value_of(claims, s.path) for s in self._options.claim_settings}
+        user_id, email, tenant_id = self._own_settings(claims, mapped)
         return Claims(
-            user_id=id_of(claims, "sub"),
-            email=text_of(claims, "email"),
-            tenant_id=id_of(claims, "tenantId"),
+            user_id=user_id,
+            email=email,
+            tenant_id=tenant_id,
             payload=payload.decode(),
             role=self._role_of(claims),
             expires_at=expires_at,
+            further=tuple(mapped[name] for name in self._further),
+        )
+
+    def _own_settings(
+        self, claims: Mapping[str, Any], mapped: Mapping[str, str]
+    ) -> tuple[str, str, str]:
+        """Return ayb.user_id, ayb.user_email and ayb.tenant_id, from the claims they are set to."""
+        return (
+            mapped["ayb.user_id"] if "ayb.user_id" in mapped else id_of(claims, "sub"),
+            mapped["ayb.user_email"] if "ayb.user_email" in mapped else text_of(claims, "email"),
+            mapped["ayb.tenant_id"] if "ayb.tenant_id" in mapped else id_of(claims, "tenantId"),
         )
 
     def _role_of(self, claims: Mapping[str, Any]) -> str:
         if self._options.role_claim is None:
             return self._options.default_role
-        role = find_claim(claims, self._options.role_claim)
+        role = self._options.role_claim.find(claims)
         if role is ABSENT:
             return self._options.default_role
+        if isinstance(role, list):
+            named = (name for name in self._options.roles if name in role)
+            return next(named, self._options.default_role)
         if not isinstance(role, str) or role not in self._options.roles:
             raise TokenRefusedError("role is not on the list")
         return role

@@ -48,18 +48,27 @@ _NO_KEY: Final = "it has no primary key to ask by, so nothing of it is delivered
 
 
 async def examine(
-    pool: asyncpg.Pool, roles: list[str], *, trusted_functions: frozenset[str] = frozenset()
+    pool: asyncpg.Pool,
+    roles: list[str],
+    *,
+    trusted_functions: frozenset[str] = frozenset(),
+    setting_names: tuple[str, ...] = KNOWN_SETTINGS,
 ) -> list[str]:
     """Return lines for each captured table and role: the form, and what to change.
 
     Raises `DatabaseUnavailableError`.
     """
-    visibility = Visibility(pool, trusted_functions=trusted_functions)
+    visibility = Visibility(pool, trusted_functions=trusted_functions, setting_names=setting_names)
     with unavailable_as_ours():
         tables = await pool.fetch(_SQL["captured_tables"])
+        taken = await pool.fetchval(_SQL["taken_settings"], list(setting_names))
+    found = [
+        f"error: AYB_AUTH_CLAIM_SETTINGS: {name} is a setting of Postgres or of an extension, "
+        "which a token must not change: choose another name"
+        for name in taken
+    ]
     if not tables:
-        return ["warning: no table is captured: `python -m relay doctor` says why"]
-    found = []
+        return [*found, "warning: no table is captured: `python -m relay doctor` says why"]
     for table in tables:
         if table["has_heirs"]:
             found.append(
@@ -88,10 +97,10 @@ def _describe(plan: Plan | None) -> list[str]:
         described.append(_HINTS[plan.form])
     if plan.computed is not None:
         described[0] += f", after what is computed for each: {', '.join(plan.computed_texts)}"
-    if unset := unset_settings(plan.rules):
+    if unset := unset_settings(plan.rules, plan.names):
         described.append(
             f"warning: policies read settings that are never set for clients: {', '.join(unset)}; "
-            f"set are {', '.join(KNOWN_SETTINGS)}"
+            f"set are {', '.join(plan.names)}"
         )
     return described
 
@@ -128,4 +137,5 @@ async def _run(settings: GatewaySettings) -> list[str]:
             pool,
             list(dict.fromkeys(roles)),
             trusted_functions=frozenset(settings.realtime_trusted_functions),
+            setting_names=settings.setting_names,
         )

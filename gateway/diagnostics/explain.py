@@ -20,8 +20,9 @@ from gateway.settings import GatewaySettings
 from gateway.tables.catalog import Catalog, UnknownTableError
 from gateway.tables.names import parse_tables
 from gateway.tables.recent_answers import RecentAnswers
-from gateway.visibility.cohorts import Audience
+from gateway.visibility.cohorts import KNOWN_SETTINGS, Audience
 from gateway.visibility.engine import EVERYBODY, Image, Visibility
+from gateway.visibility.queries import encode_settings
 from shared.errors import AybError, OperatorError, first_error
 from shared.pool import open_pool
 from shared.position import Position
@@ -47,13 +48,14 @@ class ExplainError(OperatorError):
 async def explain(
     pool: asyncpg.Pool, *, table: str, key: Sequence[str], claims: Claims, most_changes: int = 5,
     deletes: str = "all", trusted_functions: frozenset[str] = frozenset(),
+    setting_names: tuple[str, ...] = KNOWN_SETTINGS,
 ) -> Explanation:  # fmt: skip
     """Ask Postgres everything that decides about one row, given by its primary key.
 
     Raises `ExplainError` for an unknown table or a key of another length,
     `DatabaseUnavailableError`.
     """
-    visibility = Visibility(pool, trusted_functions=trusted_functions)
+    visibility = Visibility(pool, trusted_functions=trusted_functions, setting_names=setting_names)
     try:
         [name] = parse_tables(table)
         [found] = await Catalog(pool, visibility, RecentAnswers()).resolve([name])
@@ -85,7 +87,7 @@ async def explain(
             _SQL["explain"],
             found.relid,
             claims.role,
-            [value.encode("utf-8", "surrogatepass") for value in settings],
+            encode_settings(setting_names, [settings]),
             columns,
             list(key),
             texts,
@@ -179,6 +181,7 @@ async def _run(settings: GatewaySettings, asked: Any, token: str) -> Explanation
                 most_changes=asked.changes,
                 deletes=settings.realtime_deletes,
                 trusted_functions=frozenset(settings.realtime_trusted_functions),
+                setting_names=settings.setting_names,
             )
         keys.cancel()
     return explanation

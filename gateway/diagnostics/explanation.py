@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.visibility.cohorts import KNOWN_SETTINGS
 from gateway.visibility.plan import Form
 from gateway.visibility.policy_errors import explain_failure
 
@@ -79,10 +78,8 @@ def lines(explanation: Explanation) -> list[str]:
             "closed": "rls       no permissive policy applies to the role: no row is visible",
         }.get(e.form, f"rls       {e.form} form{f': {e.reason}' if e.reason else ''}")
     )
-    if e.form == "joined":
+    if e.form in (Form.JOINED, Form.LOOPED, Form.OPAQUE):
         out.append(f"cohort    all clients of the role that share {_settings(e.reads)}")
-    elif e.form in (Form.LOOPED, Form.OPAQUE):
-        out.append(f"cohort    all clients of the role that share {_settings(KNOWN_SETTINGS)}")
     if e.failure is not None:
         out.append(f"error     {e.failure}")
     shown = {True: "shows it", False: "does not show it (or it is gone)", None: "raises"}

@@ -46,3 +46,9 @@ LEFT JOIN LATERAL (
     ORDER BY b.id DESC LIMIT 1
 ) AS b ON true
 ORDER BY found.seq DESC
+
+-- name: taken_settings
+-- Which of these names are settings of Postgres itself or of a loaded extension. A setting that is
+-- only a placeholder, as an application makes by naming it, is not listed by pg_settings.
+SELECT coalesce(array_agg(s.name ORDER BY s.name), '{}')
+FROM pg_catalog.pg_settings AS s WHERE s.name = ANY ($1::text[])

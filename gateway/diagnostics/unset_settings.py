@@ -8,20 +8,21 @@ from gateway.visibility.cohorts import KNOWN_SETTINGS
 from gateway.visibility.joined.lexer import UnreadableError, tokenize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from gateway.visibility.rules import Rules
 
 
-def unset_settings(rules: Rules) -> list[str]:
+def unset_settings(rules: Rules, known: Collection[str] = KNOWN_SETTINGS) -> list[str]:
     """Name the settings that policies, or functions that they call, read in place of ours.
 
-    A text that reads one of ours as well falls back to it, as `auth.uid()` does: it is left out.
+    `known` are the settings that are set for clients. A text that reads one of them as well falls
+    back to it, as `auth.uid()` does: it is left out.
     """
     found: dict[str, None] = {}
     for text in _texts(rules):
         names = _settings_in(text)
-        if not any(name in KNOWN_SETTINGS for name in names):
+        if not any(name in known for name in names):
             found.update(dict.fromkeys(name for name in names if "." in name))
     return list(found)
 

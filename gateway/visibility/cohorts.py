@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 M = TypeVar("M")
 
 KNOWN_SETTINGS: Final = ("ayb.user_id", "ayb.user_email", "ayb.tenant_id", "request.jwt.claims")
-"""The settings that a client's claims become, in their order."""
+"""The settings that every client's claims become, in their order.
+
+A deployment may map further claims to settings of its own; their names follow these (see
+`gateway.auth.claim_settings`).
+"""
 
 Settings = tuple[str, ...]
-"""Values of `KNOWN_SETTINGS`, in that order; the empty string where a claim is absent."""
+"""Values of the settings in the order of their names; the empty string where a claim is absent."""
 
 _MOST_GROUPINGS: Final = 8
 
@@ -30,19 +34,20 @@ class Grouping(Generic[M]):
     """A snapshot of an audience in cohorts.
 
     `values` and `members` are parallel: for each cohort the values of the settings that are read
-    (in the order of `reads`) and the connections that have them.
+    (in the order of `reads`) and the connections that have them. `names` are those of all settings.
     """
 
     reads: tuple[str, ...]
     values: Sequence[tuple[str, ...]]
     members: Sequence[Sequence[M]]
+    names: tuple[str, ...] = KNOWN_SETTINGS
 
     def __len__(self) -> int:
         return len(self.values)
 
     def settings(self) -> list[Settings]:
-        """Give each cohort's `KNOWN_SETTINGS`; those that are not read stand as empty."""
-        places = [self.reads.index(n) if n in self.reads else -1 for n in KNOWN_SETTINGS]
+        """Return each cohort's settings; those that are not read stand as empty."""
+        places = [self.reads.index(n) if n in self.reads else -1 for n in self.names]
         return [tuple("" if p < 0 else values[p] for p in places) for values in self.values]
 
 
@@ -52,7 +57,7 @@ class Audience(Generic[M]):
     def __init__(self, role: str) -> None:
         self.role = role
         self._settings: dict[M, Settings] = {}
-        self._cohorts: dict[tuple[str, ...], _Cohorts[M]] = {}
+        self._cohorts: dict[tuple[tuple[str, ...], tuple[str, ...]], _Cohorts[M]] = {}
 
     def __len__(self) -> int:
         return len(self._settings)
@@ -79,16 +84,19 @@ class Audience(Generic[M]):
         """Return a connection's settings, None if it is not here (any more)."""
         return self._settings.get(member)
 
-    def grouped(self, reads: tuple[str, ...]) -> Grouping[M]:
+    def grouped(
+        self, reads: tuple[str, ...], names: tuple[str, ...] = KNOWN_SETTINGS
+    ) -> Grouping[M]:
         """Group the connections into cohorts by the settings that are read.
 
-        The result never changes; the same one is returned until a connection comes or goes.
+        `names` are those of all settings that connections have. The result never changes; the same
+        one is returned until a connection comes or goes.
         """
-        cohorts = self._cohorts.get(reads)
+        cohorts = self._cohorts.get((reads, names))
         if cohorts is None:
             if len(self._cohorts) >= _MOST_GROUPINGS:
                 self._cohorts.pop(next(iter(self._cohorts)))
-            cohorts = self._cohorts[reads] = _Cohorts(reads)
+            cohorts = self._cohorts[reads, names] = _Cohorts(reads, names)
             for member, settings in self._settings.items():
                 cohorts.add(member, settings)
         return cohorts.grouping()
@@ -97,14 +105,17 @@ class Audience(Generic[M]):
 class _Cohorts(Generic[M]):
     """One way to group, kept up to date: only the cohorts that changed are copied again."""
 
-    def __init__(self, reads: tuple[str, ...]) -> None:
+    def __init__(self, reads: tuple[str, ...], names: tuple[str, ...]) -> None:
         self._reads = reads
-        self._places = tuple(KNOWN_SETTINGS.index(name) for name in reads)
+        self._names = names
+        self._places = tuple(names.index(name) for name in reads)
         self._members: dict[tuple[str, ...], dict[M, None]] = {}
         self._copies: dict[tuple[str, ...], tuple[M, ...]] = {}
         self._grouping: Grouping[M] | None = None
 
     def add(self, member: M, settings: Settings) -> None:
+        if len(settings) != len(self._names):
+            raise ValueError("a value for each setting is needed")
         values = tuple(settings[place] for place in self._places)
         self._members.setdefault(values, {})[member] = None
         self._copies.pop(values, None)
@@ -127,6 +138,9 @@ class _Cohorts(Generic[M]):
                     if values not in copies:
                         copies[values] = tuple(members)
             self._grouping = Grouping(
-                self._reads, list(self._members), [copies[values] for values in self._members]
+                self._reads,
+                list(self._members),
+                [copies[values] for values in self._members],
+                self._names,
             )
         return self._grouping

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import structlog
 
 from gateway.visibility.answer import EVERYBODY, NOBODY, Answer, Everybody, Image, Visible
+from gateway.visibility.cohorts import KNOWN_SETTINGS
 from gateway.visibility.joined.joined_form import JoinedForm
 from gateway.visibility.looped import Looped
 from gateway.visibility.observer import Observer, SilentObserver
@@ -74,6 +75,7 @@ class Visibility:
     whose question was ended is not asked about the table for `quarantine_seconds`. `is_joining`
     false leaves all tables to the other forms. `trusted_functions` (each `schema.name`) are those
     that an operator declared to depend on nothing but their arguments and settings.
+    `setting_names` are the settings that members of an audience have, in the order of their values.
 
     `verify_rate` is the share of the answers that are compared with a SELECT, within
     `verify_seconds` each. With `spawn` that is done beside delivery, one at a time; without, an
@@ -91,12 +93,14 @@ class Visibility:
         verify_rate: float = 0.0,
         verify_seconds: float = 60.0,
         trusted_functions: frozenset[str] = frozenset(),
+        setting_names: tuple[str, ...] = KNOWN_SETTINGS,
         spawn: Spawn | None = None,
     ) -> None:
         self._is_joining = is_joining
         self._trusted = trusted_functions
         self._spawn = spawn
-        self._queries = VisibilityQueries(pool, spawn=spawn)
+        self._names = setting_names
+        self._queries = VisibilityQueries(pool, names=setting_names, spawn=spawn)
         self._observer: Observer = observer or SilentObserver()
         looped = Looped(
             self._queries, budget_seconds=loop_seconds, quarantine_seconds=quarantine_seconds
@@ -149,7 +153,7 @@ class Visibility:
             except RulesStallError:
                 # Not without end, or a lock on one table would stop all others.
                 if self._stalls[key] >= _STALLS:
-                    return _gone(audience, images)
+                    return _gone(audience, images, self._names)
                 self._stalls[key] += 1
                 raise
             else:
@@ -162,10 +166,11 @@ class Visibility:
     ) -> Answer[M]:
         plan = await self._plan(relid, audience.role, lsn)
         if plan is None:
-            return _gone(audience, images)
+            return _gone(audience, images, self._names)
         subject = Subject(relid, audience.role, lsn, plan.fingerprint)
+        grouping = audience.grouped(plan.reads, self._names)
         try:
-            answer = await self._questions.ask(plan, subject, audience.grouped(plan.reads), images)
+            answer = await self._questions.ask(plan, subject, grouping, images)
         except PolicyStallsError:
             # Such errors come from a table being dropped or altered, too: only its own question
             # is to be asked again then.
@@ -194,7 +199,9 @@ class Visibility:
                 return None
             if self._builtins is None:
                 self._builtins = await self._queries.builtins()
-            plan = make_plan(known.rules, known.fingerprint, self._builtins, self._trusted)
+            plan = make_plan(
+                known.rules, known.fingerprint, self._builtins, self._trusted, self._names
+            )
             if not self._is_joining:
                 plan = plan.without_join("joining is switched off", self._trusted)
             try:
@@ -301,9 +308,9 @@ def _numbers(visible: Visible, everybody: frozenset[int]) -> frozenset[int]:
     return everybody if visible is EVERYBODY else visible
 
 
-def _gone(audience: Audience[M], images: Sequence[Image]) -> Answer[M]:
+def _gone(audience: Audience[M], images: Sequence[Image], names: tuple[str, ...]) -> Answer[M]:
     everything = frozenset(range(len(images)))
     return Answer(
-        frozenset(), audience.grouped(()), [NOBODY] * len(images), undecidable=everything,
+        frozenset(), audience.grouped((), names), [NOBODY] * len(images), undecidable=everything,
         is_gone=True,
     )  # fmt: skip

@@ -44,7 +44,8 @@ class Plan:
     `kept` and `computed` are the queries for the setting expressions of either kind, `kept_values`
     the number of the former, `computed_texts` the latter as policies have them. `keys` is the query
     for what the images have in columns by which computed sets are limited. `others` are names and
-    values, in turn, of further settings that the kept ones were computed under.
+    values, in turn, of further settings that the kept ones were computed under. `names` are those
+    of all settings that clients have.
     """
 
     rules: Rules
@@ -60,6 +61,7 @@ class Plan:
     computed_texts: tuple[str, ...] = ()
     keys: str | None = None
     others: tuple[str | None, ...] = ()
+    names: tuple[str, ...] = KNOWN_SETTINGS
 
     @property
     def table(self) -> str:
@@ -70,13 +72,15 @@ class Plan:
         """Leave the table to one of the other forms, if policies have to be asked at all."""
         if self.form is not Form.JOINED:
             return self
-        return _unjoined(self.rules, self.fingerprint, reason, trusted)
+        return _unjoined(self.rules, self.fingerprint, reason, trusted, self.names)
 
     def as_opaque(self, reason: str) -> Plan:
         """Leave the table to SELECTs, if policies have to be asked at all."""
         if self.form not in (Form.JOINED, Form.LOOPED):
             return self
-        return Plan(self.rules, self.fingerprint, Form.OPAQUE, KNOWN_SETTINGS, reason=reason)
+        return Plan(
+            self.rules, self.fingerprint, Form.OPAQUE, self.names, reason=reason, names=self.names
+        )
 
     def completed(self, types: Sequence[str], others: Sequence[str | None]) -> Plan:
         """Write the statement from the draft.
@@ -103,28 +107,35 @@ class Plan:
 
 
 def make_plan(
-    rules: Rules, fingerprint: str, builtins: Builtins, trusted: frozenset[str] = frozenset()
+    rules: Rules,
+    fingerprint: str,
+    builtins: Builtins,
+    trusted: frozenset[str] = frozenset(),
+    names: tuple[str, ...] = KNOWN_SETTINGS,
 ) -> Plan:
     """Choose the form.
 
     `builtins` are functions of pg_catalog; `trusted` are those (`schema.name`) that the operator
-    declared to depend on nothing but their arguments and settings.
+    declared to depend on nothing but their arguments and settings. `names` are the settings that
+    clients have.
     """
     if rules.bypass:
-        return Plan(rules, fingerprint, Form.OPEN, ())
+        return Plan(rules, fingerprint, Form.OPEN, (), names=names)
     if not any(policy.permissive for policy in rules.policies or ()):
-        return Plan(rules, fingerprint, Form.CLOSED, ())
+        return Plan(rules, fingerprint, Form.CLOSED, (), names=names)
     reason = why_certainly_opaque(rules, trusted)
     if reason is not None:
-        return Plan(rules, fingerprint, Form.OPAQUE, KNOWN_SETTINGS, reason=reason)
+        return Plan(rules, fingerprint, Form.OPAQUE, names, reason=reason, names=names)
     try:
-        draft = join(rules, builtins)
+        draft = join(rules, builtins, names)
     except NotJoinableError as error:
-        return _unjoined(rules, fingerprint, str(error), trusted)
-    return Plan(rules, fingerprint, Form.JOINED, draft.reads, draft=draft)
+        return _unjoined(rules, fingerprint, str(error), trusted, names)
+    return Plan(rules, fingerprint, Form.JOINED, draft.reads, draft=draft, names=names)
 
 
-def _unjoined(rules: Rules, fingerprint: str, reason: str, trusted: frozenset[str]) -> Plan:
+def _unjoined(
+    rules: Rules, fingerprint: str, reason: str, trusted: frozenset[str], names: tuple[str, ...]
+) -> Plan:
     opaque = why_opaque(rules, trusted)
     form = Form.LOOPED if opaque is None else Form.OPAQUE
-    return Plan(rules, fingerprint, form, KNOWN_SETTINGS, reason=opaque or reason)
+    return Plan(rules, fingerprint, form, names, reason=opaque or reason, names=names)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 import msgspec
 
+from gateway.visibility.cohorts import KNOWN_SETTINGS
 from gateway.visibility.joined.setting_expressions import Builtins
 from gateway.visibility.rules import Rules, decode_rules
 from shared.errors import AybError, DatabaseUnavailableError
@@ -138,8 +139,16 @@ class LoopedAnswer:
 class VisibilityQueries:
     """Asks through the read pool."""
 
-    def __init__(self, pool: asyncpg.Pool, *, spawn: Spawn | None = None) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        *,
+        names: Sequence[str] = KNOWN_SETTINGS,
+        spawn: Spawn | None = None,
+    ) -> None:
+        """`names` are those of the settings that cohorts have values of."""
         self._pool = pool
+        self._names = names
         self._spawn = spawn
 
     async def rules(self, relid: int, role: str) -> KnownRules | None:
@@ -194,7 +203,11 @@ class VisibilityQueries:
         try:
             with _errors():
                 rows = await self._fetch(
-                    _SQL["cohort_values"], *about, query, _encoded(cohorts), others
+                    _SQL["cohort_values"],
+                    *about,
+                    query,
+                    encode_settings(self._names, cohorts),
+                    others,
                 )
         except QuestionError as error:
             if error.sqlstate == RULES_DIFFER:
@@ -266,7 +279,7 @@ class VisibilityQueries:
                 kept,
                 computed,
                 keys,
-                _encoded(settings),
+                encode_settings(self._names, settings),
                 others,
                 images,
             )
@@ -290,8 +303,7 @@ class VisibilityQueries:
 
         Raises `RulesChangedError`, `QuestionError`, `DatabaseUnavailableError`.
         """
-        # As bytes, since the database's encoding may have no place for a cohort's text.
-        settings = [value.encode("utf-8", "surrogatepass") for c in cohorts for value in c]
+        settings = encode_settings(self._names, cohorts)
         about = (subject.lsn, subject.relid, subject.role, subject.fingerprint)
         limits = (dt.timedelta(seconds=budget_seconds), is_lenient)
         with _errors():
@@ -331,9 +343,12 @@ class VisibilityQueries:
         return row[0] or []
 
 
-def _encoded(cohorts: Sequence[Settings]) -> list[bytes]:
-    """Write cohorts' settings as bytes: the encoding of the database may have no place for them."""
-    return [value.encode("utf-8", "surrogatepass") for cohort in cohorts for value in cohort]
+def encode_settings(names: Sequence[str], cohorts: Sequence[Settings]) -> list[list[bytes]]:
+    """Write settings as `ayb_realtime.assume_client` reads them: a row of names, a row per cohort.
+
+    They are bytes, since the encoding of the database may have no place for a text.
+    """
+    return [[text.encode("utf-8", "surrogatepass") for text in row] for row in (names, *cohorts)]
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from gateway.errors import (
     InvalidBodyError,
     InvalidTokenError,
 )
+from gateway.visibility.cohorts import KNOWN_SETTINGS
 from gateway.web.body import body_schema, error_responses, read_body
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def admin_router(
     secret: str,
     deletes: Literal["all", "visible"],
     trusted_functions: frozenset[str] = frozenset(),
+    setting_names: tuple[str, ...] = KNOWN_SETTINGS,
 ) -> APIRouter:
     """Build `POST /api/admin/explain`, for requests with the secret as a bearer token."""
     routes = APIRouter(prefix="/api/admin", tags=["admin"])
@@ -69,6 +71,7 @@ def admin_router(
                 most_changes=asked.changes,
                 deletes=deletes,
                 trusted_functions=trusted_functions,
+                setting_names=setting_names,
             )
         except ExplainError as error:
             raise InvalidBodyError(str(error)) from None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
+from gateway.auth.claims import anonymous_settings
 from gateway.errors import (
     AuthenticationRequiredError,
     NoTablesError,
@@ -26,6 +27,7 @@ from gateway.errors import (
 from gateway.streams import sse
 from gateway.tables.catalog import UnknownTableError
 from gateway.tables.names import MOST_CHARACTERS, MOST_TABLES, parse_tables
+from gateway.visibility.cohorts import KNOWN_SETTINGS
 from gateway.web.bearer import bearer_token
 from gateway.web.stream_request import StreamRequest, parse_query
 from shared.errors import DatabaseUnavailableError, SchemaError
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from gateway.streams.drain import Drain
     from gateway.tables.catalog import Catalog, Table
     from gateway.tables.roles import Roles
+    from gateway.visibility.cohorts import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +57,7 @@ class Admission:
         *,
         verifier: TokenVerifier | None,
         anonymous_role: str | None,
+        setting_names: tuple[str, ...] = KNOWN_SETTINGS,
         catalog: Catalog,
         roles: Roles,
         hub: Hub,
@@ -62,6 +66,7 @@ class Admission:
     ) -> None:
         self._verifier = verifier
         self._anonymous_role = anonymous_role
+        self._setting_names = setting_names
         self._catalog = catalog
         self._roles = roles
         self._hub = hub
@@ -79,6 +84,7 @@ class Admission:
             request = StreamRequest(
                 claims=claims,
                 role=role,
+                settings=self._settings(claims, role),
                 tables=await self._tables(query, role),
                 leave=query.get("leave") == "true",
                 last_event_id=headers.get("last-event-id") or query.get("lastEventId") or None,
@@ -119,6 +125,13 @@ class Admission:
         if await self._roles.fault_of(role) is not None:
             raise NotConfiguredError
         return claims, role
+
+    def _settings(self, claims: Claims | None, role: str | None) -> Settings:
+        if claims is not None:
+            return claims.settings()
+        if role is None:
+            return ("",) * len(self._setting_names)
+        return anonymous_settings(role, len(self._setting_names) - len(KNOWN_SETTINGS))
 
     async def _tables(self, query: Mapping[str, str], role: str | None) -> tuple[Table, ...]:
         parameter = query.get("tables", "")

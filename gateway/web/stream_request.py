@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
-from gateway.auth.claims import anonymous_settings
 from gateway.errors import RequestTooLongError
 from shared.errors import PositionError
 from shared.position import Position, parse_position
@@ -18,18 +17,19 @@ if TYPE_CHECKING:
 
 _MOST_QUERY_BYTES: Final = 48 * 1024
 _MOST_PARAMETERS: Final = 50
-_NO_SETTINGS: Final = ("", "", "", "")
 
 
 @dataclass(frozen=True, slots=True)
 class StreamRequest:
     """A request that may become a stream.
 
-    `claims` is None without a token; `role` is None while authentication is off.
+    `claims` is None without a token; `role` is None while authentication is off. `settings` are
+    those that policies read; they are not asked while authentication is off.
     """
 
     claims: Claims | None
     role: str | None
+    settings: Settings
     tables: tuple[Table, ...]
     leave: bool
     last_event_id: str | None
@@ -39,13 +39,6 @@ class StreamRequest:
     def user_id(self) -> str:
         """The user that the stream counts for, or the empty string."""
         return "" if self.claims is None else self.claims.user_id
-
-    @property
-    def settings(self) -> Settings:
-        """The settings that policies read; they are not asked while authentication is off."""
-        if self.claims is not None:
-            return self.claims.settings()
-        return _NO_SETTINGS if self.role is None else anonymous_settings(self.role)
 
     @property
     def expires_at(self) -> float | None:

@@ -162,19 +162,20 @@ _SAFE_CALLS: Final = _SYNTAX - {"values", "limit", "offset", "substring", "overl
 class Draft:
     """What a joined statement consists of, except for the types of its setting expressions.
 
-    `reads` are the settings that cohorts are grouped by.
+    `reads` are the settings that cohorts are grouped by, of all `names` that clients have.
     """
 
     rules: Rules
     expressions: tuple[SettingExpression, ...]
     parts: tuple[list[Token], ...]
     limits: tuple[list[Token], ...]
+    names: tuple[str, ...] = KNOWN_SETTINGS
 
     @property
     def reads(self) -> tuple[str, ...]:
         """The known settings that it reads, in order."""
         numbers = frozenset[int]().union(*(e.reads for e in self.expressions))
-        return tuple(KNOWN_SETTINGS[number] for number in sorted(numbers))
+        return tuple(self.names[number] for number in sorted(numbers))
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -198,8 +199,10 @@ class NotJoinableError(ValueError):
     """The table has to be handled by the loop; the text says why."""
 
 
-def join(rules: Rules, builtins: Builtins) -> Draft:
+def join(rules: Rules, builtins: Builtins, names: tuple[str, ...] = KNOWN_SETTINGS) -> Draft:
     """Draft the statement for rules with at least one permissive policy.
+
+    `names` are the settings that clients have.
 
     Raises `NotJoinableError`.
     """
@@ -211,6 +214,7 @@ def join(rules: Rules, builtins: Builtins) -> Draft:
         _unjoinable(rules),
         rules.table,
         _own_name(rules),
+        names=names,
     )
     permissive: list[list[Token]] = []
     restrictive: list[list[Token]] = []
@@ -229,7 +233,7 @@ def join(rules: Rules, builtins: Builtins) -> Draft:
     else:
         parts = [_glue("and", [*restrictive, _glue("or", permissive[::-1])])]
         limits = []
-    return Draft(rules, tuple(collector.found), tuple(parts), tuple(limits))
+    return Draft(rules, tuple(collector.found), tuple(parts), tuple(limits), names)
 
 
 def _check_dependencies(rules: Rules) -> None:

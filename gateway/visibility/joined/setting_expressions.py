@@ -100,7 +100,8 @@ class SettingCollector:
 
     `functions` are the user-defined functions that policies call, `unjoinable` the tables and views
     that a statement for many clients cannot read. `table` is the name of the table itself,
-    `own_name` the same with its schema, as policies write it.
+    `own_name` the same with its schema, as policies write it. `names` are the settings that clients
+    have.
     """
 
     builtins: Builtins
@@ -109,6 +110,7 @@ class SettingCollector:
     table: str = ""
     own_name: str = ""
     found: list[SettingExpression] = field(default_factory=list)
+    names: tuple[str, ...] = KNOWN_SETTINGS
 
     def replace_in(self, tokens: Sequence[Token]) -> list[Token]:
         """Replace each setting expression in a policy's tokens with a token that has its number.
@@ -217,7 +219,7 @@ class SettingCollector:
             or (closed.settings and not closed.is_timeless)
         )
         if is_needed and self._is_computable(closed):
-            everything = frozenset(range(len(KNOWN_SETTINGS)))
+            everything = frozenset(range(len(self.names)))
             return SettingExpression(closed.sql, is_kept=False, is_set=is_set, reads=everything)
         return None
 
@@ -249,8 +251,8 @@ class SettingCollector:
         others = []
         for setting in settings:
             name = _folded(setting.name)
-            if name in KNOWN_SETTINGS:
-                reads.add(KNOWN_SETTINGS.index(name))
+            if name in self.names:
+                reads.add(self.names.index(name))
             elif "." not in name or not setting.is_optional:
                 raise UnreadableError(f"it reads the setting {setting.name}")
             else:

@@ -14,7 +14,7 @@
 -- rollback. Between the statement and that error nothing is looked up by name, so it does not
 -- matter which search path a function has left behind.
 CREATE OR REPLACE FUNCTION ayb_realtime.ask_cohort(
-    client text, settings bytea[], own text[], is_own_first boolean, statement text, lenient boolean,
+    client text, settings bytea[], cohort integer, own text[], is_own_first boolean, statement text, lenient boolean,
     OUT visible integer[], OUT superseded integer[], OUT failure text, OUT is_over boolean
 )
     LANGUAGE plpgsql VOLATILE
@@ -26,7 +26,7 @@ DECLARE
 BEGIN
     is_over := false;
     BEGIN
-        PERFORM ayb_realtime.assume_client(client, settings, CASE WHEN is_own_first THEN own ELSE '{}' END);
+        PERFORM ayb_realtime.assume_client(client, settings, cohort, CASE WHEN is_own_first THEN own ELSE '{}' END);
         EXECUTE statement INTO visible, superseded USING own;
         is_answered := true;
         RAISE SQLSTATE 'AYB02';

@@ -1,7 +1,6 @@
 -- Run a statement once for each cohort, with no cohort affecting another: see ask_cohort.
--- `settings` has four entries for each cohort: see assume_client. `template` becomes a statement
--- about some of the images when their numbers (%1$L), rows (%2$L) and keys (%3$L) are filled in. If
--- a cohort's statement about all images raises, each image is asked about separately, so that an
+-- For `settings` see assume_client. `template` becomes a statement about some of the images when
+-- their numbers (%1$L), rows (%2$L) and keys (%3$L) are filled in. If a cohort's statement about all images raises, each image is asked about separately, so that an
 -- error caused by one image affects only that image.
 --
 -- Returns a row for each cohort (numbered from 1) that sees anything or fails: the visible and the
@@ -21,7 +20,7 @@ DECLARE
     failures integer;
     is_over boolean := false;
 BEGIN
-    FOR place IN 1 .. cardinality(settings) / 4 LOOP
+    FOR place IN 1 .. array_length(settings, 1) - 1 LOOP
         -- At least one cohort per call: otherwise, if preparation used up all the time, no cohort
         -- would ever be asked.
         IF is_over OR (place > 1 AND clock_timestamp() > deadline) THEN
@@ -38,7 +37,7 @@ BEGIN
         END IF;
         cohort := place;
         SELECT * INTO answer FROM ayb_realtime.ask_cohort(
-            client, settings[4 * place - 3 : 4 * place], own, is_own_first, whole, lenient);
+            client, settings, place, own, is_own_first, whole, lenient);
         visible := answer.visible;
         superseded := answer.superseded;
         failure := answer.failure;
@@ -48,7 +47,7 @@ BEGIN
             FOR part IN 1 .. cardinality(numbers) LOOP
                 EXIT WHEN is_over OR failures = most_failures;
                 SELECT * INTO answer FROM ayb_realtime.ask_cohort(
-                    client, settings[4 * place - 3 : 4 * place], own, is_own_first,
+                    client, settings, place, own, is_own_first,
                     format(template, numbers[part : part], images[part : part], keys[part : part]), lenient);
                 visible := visible || answer.visible;
                 superseded := superseded || answer.superseded;

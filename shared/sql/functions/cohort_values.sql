@@ -3,9 +3,9 @@
 -- `limits`, an array of texts that is the same for all cohorts. A query that does not finish in
 -- time raises AYB04 for all cohorts; AYB05 means that the statement was cancelled from outside.
 --
--- Each cohort has its own subtransaction with the client's role and settings (four for each cohort,
--- as UTF-8: see judge_joined), a fresh plan, and the session's own settings, `own`, in force. The
--- query is fully qualified, so the session's search path affects only the functions that it calls.
+-- Each cohort has its own subtransaction with the client's role and settings (see assume_client), a
+-- fresh plan, and the session's own settings, `own`, in force. The query is fully qualified, so the
+-- session's search path affects only the functions that it calls.
 -- The subtransaction is left with an error of our own once the value has been saved: variables
 -- survive the rollback, while nothing that a function has set, taken or cached in a plan does.
 --
@@ -21,7 +21,8 @@ CREATE OR REPLACE FUNCTION ayb_realtime.cohort_values(
     SET search_path = pg_catalog, pg_temp
 AS $values$
 DECLARE
-    cohorts constant integer := cardinality(settings) / 4;
+    cohorts constant integer := array_length(settings, 1) - 1;
+    width constant integer := array_length(settings, 2);
     has_stale_plans constant boolean := ayb_realtime.keeps_plans_of_settings();
     timeout constant interval := current_setting('statement_timeout')::interval;
     deadline constant timestamptz := CASE WHEN timeout > interval '0' THEN statement_timestamp() + timeout * 0.9 END;
@@ -38,15 +39,11 @@ BEGIN
             PERFORM ayb_realtime.discard_plans();
         END IF;
         BEGIN
-            is_assumed := pg_catalog.set_config('ayb.user_id', pg_catalog.convert_from(
-                    settings[4 OPERATOR(pg_catalog.*) place OPERATOR(pg_catalog.-) 3], 'UTF8'), true) IS NULL
-                OR pg_catalog.set_config('ayb.user_email', pg_catalog.convert_from(
-                    settings[4 OPERATOR(pg_catalog.*) place OPERATOR(pg_catalog.-) 2], 'UTF8'), true) IS NULL
-                OR pg_catalog.set_config('ayb.tenant_id', pg_catalog.convert_from(
-                    settings[4 OPERATOR(pg_catalog.*) place OPERATOR(pg_catalog.-) 1], 'UTF8'), true) IS NULL
-                OR pg_catalog.set_config('request.jwt.claims', pg_catalog.convert_from(
-                    settings[4 OPERATOR(pg_catalog.*) place], 'UTF8'), true) IS NULL
-                OR pg_catalog.set_config('role', client, true) IS NULL;
+            FOR n IN 1 .. width LOOP
+                is_assumed := pg_catalog.set_config(pg_catalog.convert_from(settings[1][n], 'UTF8'),
+                    pg_catalog.convert_from(settings[place OPERATOR(pg_catalog.+) 1][n], 'UTF8'), true) IS NULL;
+            END LOOP;
+            is_assumed := pg_catalog.set_config('role', client, true) IS NULL;
             EXECUTE query INTO STRICT value USING limits;
             is_kept := true;
             RAISE SQLSTATE 'AYB02';

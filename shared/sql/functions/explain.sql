@@ -20,7 +20,7 @@ BEGIN
     row_type := format('%I.%I', facts ->> 'schema', facts ->> 'table');
     SELECT string_agg(format('%I::pg_catalog.text OPERATOR(pg_catalog.=) %L', k.name, k.value), ' AND ') INTO matches
     FROM ROWS FROM (unnest(key), unnest(key_values)) AS k (name, value);
-    SELECT * INTO answer FROM ayb_realtime.ask_cohort(client, settings, own, true, format(
+    SELECT * INTO answer FROM ayb_realtime.ask_cohort(client, settings, 1, own, true, format(
         'SELECT pg_catalog.array_agg(0), NULL::pg_catalog.int4[] FROM %s WHERE %s', row_type, matches), true);
     image := 0;
     verdict := CASE WHEN answer.failure IS NULL THEN answer.visible IS NOT NULL END;
@@ -31,7 +31,7 @@ BEGIN
             SELECT p ->> 'name', p ->> 'using' FROM json_array_elements(
                 CASE json_typeof(facts -> 'policies') WHEN 'array' THEN facts -> 'policies' ELSE '[]' END) AS t (p)
         LOOP
-            SELECT * INTO answer FROM ayb_realtime.ask_cohort(client, settings, own, false, format(
+            SELECT * INTO answer FROM ayb_realtime.ask_cohort(client, settings, 1, own, false, format(
                 'WITH ayb_own AS MATERIALIZED (SELECT pg_catalog.count(pg_catalog.set_config($1[s.n], $1[s.n + 1], true)) '
                 'FROM pg_catalog.generate_series(1, pg_catalog.cardinality($1), 2) AS s (n)) '
                 'SELECT pg_catalog.array_agg(0) FILTER (WHERE ayb_judged.ayb_seen), NULL::pg_catalog.int4[] '

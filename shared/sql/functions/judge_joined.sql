@@ -9,9 +9,8 @@
 
 -- The joined form: the question, a SELECT that the gateway wrote from the rules, is asked once for
 -- all cohorts. `kept` holds values that the gateway already knows for groups of cohorts. If a query
--- `computed` is given, it first runs for each cohort separately (see cohort_values): `settings` has
--- four entries for each cohort, as UTF-8: user id, e-mail address, tenant id, claims. `keys` is a
--- query that reads from the images the values to which `computed` is limited. `others` is a list of
+-- `computed` is given, it first runs for each cohort separately (see cohort_values), under its
+-- `settings` (see assume_client). `keys` is a query that reads from the images the values to which `computed` is limited. `others` is a list of
 -- alternating names and values: further settings under which the kept values were computed. If one
 -- of them has a different value now, AYB03 is raised.
 --
