@@ -22,6 +22,7 @@ from gateway.auth.claim_path import parse_claim_path
 from gateway.auth.claim_settings import ClaimSetting, names_of, parse_claim_settings
 from gateway.auth.jwks import parse_key_set
 from gateway.auth.jwks_source import KeyFile, KeySetError
+from gateway.auth.public_key import PUBLIC_KEY_ALGORITHMS
 from gateway.auth.verifier import TokenOptions
 from shared.outbox import MAX_RECORD_BYTES
 from shared.postgres import DatabaseAddress
@@ -30,9 +31,7 @@ from shared.settings import CommaList, CommonSettings, PostgresUrl, RedisUrl
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-Algorithm = Literal["HS256", "RS256", "ES256"]
-
-ALGORITHMS: Final[tuple[Algorithm, ...]] = ("HS256", "RS256", "ES256")
+ALGORITHMS: Final = ("HS256", *PUBLIC_KEY_ALGORITHMS)
 
 _SECRET_CHARACTERS: Final = 32
 _MIB: Final = 1024 * 1024
@@ -152,7 +151,7 @@ class GatewaySettings(CommonSettings):
         return tuple(role for role in self.auth_roles if role not in self.client_roles)
 
     @property
-    def algorithms(self) -> AbstractSet[Algorithm]:
+    def algorithms(self) -> AbstractSet[str]:
         """The accepted algorithms; each has a key."""
         usable = _with_a_key(self.auth_jwt_secret, self.auth_jwks_url or self.auth_jwks_file)
         if not self.auth_jwt_algorithms:
@@ -276,10 +275,10 @@ class GatewaySettings(CommonSettings):
         return True
 
 
-def _with_a_key(secret: object, key_set: object) -> AbstractSet[Algorithm]:
-    usable: set[Algorithm] = set()
+def _with_a_key(secret: object, key_set: object) -> AbstractSet[str]:
+    usable: set[str] = set()
     if secret is not None:
         usable.add("HS256")
     if key_set is not None:
-        usable |= {"RS256", "ES256"}
+        usable |= {*PUBLIC_KEY_ALGORITHMS}
     return usable

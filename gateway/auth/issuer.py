@@ -17,10 +17,11 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from jose import jwk, jwt
+from jose import jwt
 
 from gateway.auth.claims import seconds_of
 from gateway.auth.jws import TokenRefusedError, parse_object, parse_token
+from gateway.auth.shared_secret import SharedSecret
 from gateway.auth.verifier import check_signature
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class TokenIssuer:
         signed = parse_token(refresh_token)
         if signed.algorithm != "HS256":
             raise TokenRefusedError("algorithm is not accepted")
-        check_signature(signed, [jwk.construct(self._refresh_secret, "HS256")])
+        check_signature(signed, [SharedSecret(self._refresh_secret)])
         claims = parse_object(signed.payload)
         if seconds_of(claims, "exp") <= self._clock():
             raise TokenRefusedError("expired")

@@ -12,37 +12,22 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
-from jose import jwk
-from jose.exceptions import JWKError
-from jose.utils import base64_to_long
 
 from gateway.auth.jwks_source import KeyFile, KeySetError, KeyUrl
+from gateway.auth.public_key import PublicKey, read_public_key
 from shared.backoff import Backoff
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jose.backends.base import Key
+    from gateway.auth.public_key import Key
 
 log = structlog.get_logger(__name__)
 
 _MOST_KEYS: Final = 64
-_RSA_BITS: Final = range(2048, 8192 + 1)
-
-_PARAMETERS: Final = {"RSA": ("n", "e"), "EC": ("crv", "x", "y")}
-_ALGORITHM_OF: Final = {"RSA": "RS256", "EC": "ES256"}
-
-
-@dataclass(frozen=True, slots=True)
-class PublicKey:
-    """A key, good for one algorithm only."""
-
-    kid: str | None
-    algorithm: str
-    key: Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,56 +46,21 @@ class KeySet:
 
 
 def parse_key_set(text: bytes) -> KeySet:
-    """Read a set; raises `KeySetError`.
-
-    Only RSA keys of at least 2048 bits and EC keys on P-256 are used, and only their public
-    parameters. A symmetric key that is published is no secret, so it is ignored, like keys for
-    other uses and algorithms.
-    """
+    """Read a set; raises `KeySetError`. Members that are no keys for us are ignored."""
     try:
         members = json.loads(text)["keys"]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise KeySetError("not a JSON Web Key Set") from None
     if not isinstance(members, list) or len(members) > _MOST_KEYS:
         raise KeySetError(f"not a list of at most {_MOST_KEYS} keys")
-    keys = tuple(key for key in map(_public_key, members) if key is not None)
-    if not keys:
-        raise KeySetError("no RSA or P-256 key for signatures in it")
-    return KeySet(keys)
-
-
-def _public_key(member: Any) -> PublicKey | None:  # noqa: ANN401 (any JSON)
-    if not isinstance(member, dict):
-        return None
-    kind, kid = member.get("kty"), member.get("kid")
-    if not isinstance(kind, str) or kind not in _PARAMETERS or not isinstance(kid, str | None):
-        return None
-    algorithm = _ALGORITHM_OF[kind]
-    if (
-        member.get("use", "sig") != "sig"
-        or member.get("alg", algorithm) != algorithm
-        or member.get("crv", "P-256") != "P-256"
-        or not _may_verify(member.get("key_ops", ["verify"]))
-    ):
-        return None
-    public = {"kty": kind, **{name: member.get(name) for name in _PARAMETERS[kind]}}
     try:
-        key = jwk.construct(public, algorithm)
-        bits = base64_to_long(str(public["n"])).bit_length() if kind == "RSA" else None
+        keys = tuple(key for key in map(read_public_key, members) if key is not None)
     except MemoryError:
         # Not a fault of the key: to leave it out would refuse its tokens.
         raise KeySetError("out of memory while a key of the set was read") from None
-    except (JWKError, ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
-        log.warning("key of the key set ignored", kid=kid, reason=type(error).__name__)
-        return None
-    if bits is not None and bits not in _RSA_BITS:
-        log.warning("key of the key set ignored", kid=kid, reason=f"{bits} bits")
-        return None
-    return PublicKey(kid, algorithm, key)
-
-
-def _may_verify(operations: object) -> bool:
-    return isinstance(operations, list) and "verify" in operations
+    if not keys:
+        raise KeySetError("no public key for signatures in it")
+    return KeySet(keys)
 
 
 class KeySource(Protocol):

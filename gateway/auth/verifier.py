@@ -1,8 +1,8 @@
 """From a token to what it says about a user.
 
 Which key may verify a token is decided by the key, never by the token: the secret verifies HS256
-and nothing else, an RSA key RS256, a P-256 key ES256. There is no key for `none`, and none under
-which a public key would be taken for a secret.
+and nothing else, a public key the one algorithm that it is for (see `gateway.auth.public_key`).
+There is no key for `none`, and none under which a public key would be taken for a secret.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-from jose import jwk
 
 from gateway.auth.claim_path import ABSENT, ClaimPath
 from gateway.auth.claim_settings import ClaimSetting, names_of, value_of
 from gateway.auth.claims import Claims, id_of, is_for, seconds_of, text_of
 from gateway.auth.jwks import LiveKeySet
 from gateway.auth.jws import SignedToken, TokenRefusedError, parse_object, parse_token
+from gateway.auth.shared_secret import SharedSecret
 from gateway.errors import InvalidTokenError, KeysUnavailableError
 from gateway.visibility.cohorts import KNOWN_SETTINGS
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from jose.backends.base import Key
+    from gateway.auth.public_key import Key
 
 
 log = structlog.get_logger(__name__)
@@ -66,7 +66,7 @@ class TokenVerifier:
         self._clock = clock
         self._further = names_of(options.claim_settings)[len(KNOWN_SETTINGS) :]
         secret = options.secret
-        self._secret = None if secret is None else jwk.construct(secret, "HS256")
+        self._secret = None if secret is None else SharedSecret(secret)
         self._key_set: LiveKeySet | None = None
         if options.jwks_file is not None:
             self._key_set = LiveKeySet.of_file(options.jwks_file)

@@ -11,12 +11,32 @@ from functools import cache
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from gateway.settings import GatewaySettings
 
 SECRET = "a secret that is long enough for everybody"
+PrivateKey = (
+    rsa.RSAPrivateKey
+    | ec.EllipticCurvePrivateKey
+    | ed25519.Ed25519PrivateKey
+    | ed448.Ed448PrivateKey
+)
+
+_HASHES: dict[str, hashes.HashAlgorithm] = {
+    "256": hashes.SHA256(),
+    "384": hashes.SHA384(),
+    "512": hashes.SHA512(),
+}
+_CURVE_NAMES = {
+    "secp256r1": "P-256",
+    "secp384r1": "P-384",
+    "secp521r1": "P-521",
+    "secp256k1": "secp256k1",
+}
+_ALGORITHM_OF_CURVE = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
+
 USER_ID = "6f0f5a4e-0c4f-4a52-8c56-0a2c4f5d8e11"
 
 
@@ -55,14 +75,18 @@ def hs256(payload: Any, *, secret: str | bytes = SECRET, header: Any = None) -> 
 
 
 class Signer:
-    """An issuer's key pair, RSA or on an elliptic curve."""
+    """An issuer's key pair, RSA or on an elliptic curve; RSA keys sign as `algorithm` says."""
 
-    def __init__(
-        self, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, kid: str | None
-    ) -> None:
+    def __init__(self, key: PrivateKey, kid: str | None, algorithm: str = "RS256") -> None:
         self.key = key
         self.kid = kid
-        self.algorithm = "RS256" if isinstance(key, rsa.RSAPrivateKey) else "ES256"
+        self.algorithm = (
+            algorithm
+            if isinstance(key, rsa.RSAPrivateKey)
+            else _ALGORITHM_OF_CURVE.get(key.curve.name, "none")
+            if isinstance(key, ec.EllipticCurvePrivateKey)
+            else "EdDSA"
+        )
 
     def sign(self, payload: Any, **header: Any) -> str:
         """Return a signed token; header fields can be changed, or left out with `...`."""
@@ -77,12 +101,20 @@ class Signer:
         if isinstance(public, rsa.RSAPublicKey):
             rsa_numbers = public.public_numbers()
             parameters = {"kty": "RSA", "n": number(rsa_numbers.n), "e": number(rsa_numbers.e)}
+            if self.algorithm != "RS256":
+                parameters["alg"] = self.algorithm
+        elif isinstance(public, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
+            parameters = {
+                "kty": "OKP",
+                "crv": "Ed25519" if isinstance(public, ed25519.Ed25519PublicKey) else "Ed448",
+                "x": encode(public.public_bytes_raw()),
+            }
         else:
             ec_numbers = public.public_numbers()
             size = (public.curve.key_size + 7) // 8
             parameters = {
                 "kty": "EC",
-                "crv": {"secp256r1": "P-256", "secp384r1": "P-384"}[public.curve.name],
+                "crv": _CURVE_NAMES[public.curve.name],
                 "x": encode(ec_numbers.x.to_bytes(size, "big")),
                 "y": encode(ec_numbers.y.to_bytes(size, "big")),
             }
@@ -96,9 +128,15 @@ class Signer:
         )
 
     def _signature(self, message: bytes) -> bytes:
+        if isinstance(self.key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey):
+            return self.key.sign(message)
+        digest = _HASHES[self.algorithm[2:]]
         if isinstance(self.key, rsa.RSAPrivateKey):
-            return self.key.sign(message, padding.PKCS1v15(), hashes.SHA256())
-        r, s = decode_dss_signature(self.key.sign(message, ec.ECDSA(hashes.SHA256())))
+            scheme: padding.AsymmetricPadding = padding.PKCS1v15()
+            if self.algorithm.startswith("PS"):
+                scheme = padding.PSS(padding.MGF1(digest), digest.digest_size)
+            return self.key.sign(message, scheme, digest)
+        r, s = decode_dss_signature(self.key.sign(message, ec.ECDSA(digest)))
         size = (self.key.key_size + 7) // 8
         return r.to_bytes(size, "big") + s.to_bytes(size, "big")
 
@@ -108,15 +146,24 @@ def number(value: int) -> str:
 
 
 @cache
-def rsa_signer(kid: str | None, bits: int = 2048) -> Signer:
+def rsa_signer(kid: str | None, bits: int = 2048, algorithm: str = "RS256") -> Signer:
     """Return an RSA key pair, always the same for a name."""
-    return Signer(rsa.generate_private_key(public_exponent=65537, key_size=bits), kid)
+    return Signer(rsa.generate_private_key(public_exponent=65537, key_size=bits), kid, algorithm)
 
 
 @cache
 def ec_signer(kid: str | None, curve: type[ec.EllipticCurve] = ec.SECP256R1) -> Signer:
     """Return an elliptic-curve key pair, always the same for a name."""
     return Signer(ec.generate_private_key(curve()), kid)
+
+
+@cache
+def edwards_signer(
+    kid: str | None,
+    kind: type[ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey] = ed25519.Ed25519PrivateKey,
+) -> Signer:
+    """Return a key pair on an Edwards curve, always the same for a name."""
+    return Signer(kind.generate(), kid)
 
 
 def key_set(*members: Signer | dict[str, Any]) -> bytes:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from gateway.auth.jwks import parse_key_set
 from gateway.auth.jwks_source import KeySetError
-from tests.support.tokens import as_json, ec_signer, key_set, number, rsa_signer
+from gateway.auth.public_key import PUBLIC_KEY_ALGORITHMS
+from tests.support.tokens import as_json, ec_signer, edwards_signer, key_set, number, rsa_signer
 
 RSA, OTHER, EC = rsa_signer("r"), rsa_signer("o"), ec_signer("e")
 
@@ -29,10 +30,23 @@ def test_keys_are_found_by_algorithm_and_kid() -> None:
     [
         {"kty": "oct", "kid": "x", "k": "c2VjcmV0"},
         {"kty": "OKP", "crv": "Ed25519", "kid": "x", "x": "AAAA"},
-        ec_signer("x", ec.SECP384R1).jwk(),
+        {"kty": "OKP", "crv": "X25519", "kid": "x", "x": "A" * 43},
+        {"kty": "OKP", "crv": ["Ed25519"], "kid": "x", "x": "A" * 43},
+        {"kty": "EC", "crv": "Ed25519", "kid": "x", "x": "A" * 43},
+        edwards_signer("x").jwk(alg="ES256"),
+        edwards_signer("x").jwk(crv="Ed448"),
+        ec_signer("x", ec.SECP256K1).jwk(),
+        ec_signer("x", ec.SECP384R1).jwk(crv="P-256"),
+        ec_signer("x", ec.SECP384R1).jwk(alg="ES256"),
+        EC.jwk(kid="x", alg="ES384"),
+        EC.jwk(kid="x", alg="EdDSA"),
         rsa_signer("x", 1024).jwk(),
         RSA.jwk(kid="x", use="enc"),
-        RSA.jwk(kid="x", alg="RS512"),
+        RSA.jwk(kid="x", alg="RSA-OAEP"),
+        RSA.jwk(kid="x", alg="ES256"),
+        RSA.jwk(kid="x", alg=["RS256"]),
+        RSA.jwk(kid="x", alg=None),
+        RSA.jwk(kid="x", n="AQAB=="),
         RSA.jwk(kid="x", alg="HS256"),
         RSA.jwk(kid="x", key_ops=["encrypt"]),
         RSA.jwk(kid="x", key_ops="verify"),
@@ -64,8 +78,10 @@ def test_what_is_no_key_for_us_is_left_out(member: Any) -> None:
 
 def test_a_private_key_in_a_set_counts_as_its_public_half() -> None:
     """Whoever publishes a private key by mistake does not make the gateway hold it."""
-    key: Any = parse_key_set(key_set(RSA.jwk(d="AQAB", p="AQ", q="AQ"))).keys[0].key
-    assert key.is_public()
+    [known] = parse_key_set(key_set(RSA.jwk(d="AQAB", p="AQ", q="AQ"))).keys
+    held = [value for value in vars(known.key).values() if hasattr(value, "public_numbers")]
+    assert [value.public_numbers() for value in held] == [RSA.key.public_key().public_numbers()]
+    assert not any(hasattr(value, "private_numbers") for value in held)
 
 
 @pytest.mark.parametrize(
@@ -102,10 +118,11 @@ json_values = st.recursive(
 
 
 @given(
-    base=st.sampled_from([RSA.jwk(), EC.jwk(), {}]),
+    base=st.sampled_from([RSA.jwk(), EC.jwk(), edwards_signer("d").jwk(), {}]),
     changes=st.dictionaries(
         st.sampled_from(["kty", "kid", "use", "alg", "key_ops", "n", "e", "crv", "x", "y"]),
-        json_values | st.sampled_from(["RSA", "EC", "P-256", "P-384", "RS256", "AQAB"]),
+        json_values
+        | st.sampled_from(["RSA", "EC", "P-256", "P-384", "RS256", "OKP", "EdDSA", "AQAB"]),
         max_size=3,
     ),
 )
@@ -115,15 +132,15 @@ def test_any_key_is_taken_or_left_out(base: dict[str, Any], changes: dict[str, A
         keys = parse_key_set(as_json({"keys": [{**base, **changes}]}))
     except KeySetError:
         return
-    assert all(key.algorithm in {"RS256", "ES256"} for key in keys.keys)
+    assert all(key.algorithm in PUBLIC_KEY_ALGORITHMS for key in keys.keys)
 
 
 def test_memory_that_runs_out_leaves_no_key_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Out of memory, the set counts as unreadable, so that the keys known before stay in force."""
 
-    def construct(*_: object) -> object:
+    def read(_: object) -> object:
         raise MemoryError
 
-    monkeypatch.setattr("gateway.auth.jwks.jwk.construct", construct)
+    monkeypatch.setattr("gateway.auth.jwks.read_public_key", read)
     with pytest.raises(KeySetError):
         parse_key_set(key_set(RSA))
