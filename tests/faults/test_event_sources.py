@@ -1,8 +1,10 @@
 """Clients that give up for good: an EventSource that gets anything but 200 never comes back.
 
-The HTML standard (section 9.2, "fail the connection") has it so. Each test opens streams of the
-npm package `eventsource` and of Chromium, does what operators do, and insists that every one of
-them is open at the end and has each row once, in order.
+The HTML standard (section 9.2, "fail the connection") has it so. Firefox also gives up where a page
+of another origin reconnects and is refused or reset, so it has a page of the same origin here; what
+helps the others is in `tests/acceptance/test_firefox.py`. Each test opens streams of the npm package
+`eventsource`, of Chromium and of Firefox, does what operators do, and insists that every one of them
+is open at the end and has each row once, in order.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from tests.support.event_sources import (
     EventSources,
     node_sources,
 )
+from tests.support.firefox import open_firefox
 from tests.support.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -88,21 +91,27 @@ async def stack(start_stack: Any) -> Stack:
 
 @pytest.fixture
 def open_sources(require: Requirements, stack: Stack, tmp_path: Path) -> OpenSources:
-    """Open streams of both kinds on a gateway's or proxy's URL."""
+    """Open streams of each kind on a gateway's or proxy's URL."""
     node = require.program("node", package="nodejs")
     chromium = require.program("chromium", "chromium-browser", package="chromium")
     driver = require.program("chromedriver", package="chromium-driver")
+    firefox = require.program("firefox-esr", "firefox", package="firefox-esr")
 
     @contextlib.asynccontextmanager
     async def open_(base: str) -> AsyncIterator[list[EventSources]]:
         url = f"{base}/api/realtime?tables=posts&token={stack.token('me')}"
         async with contextlib.AsyncExitStack() as exits:
             page = exits.enter_context(serve_pages())
-            browser = await exits.enter_async_context(open_browser(chromium, driver, tmp_path))
-            await browser.go(page)
-            await browser.run("window.streams(...arguments)", url, BROWSER_STREAMS)
+            browsers = [
+                await exits.enter_async_context(open_browser(chromium, driver, tmp_path)),
+                await exits.enter_async_context(open_firefox(firefox, tmp_path)),
+            ]
+            await browsers[0].go(page)
+            await browsers[1].visit(base)
+            for browser in browsers:
+                await browser.run("window.streams(...arguments)", url, BROWSER_STREAMS)
             sources: list[EventSources] = [
-                BrowserSources(browser),
+                *map(BrowserSources, browsers),
                 await exits.enter_async_context(node_sources(node, url, NODE_STREAMS)),
             ]
             await all_open(sources)
@@ -118,7 +127,7 @@ async def all_open(sources: list[EventSources], *, complete: Rows | None = None)
         reports = [await each.report() for each in sources]
         seen = [one for report in reports for one in report]
         closed = [[one.state for one in report].count(CLOSED) for report in reports]
-        assert not any(closed), f"closed for good (browser, node): {closed}; {seen[-1]}"
+        assert not any(closed), f"closed for good (chromium, firefox, node): {closed}; {seen[-1]}"
         missing = (
             0 if complete is None else sum(len(one.ids) < len(complete.written) for one in seen)
         )

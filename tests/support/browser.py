@@ -1,4 +1,4 @@
-"""A real browser: Debian's Chromium, headless, driven over WebDriver (W3C)."""
+"""Real browsers, headless; here Debian's Chromium, driven over WebDriver (W3C)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import http.server
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx
 
@@ -35,21 +35,35 @@ FLAGS = (
 )
 
 
+class Driver(Protocol):
+    """What drives a browser."""
+
+    async def navigate(self, url: str) -> None:
+        """Load a page."""
+
+    async def execute(self, script: str, arguments: list[Any]) -> Any:
+        """Run a script in the page and return its value (of a promise, its result)."""
+
+
 class Browser:
     """One window of a browser."""
 
-    def __init__(self, http: httpx.AsyncClient, session: str) -> None:
-        self._http = http
-        self._session = session
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
 
     async def go(self, url: str) -> None:
         """Load a page, and wait until its script says that it is ready."""
-        await self._command("url", {"url": url})
+        await self._driver.navigate(url)
         await self.wait_for("return window.ready === true")
+
+    async def visit(self, origin: str) -> None:
+        """Load a page of a gateway, or of a proxy in front of it, with the script `streams.js`."""
+        await self._driver.navigate(f"{origin}/healthz")
+        await self.run((PAGES / "streams.js").read_text(encoding="utf-8"))
 
     async def run(self, script: str, *arguments: Any) -> Any:
         """Run a script in the page and return its value (of a promise, its result)."""
-        return await self._command("execute/sync", {"script": script, "args": list(arguments)})
+        return await self._driver.execute(script, list(arguments))
 
     async def wait_for(self, script: str, seconds: float = 15.0) -> Any:
         """Run a script until its value is true; return that value."""
@@ -60,6 +74,20 @@ class Browser:
                 raise AssertionError(f"never true: {script}; the page has seen {seen}")
             await asyncio.sleep(0.05)
         return value
+
+
+class _WebDriver:
+    """A session of a driver that speaks HTTP."""
+
+    def __init__(self, http: httpx.AsyncClient, session: str) -> None:
+        self._http = http
+        self._session = session
+
+    async def navigate(self, url: str) -> None:
+        await self._command("url", {"url": url})
+
+    async def execute(self, script: str, arguments: list[Any]) -> Any:
+        return await self._command("execute/sync", {"script": script, "args": arguments})
 
     async def _command(self, command: str, body: dict[str, Any]) -> Any:
         response = await self._http.post(f"/session/{self._session}/{command}", json=body)
@@ -90,7 +118,7 @@ async def open_browser(chromium: Path, chromedriver: Path, folder: Path) -> Asyn
             assert response.status_code == 200, response.text
             session = response.json()["value"]["sessionId"]
             try:
-                yield Browser(http, session)
+                yield Browser(_WebDriver(http, session))
             finally:
                 await http.delete(f"/session/{session}")
     finally:

@@ -1,4 +1,4 @@
-"""Real clients that give up: the npm package `eventsource` under Node, and Chromium's own."""
+"""Real clients that give up: the npm package `eventsource` under Node, and those of browsers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class NodeSources:
 
 
 class BrowserSources:
-    """Streams of a page in Chromium: at most five, since it opens six connections to a host."""
+    """Streams of a page: at most five, since browsers open six connections to a host."""
 
     def __init__(self, browser: Browser) -> None:
         self._browser = browser

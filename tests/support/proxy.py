@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlsplit, urlunsplit
 
 from devstack.ports import HOST
@@ -16,12 +16,19 @@ class Proxy:
     """Passes bytes between clients and a server.
 
     Faults affect only the connections whose client has sent `matching` (Postgres' start-up packet
-    holds the application's name), by default all.
+    holds the application's name), by default all. `looking_at` is called with what clients send.
     """
 
-    def __init__(self, port: int, *, matching: bytes = b"") -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        matching: bytes = b"",
+        looking_at: Callable[[str], object] | None = None,
+    ) -> None:
         self._target = port
         self._matching = matching
+        self._looking_at = looking_at
         self._server: asyncio.Server | None = None
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self._passing = asyncio.Event()
@@ -84,7 +91,7 @@ class Proxy:
                 pair = (writer, far_writer)
                 try:
                     await asyncio.gather(
-                        self._pass(reader, far_writer, pair, looking=True),
+                        self._pass(reader, far_writer, pair, is_client=True),
                         self._pass(far_reader, writer, pair),
                     )
                 finally:
@@ -97,13 +104,14 @@ class Proxy:
         writer: asyncio.StreamWriter,
         pair: tuple[asyncio.StreamWriter, asyncio.StreamWriter],
         *,
-        looking: bool = False,
+        is_client: bool = False,
     ) -> None:
         try:
             while data := await reader.read(_CHUNK):
-                if looking and self._matching in data:
+                if is_client and self._looking_at is not None:
+                    self._looking_at(data.decode(errors="replace"))
+                if is_client and pair not in self._pairs and self._matching in data:
                     self._pairs.add(pair)
-                    looking = False
                 if pair in self._pairs and self._refusing:
                     self.cut()
                 if self._is_mute(pair):
