@@ -1,4 +1,4 @@
-"""Firefox, whose EventSource differs: from which events it takes positions, and when it gives up."""
+"""Firefox, whose EventSource takes positions from other events, and gives up sooner."""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from tests.support.requirements import Requirements
     from tests.support.sse_client import SseClient
@@ -106,12 +108,19 @@ async def test_many_large_images(start_stack: StartStack, require: Requirements)
     assert grown["gateway"] < 80
 
 
-async def test_poison(stack: Stack) -> None:
+READ_ALL = """
+    ALTER POLICY own ON large USING (author = current_setting('ayb.user_id')::uuid
+        AND coalesce(doc ->> 'a', docb ->> 'a', '') <> 'hidden');
+"""
+
+
+@pytest.mark.parametrize("policy", ["", READ_ALL], ids=["beside the policy", "read by the policy"])
+async def test_poison(stack: Stack, policy: str) -> None:
     """Whatever SQL can store and no parser takes is delivered as lost, or by its key: the rows
-    around it arrive, and a gateway that reads them from the outbox delivers them again. The table's
-    policy sees to it that nobody else gets a row of them.
+    around it arrive, and a gateway that reads them from the outbox delivers them again. Where a
+    policy raises on such a value, as in a SELECT, that is an `error`. Nobody else gets anything.
     """
-    await stack.create(TABLES, "large", "calm")
+    await stack.create(TABLES + policy, "large", "calm")
     values = [
         ("doc", f"""('{{"a":"{escape}","b":"' || repeat('x', {padding}) || '"}}')::json""")
         for escape in (r"\u0000", r"\ud800")
@@ -127,8 +136,12 @@ async def test_poison(stack: Stack) -> None:
         for padding in (1, 2 * MIB)
     ]
     lost = 0
-    async with stack.stream("large,calm", token=stack.token(ANN)) as ann:
+    async with (
+        stack.stream("large,calm", token=stack.token(ANN)) as ann,
+        stack.stream("large,calm", token=stack.token()) as other,
+    ):
         await ann.connected()
+        await other.connected()
         start = ann.last_event_id
         for number, (column, value) in enumerate(values):
             await stack.sql(
@@ -136,7 +149,12 @@ async def test_poison(stack: Stack) -> None:
             )
             await stack.sql(f"INSERT INTO calm VALUES ({number})")
             lost += await _row_arrives(ann, number)
+        others = [event.json() for event in await other.take(len(values))]
     assert 0 < lost < len(values)
+    assert [event["table"] for event in others] == ["calm"] * len(values)
+    errors = [event.type for event in ann.events if event.type == "error"]
+    assert errors == (["error"] if policy else [])
+    assert not [event for event in other.events if event.type == "error"]
     for is_restarted in (False, True):
         if is_restarted:
             await stack.restart("gateway")
@@ -150,15 +168,19 @@ async def test_poison(stack: Stack) -> None:
 
 
 async def _row_arrives(client: SseClient, number: int) -> bool:
-    """A row of `large` arrives whole, by its key or as lost (returns which), then one of `calm`."""
+    """Check that a row of `large` arrives whole or by its key, or as lost (returns whether), and then
+    one of `calm`.
+    """
     large = await client.next(30.0)
-    while large.type not in ("message", "resync"):
+    while large.type not in ("message", "resync", "error"):
         large = await client.next(30.0)
     if large.type == "message":
         assert (number, large.json()["table"]) == (number, "large")
         assert large.json()["record"]["id"] == number
-    else:
+    elif large.type == "resync":
         assert large.json()["tables"] == ["large"]
+    else:
+        assert large.json()["message"].startswith("large: ")
     calm = await client.next_message(30.0)
     assert calm.json()["record"] == {"id": number}
-    return large.type == "resync"
+    return large.type != "message"

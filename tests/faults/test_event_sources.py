@@ -1,10 +1,10 @@
 """Clients that give up for good: an EventSource that gets anything but 200 never comes back.
 
-The HTML standard (section 9.2, "fail the connection") has it so. Firefox also gives up where a page
-of another origin reconnects and is refused or reset, so it has a page of the same origin here; what
-helps the others is in `tests/acceptance/test_firefox.py`. Each test opens streams of the npm package
-`eventsource`, of Chromium and of Firefox, does what operators do, and insists that every one of them
-is open at the end and has each row once, in order.
+The HTML standard (section 9.2, "fail the connection") has it so. Firefox also gives up where a
+page of another origin reconnects and is refused or reset, so it has a page of the same origin here;
+what helps the others is in `tests/acceptance/test_firefox.py`. Each test opens streams of the npm
+package `eventsource`, of Chromium and of Firefox, does what operators do, and insists that every
+one of them is open at the end and has each row once, in order.
 """
 
 from __future__ import annotations
