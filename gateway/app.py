@@ -225,6 +225,7 @@ class Gateway:
                 role_check=roles,
                 roles=settings.client_roles,
                 other_roles=settings.claimed_roles,
+                max_lag_seconds=settings.realtime_max_lag_seconds,
                 spawn=lambda probe: group.create_task(probe, name="readiness probe"),
             )
         )

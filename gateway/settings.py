@@ -114,6 +114,10 @@ class GatewaySettings(CommonSettings):
     realtime_max_record_bytes: int = Field(default=MAX_RECORD_BYTES, ge=64)
     realtime_max_pending_bytes: int = Field(default=_MIB, ge=1_024)
     realtime_ring_bytes: int = Field(default=64 * _MIB, ge=0)
+    realtime_max_lag_seconds: float = Field(default=2, ge=0)
+    """How old the read database's newest sign of life may be, and how long events may be held,
+    before readiness names it."""
+
     realtime_drain_delay_seconds: float = Field(default=3, ge=0)
     realtime_drain_seconds: float = Field(default=20, ge=0)
     realtime_verify: float = Field(default=0, ge=0, le=1)

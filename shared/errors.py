@@ -32,6 +32,10 @@ class DatabaseUnavailableError(AybError):
     """database unavailable"""  # noqa: D400, D415
 
 
+class ReplicaLagsError(DatabaseUnavailableError):
+    """the replica lags behind"""  # noqa: D400, D415
+
+
 class BusMessageError(AybError):
     """A message on the bus is malformed or not ours."""
 

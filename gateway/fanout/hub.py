@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from gateway.fanout.held import Held
 from gateway.fanout.subscriptions import Subscriptions
 from gateway.streams.cursor import cursor_at
 from shared.backoff import Backoff
-from shared.errors import DatabaseUnavailableError
+from shared.errors import DatabaseUnavailableError, first_error
 from shared.position import Position
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Hub:
         self._replay: Callable[[Connection], None] | None = None
         self._current = Position(0, 0)
         self._delivered = Position(0, 0)
-        self._held_because: str | None = None
+        self._held: Held | None = None
         self.rounds: Final = asyncio.Lock()
 
     @property
@@ -75,9 +76,9 @@ class Hub:
         return self._current.batch
 
     @property
-    def held_because(self) -> str | None:
+    def held(self) -> Held | None:
         """Why events wait while Postgres cannot be asked; None if they do not."""
-        return self._held_because
+        return self._held
 
     @property
     def is_started(self) -> bool:
@@ -149,10 +150,10 @@ class Hub:
                     moved = await self._round()
                 except DatabaseUnavailableError as error:
                     moved = False
-                    self._hold(str(error))
+                    self._hold(error)
             if moved:
                 backoff.reset()
-                self._held_because = None
+                self._held = None
                 await asyncio.sleep(0)
             else:
                 await asyncio.sleep(backoff.next_seconds())
@@ -246,11 +247,11 @@ class Hub:
                 judged = await self._delivery.judge(batches, self._subscriptions)
                 break
             except* DatabaseUnavailableError as group:
-                self._hold(str(group.exceptions[0]))
+                self._hold(first_error(group))
             if not self._backlog.survives(batches):
                 return False
             await asyncio.sleep(backoff.next_seconds())
-        self._held_because = None
+        self._held = None
         if not self._backlog.survives(batches):
             return False
         events = await self._delivery.write(judged)
@@ -259,10 +260,11 @@ class Hub:
         self._metrics.behind_seconds.set(max(0.0, time.time() - batches[-1].at))
         return True
 
-    def _hold(self, error: str) -> None:
-        if error != self._held_because:
-            log.warning("events are held", reason=error)
-        self._held_because = error
+    def _hold(self, error: BaseException) -> None:
+        held = Held.by(error, self._held, time.monotonic())
+        if self._held is None or held.reason != self._held.reason:
+            log.warning("events are held", reason=held.reason)
+        self._held = held
 
     def _advance(self, position: Position) -> None:
         self._current = self._delivered = position

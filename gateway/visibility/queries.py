@@ -18,7 +18,7 @@ import msgspec
 from gateway.visibility.cohorts import KNOWN_SETTINGS
 from gateway.visibility.joined.setting_expressions import Builtins
 from gateway.visibility.rules import Rules, decode_rules
-from shared.errors import AybError, DatabaseUnavailableError
+from shared.errors import AybError, DatabaseUnavailableError, ReplicaLagsError
 from shared.postgres import UNAVAILABLE, unavailable_as_ours
 from shared.sql import queries
 
@@ -371,7 +371,7 @@ def _errors() -> Iterator[None]:
         except asyncpg.PostgresError as error:
             state = error.sqlstate or "XX000"
             if state == "AYB01":
-                raise DatabaseUnavailableError("the replica lags behind") from None
+                raise ReplicaLagsError from None
             if state in _OURS or not state.startswith(_ELSEWHERE):
                 # No cause: its text may hold values of rows.
                 raise QuestionError(state) from None

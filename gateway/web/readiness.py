@@ -3,6 +3,10 @@
 Everything that a stream needs is a part: the database, the outbox in it, the roles of the settings,
 the stream of batches, and that the gateway is not about to stop. The bus is no such part: without
 ticks the outbox is polled, which is slower but loses nothing.
+
+A read replica that lags is none either: it serves all gateways of its region, so the region would
+be gone at once, and its clients are better served late than not at all. Events that are held for
+another reason count after `AYB_REALTIME_MAX_LAG_SECONDS`.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
     from gateway.fanout.bus import Bus
+    from gateway.fanout.held import Held
     from gateway.fanout.hub import Hub
     from gateway.streams.drain import Drain
     from gateway.tables.roles import Roles
@@ -69,6 +74,7 @@ class Readiness:
         role_check: Roles,
         roles: tuple[str, ...],
         other_roles: tuple[str, ...],
+        max_lag_seconds: float,
         spawn: SpawnProbe,
     ) -> None:
         self._pool = pool
@@ -78,6 +84,7 @@ class Readiness:
         self._role_check = role_check
         self._roles = roles
         self._other_roles = other_roles
+        self._max_lag_seconds = max_lag_seconds
         self._spawn = spawn
         self._probe = _Probe("not asked yet")
         self._probed_at = float("-inf")
@@ -86,13 +93,13 @@ class Readiness:
     async def report(self) -> Report:
         """Look at every part, at the database at most twice a second."""
         probe = await self._probe_database()
-        held = self._hub.held_because
+        held = self._hub.held
         needed = {
             "database": probe.database,
             "outbox": probe.outbox,
             "roles": probe.roles,
             "stream": OK if self._hub.is_started else "waiting for the outbox",
-            "events": OK if held is None else f"held: {held}",
+            "events": OK if held is None else self._held_for(held),
             "drain": "draining" if self._drain.is_stopping else OK,
         }
         others = {
@@ -104,7 +111,15 @@ class Readiness:
             others["other roles"] = probe.other_roles
         if self._pool.refusal is not None:
             others["new connections"] = self._pool.refusal
-        return Report(all(said == OK for said in needed.values()), {**needed, **others})
+        tolerated = {"events"} if held is not None and self._is_tolerated(held) else set()
+        is_ready = all(said == OK for name, said in needed.items() if name not in tolerated)
+        return Report(is_ready, {**needed, **others})
+
+    def _held_for(self, held: Held) -> str:
+        return f"held for {time.monotonic() - held.since:.1f} s: {held.reason}"
+
+    def _is_tolerated(self, held: Held) -> bool:
+        return held.is_lag or time.monotonic() - held.since <= self._max_lag_seconds
 
     async def _probe_database(self) -> _Probe:
         if time.monotonic() - self._probed_at < _FRESH_SECONDS:

@@ -63,7 +63,7 @@ class Scrape:
             metrics.open.set(self._limits.total)
             metrics.replaying.set(len(self._replayer))
             metrics.ring_bytes.set(self._backlog.ring_bytes)
-            metrics.holding.set(self._hub.held_because is not None)
+            metrics.holding.set(self._hub.held is not None)
             return await asyncio.to_thread(generate_latest, metrics.registry)
 
     async def _prune(self) -> None:

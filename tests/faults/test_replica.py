@@ -10,6 +10,7 @@ import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from devstack.servers import PostgresServer
@@ -133,4 +134,24 @@ async def test_replica_fails(replicated: tuple[Arena, PostgresServer]):
             await arena.written(500)
             await standby.execute("SELECT pg_wal_replay_resume()")
         await gateway_says(arena.stack, "ok", part="events")
+    await arena.settle()
+
+
+async def test_lag_alone_keeps_a_gateway_ready(replicated: tuple[Arena, PostgresServer]):
+    """While replay is paused the body names the wait and its cause, and the status stays 200."""
+    arena, replica = replicated
+    arena.add_readers()
+    await arena.connected()
+    url = f"{arena.stack.gateway_url}/readyz"
+    async with (
+        arena.stack.database.connect(replica.dsn()) as standby,
+        httpx.AsyncClient(trust_env=False) as http,
+    ):
+        await standby.execute("SELECT pg_wal_replay_pause()")
+        async with arena.load(changes=2_000):
+            await gateway_says(arena.stack, "the replica lags behind", part="events")
+            for _ in range(20):
+                assert (await http.get(url)).status_code == 200
+                await asyncio.sleep(0.2)
+            await standby.execute("SELECT pg_wal_replay_resume()")
     await arena.settle()

@@ -27,7 +27,7 @@ class World:
         self.asked: list[set[str]] = []
         self.error: Exception | None = None
         self.now = 0.0
-        parts: Any = SimpleNamespace(total=3, ring_bytes=7, held_because=None)
+        parts: Any = SimpleNamespace(total=3, ring_bytes=7, held=None)
         self.scrape = Scrape(
             metrics=self.metrics,
             limits=parts,
