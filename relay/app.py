@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -17,7 +18,7 @@ from relay.outbox.remainder import BatchLimits
 from relay.outbox.rotation import Rotation, RotationLimits
 from relay.publisher import Publisher
 from relay.schema.migrate import migrate, missing_scripts
-from relay.session.leader import Leadership
+from relay.session.leader import Candidate, Leadership
 from relay.session.notify_queue import NotifyQueue
 from relay.session.wakeup import KEEPALIVE, Listener, SleepLock, may_notify
 from relay.session.watchdog import Session, Watchdog
@@ -58,6 +59,19 @@ SESSION: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Connections:
+    """What a relay connects before it takes the lead."""
+
+    reader: Connection
+    side: Connection
+    listener: Listener
+
+
+class _LeadReleasedError(Exception):
+    """The lead was given up on purpose."""
+
+
 class Relay:
     """The whole relay, assembled from settings."""
 
@@ -82,6 +96,10 @@ class Relay:
             metrics=metrics,
             note=health.note,
         )
+        self._candidate = Candidate(settings.relay_priority, lambda: self._publisher.targets_up)
+        self._loop: Loop | None = None
+        self._retiring = asyncio.Event()
+        self._released = asyncio.Event()
 
     async def run(self) -> None:
         """Relay until cancelled. Raises `OperatorError` for problems only an operator can fix."""
@@ -95,11 +113,24 @@ class Relay:
             finally:
                 await end(tasks)
 
+    async def retire(self) -> None:
+        """Give the lead up after a whole batch, if this relay has it, and do not take it again.
+
+        A relay that is about to end calls this, so that a standby takes over at once.
+        """
+        self._retiring.set()
+        if self._loop is not None:
+            self._loop.stop()
+            await self._released.wait()
+
     async def _lead_for_ever(self) -> None:
         backoff = Backoff(most_seconds=2.0)
-        while True:
+        while not self._retiring.is_set():
             try:
                 await self._connect_and_lead(backoff)
+            except* _LeadReleasedError:
+                self._released.set()
+                backoff.reset()
             except* UNAVAILABLE as group:
                 self._note_trouble(first_error(group))
             except* asyncpg.PostgresError as group:
@@ -112,6 +143,8 @@ class Relay:
             self._metrics.database_up.set(0)
             self._metrics.leading.set(0)
             self._metrics.sleeping.set(0)
+            if self._retiring.is_set():
+                return
             self._metrics.restarts.inc()
             await asyncio.sleep(backoff.next_seconds())
 
@@ -126,12 +159,9 @@ class Relay:
             log.warning("database unavailable", error=reason.removeprefix("database unavailable: "))
 
     async def _connect_and_lead(self, backoff: Backoff) -> None:
-        reader = await connect(
-            self._address,
-            application_name="ayb-relay",
-            settings=SESSION,
-            command_seconds=_COMMAND_SECONDS,
-        )
+        reader = await self._connect("ayb-relay")
+        side: Connection | None = None
+        listener: Listener | None = None
         try:
             self._health.ready()
             self._metrics.database_up.set(1)
@@ -142,13 +172,38 @@ class Relay:
                 await self._lost.end(reader)
             self._lost = session = await Session.of(reader)
             await self._prepare_schema(reader)
-            leadership = Leadership(reader)
-            await leadership.wait(lambda text: self._health.note("leader", text))
-            await self._lead(reader, leadership, Watchdog(self._address, session), backoff)
+            # Everything is connected before the lead is taken: a leader that had yet to connect,
+            # to a slow server, could be silent for long enough to be ended.
+            side = await self._connect("ayb-relay side")
+            listener = await Listener.open(self._address, self._metrics)
+            leadership = Leadership(reader, self._candidate)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(listener.watch(), name="listener")
+                await leadership.wait(
+                    lambda text: self._health.note("leader", text), listener.lead_freed
+                )
+                await self._lead(
+                    _Connections(reader, side, listener),
+                    leadership,
+                    Watchdog(self._address, session),
+                    backoff,
+                )
         finally:
             for part in ("leader", "sleep", "notifications", "tables"):
                 self._health.note(part, None)
             reader.terminate()
+            if side is not None:
+                side.terminate()
+            if listener is not None:
+                await listener.close()
+
+    async def _connect(self, name: str) -> Connection:
+        return await connect(
+            self._address,
+            application_name=name,
+            settings=SESSION,
+            command_seconds=_COMMAND_SECONDS,
+        )
 
     async def _prepare_schema(self, reader: Connection) -> None:
         """Migrate before taking the lead: the row that names the leader is in the schema."""
@@ -161,9 +216,14 @@ class Relay:
             )
 
     async def _lead(
-        self, reader: Connection, leadership: Leadership, watchdog: Watchdog, backoff: Backoff
+        self,
+        connections: _Connections,
+        leadership: Leadership,
+        watchdog: Watchdog,
+        backoff: Backoff,
     ) -> None:
         settings, metrics = self._settings, self._metrics
+        reader, side, listener = connections.reader, connections.side, connections.listener
         epoch = await ensure_epoch(reader)
         history = (await log_state(reader)).history
         if history is None:
@@ -179,48 +239,42 @@ class Relay:
             ),
             metrics=metrics,
         )
-        side = await connect(
-            self._address,
-            application_name="ayb-relay side",
-            settings=SESSION,
-            command_seconds=_COMMAND_SECONDS,
+        await listener.listen()
+        queue = NotifyQueue(metrics)
+        if not await queue.look(reader):  # a full queue accepts no notification
+            await listener.test(reader)
+        capture = Capture(
+            side,
+            self._patterns,
+            lock_milliseconds=settings.relay_lock_milliseconds,
+            metrics=metrics,
         )
-        listener = await Listener.open(self._address, metrics)
+        loop = Loop(
+            outbox,
+            self._publisher,
+            listener=listener,
+            sleep_lock=SleepLock(reader, metrics),
+            watchdog=watchdog,
+            leadership=leadership,
+            queue=queue,
+            health=self._health,
+            may_sleep=await may_notify(reader, settings.relay_notify),
+            poll_seconds=settings.relay_poll_milliseconds / 1000,
+            metrics=metrics,
+        )
+        rotation = Rotation(
+            side,
+            outbox,
+            limits=RotationLimits(
+                settings.realtime_retention_seconds,
+                settings.realtime_outbox_bytes,
+            ),
+            metrics=metrics,
+        )
+        self._loop = loop
         try:
-            queue = NotifyQueue(metrics)
-            if not await queue.look(reader):  # a full queue accepts no notification
-                await listener.test(reader)
-            capture = Capture(
-                side,
-                self._patterns,
-                lock_milliseconds=settings.relay_lock_milliseconds,
-                metrics=metrics,
-            )
-            loop = Loop(
-                outbox,
-                self._publisher,
-                listener=listener,
-                sleep_lock=SleepLock(reader, metrics),
-                watchdog=watchdog,
-                leadership=leadership,
-                queue=queue,
-                health=self._health,
-                may_sleep=await may_notify(reader, settings.relay_notify),
-                poll_seconds=settings.relay_poll_milliseconds / 1000,
-                metrics=metrics,
-            )
-            rotation = Rotation(
-                side,
-                outbox,
-                limits=RotationLimits(
-                    settings.realtime_retention_seconds,
-                    settings.realtime_outbox_bytes,
-                ),
-                metrics=metrics,
-            )
             async with asyncio.TaskGroup() as group:
-                group.create_task(loop.run(), name="loop")
-                group.create_task(listener.watch(), name="listener")
+                group.create_task(self._run_loop(loop), name="loop")
                 group.create_task(watchdog.watch(), name="watchdog")
                 # The loop renews the lead in the meantime: with many tables this takes a while.
                 if settings.relay_install:
@@ -230,8 +284,11 @@ class Relay:
                 backoff.reset()
                 group.create_task(self._keep(capture, rotation, queue, side), name="housekeeping")
         finally:
-            side.terminate()
-            await listener.close()
+            self._loop = None
+
+    async def _run_loop(self, loop: Loop) -> None:
+        await loop.run()
+        raise _LeadReleasedError
 
     def _note_uncaptured(self, tables: Sequence[Table]) -> None:
         names = ", ".join(table.quoted for table in tables[:_NAMED_TABLES])

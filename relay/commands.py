@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import signal
 import sys
 
@@ -26,6 +27,9 @@ from shared.settings import load_settings
 
 log = structlog.get_logger(__name__)
 
+_RETIRE_SECONDS = 2.0
+"""How long the batch under way may delay the end of a leader."""
+
 
 async def run(settings: RelaySettings) -> None:
     """Relay until SIGTERM or SIGINT."""
@@ -40,6 +44,9 @@ async def run(settings: RelaySettings) -> None:
         async with asyncio.TaskGroup() as group:
             task = group.create_task(relay.run(), name="relay")
             await stop.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RETIRE_SECONDS):
+                    await relay.retire()
             task.cancel()
     log.info("relay stopped")
 

@@ -27,6 +27,7 @@ _EMPTY_READS_BEFORE_SLEEP: Final = 5
 _AWAKE_SECONDS: Final = 5.0
 """After so long without sleep, and without changes, the relay polls at a slower pace."""
 
+_SETTLE_SECONDS: Final = 0.5
 _MISSED_WAKES: Final = 3
 """After this many in a row, notifications are taken not to arrive any more."""
 
@@ -67,13 +68,26 @@ class Loop:
         self._missed_wakes = 0
         self._awake_since: float | None = None
         self._holders = ""
+        self._is_stopping = False
 
     async def run(self) -> None:
-        """Run until cancelled; raises what the database raises."""
+        """Run until this relay gives the lead up; raises what the database raises.
+
+        It does after `stop`, or for a relay that should lead instead. What has been recorded by
+        then is published first, as far as that takes no long time.
+        """
         self._publisher.publish(await self._outbox.last_batch())
         self._ticked_at = time.monotonic()
-        while True:
+        while not self._is_stopping and self._leadership.successor is None:
             await self.step()
+        await self._publisher.settle(_SETTLE_SECONDS)
+        with self._watchdog.asking():
+            await self._leadership.release(self._leadership.successor)
+
+    def stop(self) -> None:
+        """Give the lead up after the batch under way."""
+        self._is_stopping = True
+        self._listener.wake()
 
     async def step(self) -> None:
         """Read once, and idle if there was nothing."""

@@ -125,6 +125,21 @@ class Publisher:
             for target in self._targets:
                 target.put(self._last_tick, is_batch=False)
 
+    @property
+    def targets_up(self) -> int:
+        """How many targets work."""
+        return sum(target.is_up for target in self._targets)
+
+    async def settle(self, seconds: float) -> None:
+        """Wait until every target that works has answered everything, at most this long."""
+        if working := [target for target in self._targets if target.is_up]:
+            waits = [asyncio.ensure_future(target.settled()) for target in working]
+            try:
+                await asyncio.wait(waits, timeout=seconds)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+
     async def room(self) -> None:
         """Wait a moment if every target that works is behind, so that a burst need not be dropped.
 
@@ -166,6 +181,8 @@ class Target:
         self._has_window = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
+        self._has_settled = asyncio.Event()
+        self._has_settled.set()
         self._is_slow = False
         self._trouble: str | None = None
         self._note = note
@@ -186,10 +203,15 @@ class Target:
             self._overflow()
         self._queue.append(_Queued(parcel, is_batch, now))
         self._bytes += parcel.size
+        self._has_settled.clear()
         if self.is_filling:
             self._has_room.clear()
         self._filled.set()
         self._measure(now)
+
+    async def settled(self) -> None:
+        """Wait until nothing is queued or unanswered."""
+        await self._has_settled.wait()
 
     async def drained(self) -> None:
         """Wait until the queue is at most half full."""
@@ -272,6 +294,8 @@ class Target:
             self._is_slow = False
             if not self._sent:
                 self._is_awaited.clear()
+                if not self._queue:
+                    self._has_settled.set()
             self._metrics.published.labels(self.name).inc(len(messages))
 
     def _overflow(self) -> None:
@@ -284,6 +308,8 @@ class Target:
         self._queue.clear()
         self._bytes = 0
         self._has_room.set()
+        if not self._sent:
+            self._has_settled.set()
         self._filled.clear()
 
     def _drop_queue(self) -> None:
@@ -296,6 +322,7 @@ class Target:
         self._has_room.set()
         self._filled.clear()
         self._is_awaited.clear()
+        self._has_settled.set()
         self._measure(time.monotonic())
 
     def _measure(self, now: float) -> None:

@@ -59,6 +59,10 @@ class RelaySettings(CommonSettings):
     relay_poll_milliseconds: int = Field(default=20, ge=1)
     """How often the outbox is read where NOTIFY is off."""
 
+    relay_priority: int = Field(default=0, ge=-1000, le=1000)
+    """Of several relays the one with the highest priority leads; among equals, one whose round trip
+    to the primary is not more than twice that of another."""
+
     relay_queue_bytes: int = Field(default=64 * _MIB, ge=_MIB)
     """What may wait for one Redis; past it, gateways of that region read the outbox instead."""
 

@@ -58,6 +58,7 @@ async def check_listen(address: DatabaseAddress, connection: Connection) -> Find
     try:
         listener = await Listener.open(address, RelayMetrics())
         try:
+            await listener.listen()
             await listener.test(connection)
         finally:
             await listener.close()

@@ -61,6 +61,9 @@ async def ensure_epoch(connection: Connection) -> int:
     The first one brings the place from which changes are read, so this comes before the first
     trigger is installed.
     """
+    state = await connection.fetchrow(_SQL["database_state"])
+    if state["is_same"] and state["has_checkpoint"] and state["is_uncrashed"]:
+        return int(state["epoch"])
     async with connection.transaction():
         # Unlike a batch, an epoch must be safe on disk before its numbers are published.
         await connection.execute(_SQL["commit_durably"])

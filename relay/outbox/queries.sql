@@ -68,12 +68,16 @@ FROM ayb_realtime.generations g
 ORDER BY g.generation DESC
 LIMIT 1
 
--- name: read
+-- name: read_and_record
 -- The changes that have become visible since the snapshot $1: at most $2 changes and $3 bytes, but
--- at least one change. Images larger than $4 bytes are cut to the key. If $5 is true, an image that
--- raises an error is NULL. The statement sees a single snapshot, and the WAL insert position is
--- read after it was taken, so everything seen was committed before that position. The first row
--- describes the whole result.
+-- at least one change, recorded as batch $5 of epoch $6 in the same statement: a round trip less,
+-- which counts where the relay is far from Postgres. Images larger than $4 bytes are cut to the key.
+-- If $7 is true, an image that raises an error is NULL. The statement sees a single snapshot, and
+-- the WAL insert position is read after it was taken, so everything seen was committed before that
+-- position. The first row describes the whole result; its column at is NULL if nothing was recorded.
+--
+-- Nothing is recorded where no change is left whose table exists, or where this session no longer
+-- leads: the leader's row is locked until the record is committed (take_lead).
 WITH now AS MATERIALIZED (
     SELECT pg_current_snapshot() AS snapshot, pg_current_wal_insert_lsn() AS lsn
 ), found AS MATERIALIZED (
@@ -100,11 +104,37 @@ WITH now AS MATERIALIZED (
     SELECT t.relid, t."table", t.key, t.stamps
     FROM (SELECT DISTINCT relid FROM taken) used
     JOIN ayb_realtime.captured t USING (relid)
+), summary AS MATERIALIZED (
+    SELECT
+        count(*) AS changes,
+        min(t.seq) AS first_seq,
+        max(t.seq) AS last_seq,
+        coalesce(max(t.bytes), 0)::bigint AS bytes,
+        (SELECT count(*) FROM found) > count(*) AS has_more
+    FROM taken t
+), recorded AS (
+    INSERT INTO ayb_realtime.batches (
+        id, epoch, prev_snapshot, snapshot, complete, xids, first_seq, last_seq, changes, bytes,
+        relids, lsn, generation)
+    SELECT
+        $5::bigint, $6::integer, $1, n.snapshot, NOT s.has_more,
+        ARRAY(SELECT DISTINCT t.xid FROM taken t ORDER BY t.xid),
+        s.first_seq, s.last_seq, s.changes, s.bytes,
+        ARRAY(SELECT t.relid FROM taken t GROUP BY t.relid ORDER BY min(t.seq)),
+        n.lsn, (SELECT max(g.generation) FROM ayb_realtime.generations g)
+    FROM summary s
+    CROSS JOIN now n
+    CROSS JOIN LATERAL (
+        SELECT FROM ayb_realtime.leader l
+        WHERE l.pid = pg_backend_pid() AND s.changes > 0
+        FOR KEY SHARE
+    ) lead
+    WHERE s.has_more OR EXISTS (SELECT FROM described)
+    RETURNING extract(epoch FROM at)::float8 AS at
 )
 SELECT
     NULL::bigint AS seq,
     NULL::bigint AS index,
-    NULL::xid8 AS xid,
     NULL::oid AS relid,
     NULL::text AS op,
     NULL::bytea AS new,
@@ -112,24 +142,28 @@ SELECT
     NULL::boolean AS truncated,
     n.snapshot,
     n.lsn,
-    (SELECT count(*) FROM found) > (SELECT count(*) FROM taken) AS has_more,
-    coalesce((SELECT max(bytes) FROM taken), 0)::bigint AS bytes,
+    s.has_more,
+    s.bytes,
+    s.last_seq,
+    r.at,
     coalesce((
         SELECT json_agg(json_build_array(d.relid::bigint, d."table", d.key, d.stamps)) FROM described d
     ), '[]'::json)::text AS tables
 FROM now n
+CROSS JOIN summary s
+LEFT JOIN recorded r ON true
 UNION ALL
 SELECT
-    t.seq, t.index, t.xid, t.relid, t.op::text,
-    CASE WHEN $5 THEN
+    t.seq, t.index, t.relid, t.op::text,
+    CASE WHEN $7 THEN
         ayb_realtime.readable_image(t.new, CASE WHEN t.truncated THEN coalesce(d.key, '{}') END)
     WHEN t.truncated THEN convert_to(ayb_realtime.key_image(t.new, d.key), 'UTF8')
     ELSE convert_to(t.new::text, 'UTF8') END,
-    CASE WHEN $5 THEN
+    CASE WHEN $7 THEN
         ayb_realtime.readable_image(t.old, CASE WHEN t.truncated THEN coalesce(d.key, '{}') END)
     WHEN t.truncated THEN convert_to(ayb_realtime.key_image(t.old, d.key), 'UTF8')
     ELSE convert_to(t.old::text, 'UTF8') END,
-    t.truncated, NULL, NULL, NULL, NULL, NULL
+    t.truncated, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM taken t
 LEFT JOIN described d USING (relid)
 ORDER BY seq NULLS FIRST
@@ -199,13 +233,64 @@ LIMIT $4
 -- name: insert_lsn
 SELECT pg_current_wal_insert_lsn()
 
--- name: record
-INSERT INTO ayb_realtime.batches (
-    id, epoch, prev_snapshot, snapshot, complete, xids, first_seq, last_seq, changes, bytes,
-    relids, lsn, generation)
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, max(g.generation)
-FROM ayb_realtime.generations g
-RETURNING extract(epoch FROM at)::float8 AS at
+-- name: record_and_read
+-- Record a batch of which everything is known but its images, $1 to $12 being its columns, and read
+-- them: the changes of the transactions $6 from seq $7 to $8. Images larger than $13 bytes are cut
+-- to the key. If $14 is true, an image that raises an error is NULL. The first row describes the
+-- batch; its column at is NULL if this session no longer leads, and then nothing was recorded.
+WITH recorded AS (
+    INSERT INTO ayb_realtime.batches (
+        id, epoch, prev_snapshot, snapshot, complete, xids, first_seq, last_seq, changes, bytes,
+        relids, lsn, generation)
+    SELECT
+        $1::bigint, $2::integer, $3::pg_snapshot, $4::pg_snapshot, $5::boolean, $6::xid8[],
+        $7::bigint, $8::bigint, $9::integer, $10::bigint, $11::oid[], $12::pg_lsn,
+        (SELECT max(g.generation) FROM ayb_realtime.generations g)
+    FROM (SELECT FROM ayb_realtime.leader l WHERE l.pid = pg_backend_pid() FOR KEY SHARE) lead
+    RETURNING extract(epoch FROM at)::float8 AS at
+), described AS MATERIALIZED (
+    SELECT t.relid, t."table", t.key, t.stamps
+    FROM unnest($11::oid[]) AS used (relid)
+    JOIN ayb_realtime.captured t USING (relid)
+), taken AS (
+    SELECT
+        d.*,
+        row_number() OVER (ORDER BY d.seq) - 1 AS index,
+        d.reduced
+        OR coalesce(octet_length(d.new::text) > $13, false)
+        OR coalesce(octet_length(d.old::text) > $13, false) AS truncated
+    FROM ayb_realtime.changes d
+    WHERE d.xid = ANY ($6) AND d.seq BETWEEN $7 AND $8
+)
+SELECT
+    NULL::bigint AS seq,
+    NULL::bigint AS index,
+    NULL::oid AS relid,
+    NULL::text AS op,
+    NULL::bytea AS new,
+    NULL::bytea AS old,
+    NULL::boolean AS truncated,
+    r.at,
+    coalesce((
+        SELECT json_agg(json_build_array(d.relid::bigint, d."table", d.key, d.stamps)) FROM described d
+    ), '[]'::json)::text AS tables
+FROM (SELECT) nothing
+LEFT JOIN recorded r ON true
+UNION ALL
+SELECT
+    t.seq, t.index, t.relid, t.op::text,
+    CASE WHEN $14 THEN
+        ayb_realtime.readable_image(t.new, CASE WHEN t.truncated THEN coalesce(d.key, '{}') END)
+    WHEN t.truncated THEN convert_to(ayb_realtime.key_image(t.new, d.key), 'UTF8')
+    ELSE convert_to(t.new::text, 'UTF8') END,
+    CASE WHEN $14 THEN
+        ayb_realtime.readable_image(t.old, CASE WHEN t.truncated THEN coalesce(d.key, '{}') END)
+    WHEN t.truncated THEN convert_to(ayb_realtime.key_image(t.old, d.key), 'UTF8')
+    ELSE convert_to(t.old::text, 'UTF8') END,
+    t.truncated, NULL, NULL
+FROM taken t
+LEFT JOIN described d USING (relid)
+ORDER BY seq NULLS FIRST
 
 -- name: skip_number
 -- An empty batch, which starts and ends at snapshot $3.

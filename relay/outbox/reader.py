@@ -18,8 +18,8 @@ snapshot and comes after the last `seq`. It can be read again at any time, so a 
 the middle. The remainder is read in pages that contain only keys and sizes, and images are read for
 one batch at a time, so memory is bounded whatever a transaction writes.
 
-A batch is recorded first and published afterwards. Publishing it twice under the same number is
-harmless.
+A batch is recorded by the statement that reads it, and published afterwards. Publishing it twice
+under the same number is harmless.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ import structlog
 from relay.outbox.epoch import Checkpoint, Snapshot, read_checkpoint
 from relay.outbox.remainder import BatchLimits, Remainder
 from shared.change import Batch, TableChanges
+from shared.errors import DatabaseUnavailableError
 from shared.outbox import assemble, decode_tables, fetch_images, read_batches
 from shared.sql import queries
 
@@ -126,14 +127,16 @@ class Outbox:
         return Batch(self._epoch, number, 0, at, tables)
 
     async def _read_new(self) -> Batch | None:
-        limits = self._limits
+        limits, number = self._limits, self._checkpoint.id + 1
         head, *rows = await fetch_images(
             self._connection,
-            _SQL["read"],
+            _SQL["read_and_record"],
             self._seen,
             limits.changes,
             limits.bytes,
             limits.record_bytes,
+            number,
+            self._epoch,
         )
         snapshot: Snapshot = head["snapshot"]
         tables = decode_tables(head["tables"])
@@ -141,32 +144,24 @@ class Outbox:
         if not tables and not head["has_more"]:
             self._seen = snapshot
             return None
-        at = await self._record(
-            rows,
-            self._seen,
-            snapshot,
-            lsn=head["lsn"],
-            complete=not head["has_more"],
-            bytes_=head["bytes"],
+        is_complete = not head["has_more"]
+        relids = tuple({row["relid"]: None for row in rows})
+        self._recorded(
+            Checkpoint(number, self._seen, snapshot, is_complete, head["last_seq"], relids),
+            at=head["at"],
+            changes=len(rows),
+            size=head["bytes"],
         )
-        return Batch(self._epoch, self._checkpoint.id, head["lsn"], at, assemble(rows, tables))
+        return Batch(self._epoch, number, head["lsn"], head["at"], assemble(rows, tables))
 
     async def _read_remainder(self) -> Batch | None:
         last = self._checkpoint
         if self._remainder is None:
             self._remainder = await Remainder.open(self._connection, last, self._limits)
-        rows, is_last = await self._remainder.cut()
+        keys, is_last = await self._remainder.cut()
         batch = None
-        if rows:
-            await self._record(
-                rows,
-                last.prev_snapshot,
-                last.snapshot,
-                lsn=self._remainder.lsn,
-                complete=is_last,
-                bytes_=sum(row["bytes"] for row in rows),
-            )
-            batch = await self._read_recorded(self._checkpoint.id, self._checkpoint.relids)
+        if keys:
+            batch = await self._record_remainder(keys, self._remainder.lsn, is_complete=is_last)
         else:
             # Rotated away: nothing of the difference is left to read.
             self._seen = last.snapshot
@@ -177,38 +172,48 @@ class Outbox:
             self._remainder = None
         return batch
 
-    async def _record(
-        self,
-        rows: Sequence[Record],
-        prev: Snapshot,
-        snapshot: Snapshot,
-        *,
-        lsn: int,
-        complete: bool,
-        bytes_: int,
-    ) -> float:
-        number = self._checkpoint.id + 1
-        relids = tuple({row["relid"]: None for row in rows})
-        last_seq = rows[-1]["seq"]
-        at: float = await self._connection.fetchval(
-            _SQL["record"],
+    async def _record_remainder(
+        self, keys: Sequence[Record], lsn: int, *, is_complete: bool
+    ) -> Batch:
+        last = self._checkpoint
+        number, first_seq, last_seq = last.id + 1, keys[0]["seq"], keys[-1]["seq"]
+        size = sum(key["bytes"] for key in keys)
+        relids = tuple({key["relid"]: None for key in keys})
+        head, *rows = await fetch_images(
+            self._connection,
+            _SQL["record_and_read"],
             number,
             self._epoch,
-            prev,
-            snapshot,
-            complete,
-            sorted({row["xid"] for row in rows}),
-            rows[0]["seq"],
+            last.prev_snapshot,
+            last.snapshot,
+            is_complete,
+            sorted({key["xid"] for key in keys}),
+            first_seq,
             last_seq,
-            len(rows),
-            bytes_,
+            len(keys),
+            size,
             relids,
             lsn,
+            self._limits.record_bytes,
         )
-        self._checkpoint = Checkpoint(number, prev, snapshot, complete, last_seq, relids)
-        self._seen = snapshot
-        self._metrics.recorded(number, len(rows), bytes_)
-        return at
+        self._recorded(
+            Checkpoint(number, last.prev_snapshot, last.snapshot, is_complete, last_seq, relids),
+            at=head["at"],
+            changes=len(keys),
+            size=size,
+        )
+        tables = decode_tables(head["tables"])
+        return Batch(self._epoch, number, lsn, head["at"], assemble(rows, tables))
+
+    def _recorded(
+        self, checkpoint: Checkpoint, *, at: float | None, changes: int, size: int
+    ) -> None:
+        """Continue after a batch; raises `DatabaseUnavailableError` if it was not recorded."""
+        if at is None:
+            raise DatabaseUnavailableError("the lead has been lost")
+        self._checkpoint = checkpoint
+        self._seen = checkpoint.snapshot
+        self._metrics.recorded(checkpoint.id, changes, size)
 
     async def _read_recorded(self, number: int, relids: Sequence[int]) -> Batch | None:
         batches = await read_batches(

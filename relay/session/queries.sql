@@ -22,41 +22,45 @@ AND l.granted AND l.pid <> pg_backend_pid()
 ORDER BY l.pid
 LIMIT 5
 
--- name: lock_leader
--- Whatever is read about sessions after this is newer than the row.
-SELECT FROM ayb_realtime.leader FOR UPDATE
+-- name: ping
+-- For the round trip.
+SELECT true
 
--- name: take_lead
--- Become the leader, with the name $1, if the previous leader's session has ended. If a session of
--- another login has that pid, its start time cannot be read; it counts as the leader only if its
--- login may write batches, because other sessions may reuse the pid.
-UPDATE ayb_realtime.leader l
-SET
-    pid = me.pid, began = me.backend_start, name = $1,
-    since = clock_timestamp(), heard_at = clock_timestamp()
-FROM pg_stat_activity me
-WHERE me.pid = pg_backend_pid()
-AND (l.pid = me.pid OR NOT EXISTS (
-    SELECT FROM pg_stat_activity a
-    WHERE a.pid = l.pid
-    AND CASE WHEN a.backend_start IS NOT NULL THEN a.backend_start = l.began
-        ELSE has_table_privilege(a.usesysid, 'ayb_realtime.batches', 'INSERT') END
-))
-RETURNING true
-
--- name: leader
--- Which relay leads, and how many seconds ago it last renewed its lead; can be read on any server.
-SELECT
-    l.pid, l.name, l.since,
-    extract(epoch FROM clock_timestamp() - l.heard_at)::float8 AS silent_seconds
-FROM ayb_realtime.leader l
-WHERE l.pid IS NOT NULL
+-- name: stand_by
+-- Say that the relay $1 is ready, and take the lead if it is free. Returns whether it leads now and,
+-- if not, which relay does and how many seconds ago it renewed its lead.
+SELECT t.is_leading, l.pid, l.name, l.since, l.silent_seconds
+FROM ayb_realtime.note_relay($1, $2, $3, $4, $5)
+CROSS JOIN LATERAL (
+    SELECT ayb_realtime.take_lead($1, $2, make_interval(secs => $6), make_interval(secs => $7)) AS is_leading
+) t
+LEFT JOIN LATERAL (
+    SELECT l.*, extract(epoch FROM clock_timestamp() - l.heard_at)::float8 AS silent_seconds
+    FROM ayb_realtime.leader l
+    WHERE l.pid IS NOT NULL AND NOT t.is_leading
+) l ON true
 
 -- name: hold_lead
-UPDATE ayb_realtime.leader l
-SET heard_at = clock_timestamp()
-WHERE l.pid = pg_backend_pid()
-RETURNING true
+-- Renew the lead; no row if it is lost. Returns the relay that should lead instead, if any.
+WITH held AS (
+    UPDATE ayb_realtime.leader l
+    SET heard_at = clock_timestamp()
+    WHERE l.pid = pg_backend_pid()
+    RETURNING true
+)
+SELECT ayb_realtime.better_relay($1) AS better
+FROM held
+CROSS JOIN ayb_realtime.note_relay($1, $2, $3, $4, $5)
+
+-- name: release_lead
+-- Give the lead up, to the relay $1 or to any, and wake the relays that stand by.
+WITH released AS (
+    UPDATE ayb_realtime.leader l
+    SET pid = NULL, began = NULL, login = NULL, heard_at = clock_timestamp(), successor = $1
+    WHERE l.pid = pg_backend_pid()
+    RETURNING true
+)
+SELECT pg_notify($2, '') FROM released
 
 -- name: end_silent_leader
 -- End the leader's session if it has not renewed its lead for $1 seconds and has been waiting for

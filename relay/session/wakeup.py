@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 CHANNEL: Final = "ayb_realtime"
+LEAD_CHANNEL: Final = "ayb_realtime_lead"
+"""Where a leader that gives the lead up wakes those that stand by."""
 
 KEEPALIVE: Final = {
     # The server notices within about 15 s that the relay's machine has vanished: of an idle
@@ -68,7 +70,10 @@ class ListenError(OperatorError):
 
 
 class Listener:
-    """A connection of its own that hears NOTIFY."""
+    """A connection of its own that hears NOTIFY.
+
+    While the relay stands by it hears only that the lead is free, and no writer.
+    """
 
     def __init__(self, connection: Connection, metrics: RelayMetrics) -> None:
         self._connection = connection
@@ -76,16 +81,26 @@ class Listener:
         self._heard = asyncio.Event()
         self._closed = asyncio.Event()
         self._test: tuple[str, asyncio.Event] | None = None
+        self.lead_freed: Final = asyncio.Event()
+        """Set when a leader has given the lead up."""
 
     @classmethod
     async def open(cls, address: DatabaseAddress | str, metrics: RelayMetrics) -> Listener:
-        """Connect and listen; raises `DatabaseUnavailableError`."""
+        """Connect, and hear when the lead is free; raises `DatabaseUnavailableError`."""
         connection = await connect(address, application_name="ayb-relay listen", settings=KEEPALIVE)
         listener = cls(connection, metrics)
         connection.add_termination_listener(listener._on_closed)
         with unavailable_as_ours():
-            await connection.add_listener(CHANNEL, listener._on_notify)
+            await connection.add_listener(LEAD_CHANNEL, listener._on_lead_freed)
         return listener
+
+    async def listen(self) -> None:
+        """Hear writers too; raises `DatabaseUnavailableError`."""
+        with unavailable_as_ours():
+            await self._connection.add_listener(CHANNEL, self._on_notify)
+
+    def _on_lead_freed(self, *_: object) -> None:
+        self.lead_freed.set()
 
     def _on_notify(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         if self._test is not None and payload == self._test[0]:
@@ -104,7 +119,7 @@ class Listener:
         raise DatabaseUnavailableError("the LISTEN connection was lost")
 
     async def test(self, other: Connection) -> None:
-        """Prove that a notification sent by another connection arrives.
+        """Prove that a notification sent by another connection arrives; `listen` has been called.
 
         Raises `ListenError` if it does not, as behind a proxy that pools transactions.
         """
@@ -123,6 +138,10 @@ class Listener:
             ) from None
         finally:
             self._test = None
+
+    def wake(self) -> None:
+        """End a wait, as a notification does."""
+        self._heard.set()
 
     def forget(self) -> None:
         """Forget earlier notifications; called before each read."""

@@ -1,15 +1,20 @@
-"""A TCP proxy under a test's control: it can reset connections, or discard their bytes."""
+"""A TCP proxy under a test's control: it can reset connections, discard their bytes, and delay them
+or let only so many pass a second, as a long or a thin line does.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlsplit, urlunsplit
 
 from devstack.ports import HOST
 
 _CHUNK = 65_536
+_ON_THE_LINE = 64
+"""So many pieces may be under way in one direction of a connection."""
 
 
 class Proxy:
@@ -35,8 +40,15 @@ class Proxy:
         self._passing.set()
         self._mute: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self._refusing = False
+        self._free_at: dict[bool, float] = {}
+        self.delay_seconds = 0.0
+        """How long bytes take in one direction: half a round trip."""
+        self.bytes_a_second: float | None = None
+        """What the line carries in each direction, for all connections together."""
         self.port = 0
         self.discarded = 0
+        self.carried = 0
+        """Bytes that were passed on, in both directions."""
 
     def lead(self, url: str) -> str:
         """Rewrite a server's URL so that it goes through this proxy."""
@@ -106,6 +118,8 @@ class Proxy:
         *,
         is_client: bool = False,
     ) -> None:
+        line: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_ON_THE_LINE)
+        carrying = asyncio.create_task(self._carry(line, writer, pair, is_request=is_client))
         try:
             while data := await reader.read(_CHUNK):
                 if is_client and self._looking_at is not None:
@@ -114,16 +128,43 @@ class Proxy:
                     self._pairs.add(pair)
                 if pair in self._pairs and self._refusing:
                     self.cut()
-                if self._is_mute(pair):
-                    self.discarded += len(data)
-                    continue
-                writer.write(data)
-                await writer.drain()
+                await line.put((time.monotonic() + self.delay_seconds, data))
+            await line.put((time.monotonic() + self.delay_seconds, b""))
+            await carrying
         except OSError:
             pass
         finally:
+            carrying.cancel()
             if not self._is_mute(pair):
                 writer.close()
+
+    async def _carry(
+        self,
+        line: asyncio.Queue[tuple[float, bytes]],
+        writer: asyncio.StreamWriter,
+        pair: tuple[asyncio.StreamWriter, asyncio.StreamWriter],
+        *,
+        is_request: bool,
+    ) -> None:
+        """Write what is on the line when it has arrived; b"" is the end."""
+        with contextlib.suppress(OSError):
+            while True:
+                due, data = await line.get()
+                if not data:
+                    return
+                if self.bytes_a_second is not None:
+                    seconds = len(data) / self.bytes_a_second
+                    sent = max(self._free_at.get(is_request, 0.0), due - self.delay_seconds)
+                    self._free_at[is_request] = sent + seconds
+                    due = self._free_at[is_request] + self.delay_seconds
+                if (wait := due - time.monotonic()) > 0:
+                    await asyncio.sleep(wait)
+                if self._is_mute(pair):
+                    self.discarded += len(data)
+                    continue
+                self.carried += len(data)
+                writer.write(data)
+                await writer.drain()
 
     def _is_mute(self, pair: tuple[asyncio.StreamWriter, asyncio.StreamWriter]) -> bool:
         return pair in self._mute or (pair in self._pairs and not self._passing.is_set())

@@ -159,14 +159,28 @@ CREATE TABLE ayb_realtime.column_names (
 );
 
 -- The session that leads, which is that of the relay reading the outbox. Only the relay's login can
--- write here, so no other login can prevent it from leading. heard_at is renewed every second: a replica that
--- has not received anything newer is stale, however quiet the tables are.
+-- write here, so no other login can prevent it from leading. heard_at is renewed every second: a
+-- replica that has received nothing newer is stale, however quiet the tables are.
 CREATE TABLE ayb_realtime.leader (
-    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    pid      integer,
-    began    timestamptz,  -- session start; distinguishes it from later sessions with the same pid
-    name     text,
-    since    timestamptz,
-    heard_at timestamptz
+    only_row  boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    pid       integer,      -- NULL while no relay leads
+    began     timestamptz,  -- session start; distinguishes it from later sessions with the same pid
+    login     oid,          -- of the session; visible where its start is not
+    relay     text,         -- its id in the table relays
+    name      text,
+    since     timestamptz,
+    heard_at  timestamptz,
+    successor text          -- the relay that the lead was handed to, until it takes it
 );
 INSERT INTO ayb_realtime.leader DEFAULT VALUES;
+
+-- The relays that lead or stand by, each renewing its row every second, so that the lead can go to
+-- the one that should have it (better_relay). A relay that ended leaves its row behind for a while.
+CREATE TABLE ayb_realtime.relays (
+    id            text PRIMARY KEY,  -- random, made at its start
+    name          text NOT NULL,
+    priority      integer NOT NULL,
+    round_trip_ms real NOT NULL,     -- between the relay and this server
+    redis_up      integer NOT NULL,  -- how many Redis servers it reaches
+    heard_at      timestamptz NOT NULL
+);

@@ -11,11 +11,14 @@ import pytest
 from relay.app import Relay
 from relay.health import Health
 from relay.metrics import RelayMetrics
+from relay.outbox.epoch import ensure_epoch
+from relay.outbox.reader import Outbox
+from relay.outbox.remainder import BatchLimits
 from relay.schema.migrate import migrate, missing_scripts
 from relay.session.leader import Leadership
-from shared.errors import SchemaError
+from shared.errors import DatabaseUnavailableError, SchemaError
 from shared.sql import migrations, queries
-from tests.integration.relay.conftest import Relays, eventually
+from tests.integration.relay.conftest import Relays, eventually, is_leading
 from tests.support.proxy import Proxy
 from tests.support.schema import SCHEMA
 
@@ -73,7 +76,7 @@ async def test_silent_leader_at_work_is_left_alone(database, relays):
     """A session that works for long (it waits for a lock here) is not ended, however silent."""
     async with database.connect(relays.dsn) as leader, database.connect(relays.dsn) as other:
         leadership = Leadership(leader)
-        await leadership.wait(lambda _: None)
+        await leadership.wait(lambda _: None, asyncio.Event())
         for state, is_ended in (("active", False), ("idle", True)):
             await other.execute(
                 "UPDATE ayb_realtime.leader SET heard_at = clock_timestamp() - interval '1 hour'"
@@ -86,8 +89,107 @@ async def test_silent_leader_at_work_is_left_alone(database, relays):
             assert bool(ended) == is_ended
             await work
         successor = Leadership(other)
-        await successor.wait(lambda _: None)
+        await successor.wait(lambda _: None, asyncio.Event())
         await successor.hold()
+
+
+async def test_a_session_that_got_the_leaders_pid(database, relays, ear):
+    """A session of a superuser, whose start the relay may not see, has the process number of a
+    leader that ended: it does not keep the lead from the relays.
+    """
+    await database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    async with database.connect() as stranger:
+        pid = await stranger.fetchval("SELECT pg_backend_pid()")
+        for login in ("ayb_relay", "postgres"):
+            await database.execute(
+                "UPDATE ayb_realtime.leader SET pid = $1, began = now() - interval '1 day', "
+                "login = $2::regrole, heard_at = now() - interval '1 day'",
+                pid,
+                login,
+            )
+            async with relays.running():
+                await ear.ticked()
+            assert await stranger.fetchval("SELECT true")
+
+
+async def test_hidden_leader_is_left_alone_while_it_renews(database, relays):
+    """Where a relay may not see when the leader's session began, it leads for as long as it renews
+    the lead; a leader that was displaced records nothing more.
+    """
+    async with database.connect() as owner, database.connect(relays.dsn) as other:
+        await ensure_epoch(owner)
+        leader = Leadership(owner)
+        await leader.wait(lambda _: None, asyncio.Event())
+        outbox = await Outbox.open(
+            owner, epoch=1, limits=BatchLimits(10, 1000, 1000), metrics=RelayMetrics()
+        )
+        assert not await other.fetchval(TAKE)
+        await owner.execute("UPDATE ayb_realtime.leader SET heard_at = now() - interval '1 hour'")
+        assert await other.fetchval(TAKE)
+        await owner.execute(
+            "CREATE TABLE t (id int PRIMARY KEY); "
+            "INSERT INTO ayb_realtime.changes (relid, op, new) "
+            "VALUES ('t'::regclass, 'I', '{\"id\":1}')"
+        )
+        with pytest.raises(DatabaseUnavailableError, match="the lead has been lost"):
+            await outbox.next_batch()
+        assert await owner.fetchval("SELECT count(*) FROM ayb_realtime.batches") == 1
+
+
+TAKE = "SELECT ayb_realtime.take_lead('other', 'other', '15 s', '2 s')"
+
+
+async def test_stopped_leader_hands_over(database, relays, ear, monkeypatch):
+    """A leader that is asked to end wakes a standby, which leads without having to ask again."""
+    await database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    async with relays.process() as first:
+        await ear.ticked()
+        monkeypatch.setattr("relay.session.leader.STANDBY_SECONDS", 3600.0)
+        health, metrics = Health(RelayMetrics()), RelayMetrics()
+        standby = Relay(relays.settings(), health=health, metrics=metrics)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(standby.run())
+            await eventually(lambda: "standing by" in health.page[1])
+            await database.execute("INSERT INTO t VALUES (1)")
+            first.terminate()
+            await eventually(lambda: is_leading(metrics))
+            await database.execute("INSERT INTO t VALUES (2)")
+            await ear.until(lambda: len(ear.heard) and ear.heard[-1].new == '{"id":2}')
+            task.cancel()
+    assert len({heard.batch for heard in ear.heard}) == 2
+
+
+@pytest.mark.parametrize("preferred", ["priority", "round trip"])
+async def test_lead_goes_to_the_relay_that_should_have_it(
+    postgres_server, valkey_server, database, relays, ear, preferred, monkeypatch
+):
+    """A relay with a lower priority, or with a long way to Postgres, hands the lead over to a
+    better one once that has been ready for a while, without a loss or a repetition, and stands by.
+    """
+    monkeypatch.setattr("relay.session.leader.BETTER_SECONDS", 1.0)
+    await database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    async with Proxy(postgres_server.port) as proxy:
+        proxy.delay_seconds = 0.02 if preferred == "round trip" else 0.0
+        far = Relays(proxy.lead(database.relay_dsn), valkey_server.url)
+        health, metrics = Health(RelayMetrics()), RelayMetrics()
+        async with far.running() as first, asyncio.TaskGroup() as group:
+            await ear.ticked()
+            settings = relays.settings(relay_priority=int(preferred == "priority"))
+            task = group.create_task(Relay(settings, health=health, metrics=metrics).run())
+            number = 0
+            while not is_leading(metrics):
+                await database.execute("INSERT INTO t VALUES ($1)", number)
+                number += 1
+            assert not is_leading(first)
+            await database.execute("INSERT INTO t VALUES ($1)", number)
+            await ear.until(lambda: ear.heard[-1].new == f'{{"id":{number}}}')
+            await asyncio.sleep(3)
+            assert is_leading(metrics)
+            assert not is_leading(first)
+            task.cancel()
+            await eventually(lambda: is_leading(first))
+    told = {(h.batch, h.change.index): json.loads(h.new or "")["id"] for h in ear.heard}
+    assert [told[place] for place in sorted(told)] == list(range(number + 1))
 
 
 async def test_concurrent_first_starts(postgres_server, valkey_server, database, ear):

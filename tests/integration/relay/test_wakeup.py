@@ -125,6 +125,7 @@ async def test_self_test(database):
     metrics = RelayMetrics()
     listener = await Listener.open(database.relay_dsn, metrics)
     try:
+        await listener.listen()
         async with database.connect() as other:
             await listener.test(other)
         async with database.connect(database.dsn.rsplit("/", 1)[0] + "/postgres") as elsewhere:

@@ -1,0 +1,16 @@
+-- The relay that should lead instead of the relay me, if one is ready: it has a higher priority or,
+-- with an equal one, a much shorter way to this server, and reaches as many Redis servers. Each
+-- batch costs round trips, so a distant leader makes everybody wait.
+CREATE OR REPLACE FUNCTION ayb_realtime.better_relay(me text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog AS $better$
+    SELECT o.id
+    FROM ayb_realtime.relays m
+    JOIN ayb_realtime.relays o ON o.id <> m.id
+    WHERE m.id = me
+    AND o.heard_at > clock_timestamp() - interval '3 s'
+    AND o.redis_up >= m.redis_up
+    AND (o.priority > m.priority
+        OR (o.priority = m.priority AND o.round_trip_ms * 2 + 5 < m.round_trip_ms))
+    ORDER BY o.priority DESC, o.round_trip_ms
+    LIMIT 1
+$better$;
