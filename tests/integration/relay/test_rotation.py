@@ -14,6 +14,7 @@ from relay.outbox.epoch import ensure_epoch
 from relay.outbox.reader import Outbox
 from relay.outbox.remainder import BatchLimits
 from relay.outbox.rotation import Rotation, RotationLimits
+from relay.session.leader import Leadership
 from shared import outbox
 
 LIMITS = BatchLimits(1000, 1 << 20, 1 << 20)
@@ -37,6 +38,7 @@ class Rig:
 
     async def reopen(self, *, retention=1e9, bytes_=1 << 40):
         epoch = await ensure_epoch(self.reader)
+        await Leadership(self.reader).wait(lambda _: None, asyncio.Event())
         self.outbox = await Outbox.open(
             self.reader, epoch=epoch, limits=LIMITS, metrics=self.metrics
         )
