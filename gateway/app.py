@@ -29,6 +29,7 @@ from gateway.tables.roles import Roles
 from gateway.visibility.engine import Visibility
 from gateway.web.admin import admin_router
 from gateway.web.admission import Admission
+from gateway.web.client_module import client_module_router
 from gateway.web.cors import CorsPolicy
 from gateway.web.error_responses import error_body, install_error_handlers
 from gateway.web.health import health_router
@@ -241,6 +242,7 @@ class Gateway:
         cors.install(web)
         install_error_handlers(web)
         web.include_router(health)
+        web.include_router(client_module_router())
         if settings.auth_login_enabled and self.verifier is not None:
             users = Users(pool)
             login = _login(settings, users)
