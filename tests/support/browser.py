@@ -84,19 +84,72 @@ class _WebDriver:
         self._session = session
 
     async def navigate(self, url: str) -> None:
-        await self._command("url", {"url": url})
+        await self.command("url", {"url": url})
 
     async def execute(self, script: str, arguments: list[Any]) -> Any:
-        return await self._command("execute/sync", {"script": script, "args": arguments})
+        return await self.command("execute/sync", {"script": script, "args": arguments})
 
-    async def _command(self, command: str, body: dict[str, Any]) -> Any:
-        response = await self._http.post(f"/session/{self._session}/{command}", json=body)
+    async def command(self, command: str, body: dict[str, Any] | None = None) -> Any:
+        """Send a command with a body, or ask for something without one."""
+        url = f"/session/{self._session}/{command}"
+        if body is None:
+            response = await self._http.get(url)
+        else:
+            response = await self._http.post(url, json=body)
         assert response.status_code == 200, response.text
         return response.json()["value"]
 
+    async def close_window(self) -> None:
+        await self._http.delete(f"/session/{self._session}/window")
+
+
+class Chromium(Browser):
+    """A window with tabs."""
+
+    def __init__(self, driver: _WebDriver) -> None:
+        super().__init__(driver)
+        self._chromium = driver
+
+    async def open_tab(self, url: str) -> str:
+        """Open a tab with a page that sets `window.ready`, and go to it; return its handle."""
+        tab = await self._chromium.command("window/new", {"type": "tab"})
+        handle: str = tab["handle"]
+        await self.switch(handle)
+        await self.go(url)
+        return handle
+
+    async def handle(self) -> str:
+        """The handle of the tab that commands go to."""
+        value: str = await self._chromium.command("window")
+        return value
+
+    async def switch(self, handle: str) -> None:
+        """Send commands to another tab."""
+        await self._chromium.command("window", {"handle": handle})
+
+    async def close_tab(self) -> None:
+        """Close the tab that commands go to; switch to another one afterwards."""
+        await self._chromium.close_window()
+
+    async def reload(self) -> None:
+        """Load the page again."""
+        await self._chromium.command("refresh", {})
+        await self.wait_for("return window.ready === true")
+
+    async def set_offline(self, *, offline: bool) -> None:
+        """Take the network away from the tab, or give it back."""
+        conditions = {"offline": offline, "latency": 0, "throughput": -1}
+        await self._chromium.command(
+            "chromium/network_conditions", {"network_conditions": conditions}
+        )
+
+    async def command(self, command: str, body: dict[str, Any] | None = None) -> Any:
+        """Send any command of WebDriver."""
+        return await self._chromium.command(command, body)
+
 
 @contextlib.asynccontextmanager
-async def open_browser(chromium: Path, chromedriver: Path, folder: Path) -> AsyncIterator[Browser]:
+async def open_browser(chromium: Path, chromedriver: Path, folder: Path) -> AsyncIterator[Chromium]:
     """Start a browser with an empty profile; the profile and the log are written to `folder`."""
     port = free_port()
     driver = Child(
@@ -118,7 +171,7 @@ async def open_browser(chromium: Path, chromedriver: Path, folder: Path) -> Asyn
             assert response.status_code == 200, response.text
             session = response.json()["value"]["sessionId"]
             try:
-                yield Browser(_WebDriver(http, session))
+                yield Chromium(_WebDriver(http, session))
             finally:
                 await http.delete(f"/session/{session}")
     finally:
