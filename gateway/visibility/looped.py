@@ -28,7 +28,7 @@ from gateway.visibility.queries import (
     PolicyStallsError,
     QuestionError,
 )
-from gateway.visibility.quoting import escape_template, quote_name
+from gateway.visibility.quoting import quote_name
 from shared.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def row_type(rules: Rules) -> str:
     return f"{quote_name(rules.schema)}.{quote_name(rules.table)}"
 
 
-def looped_template(rules: Rules) -> str:
-    """Return the template of the statement on images: see `ayb_realtime.ask_cohorts`.
+def looped_statement(rules: Rules) -> str:
+    """Return the statement on images: see `ayb_realtime.ask_cohort`.
 
     The policies' names are resolved in a query level of their own, where only the row is in scope.
     Their result is used in FILTER and not in WHERE: there the planner would evaluate casts of
@@ -59,17 +59,14 @@ def looped_template(rules: Rules) -> str:
     policies = rules.policies or ()
     restrictive = "".join(f"({p.expression}) AND " for p in policies if not p.permissive)
     permissive = " OR ".join(f"({p.expression})" for p in reversed(policies) if p.permissive)
-    condition = escape_template(f"{restrictive}({permissive or 'false'})")
-    table = escape_template(quote_name(rules.table))
     return f"""WITH ayb_own AS MATERIALIZED (
-SELECT pg_catalog.count(pg_catalog.set_config($1[ayb_s.ayb_n], $1[ayb_s.ayb_n + 1], true))
-FROM pg_catalog.generate_series(1, pg_catalog.cardinality($1), 2) AS ayb_s (ayb_n))
-SELECT pg_catalog.array_agg(ayb_asked.ayb_image) FILTER (WHERE ayb_judged.ayb_seen),
-NULL::pg_catalog.int4[]
-FROM (SELECT pg_catalog.unnest(%2$L::{escape_template(row_type(rules))}[]) AS ayb_row,
-pg_catalog.unnest(%1$L::pg_catalog.int4[]) AS ayb_image FROM ayb_own OFFSET 0) AS ayb_asked
-CROSS JOIN LATERAL (SELECT ({condition}) AS ayb_seen
-FROM pg_catalog.unnest(ARRAY[ayb_asked.ayb_row]) AS {table}) AS ayb_judged"""
+SELECT pg_catalog.count(pg_catalog.set_config($4[ayb_s.ayb_n], $4[ayb_s.ayb_n + 1], true))
+FROM pg_catalog.generate_series(1, pg_catalog.cardinality($4), 2) AS ayb_s (ayb_n))
+SELECT pg_catalog.array_agg(ayb_asked.ayb_image) FILTER (WHERE ayb_judged.ayb_seen)
+FROM (SELECT ($2[ayb_u.ayb_image])::{row_type(rules)} AS ayb_row, ayb_u.ayb_image
+FROM ayb_own CROSS JOIN pg_catalog.unnest($1) AS ayb_u (ayb_image) OFFSET 0) AS ayb_asked
+CROSS JOIN LATERAL (SELECT ({restrictive}({permissive or "false"})) AS ayb_seen
+FROM pg_catalog.unnest(ARRAY[ayb_asked.ayb_row]) AS {quote_name(rules.table)}) AS ayb_judged"""
 
 
 class Looped:

@@ -1,10 +1,10 @@
 """The opaque form: a real SELECT by each cohort decides, and only on rows that are still the same.
 
-The rows that have the images' keys are selected under the client's role and settings, and each
-that is visible is written as capture writes it. An image is seen if this is the image byte for
-byte, so no client receives what a SELECT would not show at that moment. Otherwise the image is
-withheld: the row has changed since (it is *superseded*), and its later change is judged by itself.
-Rows that are gone are visible to no one.
+Each cohort selects the rows that have the images' keys, under the client's role and settings. A row
+that any of them sees is written as capture writes it, once for all cohorts in the same snapshot. An
+image is seen if this is the image byte for byte, so no client receives what a SELECT would not show
+at that moment. Otherwise the image is withheld: the row has changed since (it is *superseded*), and
+its later change is judged by itself. Rows that are gone are visible to no one.
 
 The self-check asks the same of the other forms' answers: see `gateway.visibility.self_check`.
 """
@@ -13,13 +13,12 @@ The self-check asks the same of the other forms' answers: see `gateway.visibilit
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gateway.visibility.quoting import escape_template, quote_name
+from gateway.visibility.quoting import quote_name
 
 if TYPE_CHECKING:
     from gateway.visibility.rules import Column, Rules
@@ -30,17 +29,17 @@ _decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 @dataclass(frozen=True, slots=True)
 class OpaqueRow:
-    """An image as it is compared: the columns that the role may read, and the key, as JSON."""
+    """An image as it is compared: the columns that the role may read, as JSON, and the key."""
 
     row: str
-    key: str
+    key: tuple[str | None, ...]
 
 
 def opaque_row(rules: Rules, image: bytes) -> OpaqueRow | None:
     """Return what is compared of an image; None if it lacks a column that the table has now."""
     try:
         members = _decoder.decode(image)
-        key = [_text(bytes(members[column.name])) for column in rules.key or ()]
+        key = tuple(_text(bytes(members[column.name])) for column in rules.key or ())
         values = [
             _value(bytes(members[column.name]), column)
             for column in rules.columns
@@ -49,37 +48,33 @@ def opaque_row(rules: Rules, image: bytes) -> OpaqueRow | None:
     except (msgspec.DecodeError, RecursionError, KeyError):
         return None
     fields = b",".join(b'"f%d":%b' % (n, value) for n, value in enumerate(values, 1))
-    return OpaqueRow((b"{" + fields + b"}").decode(), json.dumps(key))
+    return OpaqueRow((b"{" + fields + b"}").decode(), key)
 
 
-def opaque_template(rules: Rules) -> str:
-    """Return the template of the statement: see `ayb_realtime.ask_cohorts`.
+def opaque_statement(rules: Rules) -> str:
+    """Return the statement that finds the images whose rows a cohort sees.
 
-    The visible rows are found first, with the policies under the session's own settings; then the
-    settings that pin how values are written are set, and the rows are compared. That the keys are
-    among those asked about is a condition of its own, on the table alone, so that policies need not
-    be evaluated (and raise) on other rows.
+    See `ayb_realtime.ask_cohort`. That the keys are among those asked about is a condition of its
+    own, on the table alone, so that policies need not be evaluated (and raise) on other rows.
     """
-    table = f"{quote_name(rules.schema)}.{quote_name(rules.table)}"
+    return f"SELECT pg_catalog.array_agg(ayb_asked.ayb_image)\n{_rows_asked_about(rules)}"
+
+
+def comparing_statement(rules: Rules) -> str:
+    """Return the statement that compares images with the rows that a cohort sees.
+
+    It gives the images that are the same and those that are not. The visible rows are found first,
+    with the policies under the session's own settings; then the settings that pin how values are
+    written are set, and the rows are compared.
+    """
     columns = [column for column in rules.columns if column.is_readable]
     selected = "".join(
         f", ayb_now.{quote_name(column.name)} AS ayb_c{n}" for n, column in enumerate(columns)
     )
-    keys = " AND ".join(
-        f"ayb_now.{quote_name(key.name)} {key.operator} {_key('ayb_asked.ayb_key', n, key.type)} "
-        f"AND ayb_now.{quote_name(key.name)} {key.operator} ANY "
-        f"(ARRAY(SELECT {_key('ayb_k', n, key.type)} FROM ayb_keys AS ayb_keys (ayb_k)))"
-        for n, key in enumerate(rules.key or ())
-    )
     written = ", ".join(_written(f"ayb_c{n}", column) for n, column in enumerate(columns))
-    return f"""WITH ayb_keys AS MATERIALIZED (
-SELECT pg_catalog.unnest(%3$L::pg_catalog.text[])
-), ayb_seen AS MATERIALIZED (
-SELECT ayb_asked.ayb_image, ayb_asked.ayb_row{escape_template(selected)}
-FROM ROWS FROM (pg_catalog.unnest(%1$L::pg_catalog.int4[]),
-pg_catalog.unnest(%2$L::pg_catalog.text[]), pg_catalog.unnest(%3$L::pg_catalog.text[]))
-AS ayb_asked (ayb_image, ayb_row, ayb_key)
-JOIN {escape_template(table)} AS ayb_now ON {escape_template(keys)}
+    return f"""WITH ayb_seen AS MATERIALIZED (
+SELECT ayb_asked.ayb_image{selected}
+{_rows_asked_about(rules)}
 ), ayb_pinned AS MATERIALIZED (
 SELECT pg_catalog.count(pg_catalog.set_config(ayb_pin.ayb_name, ayb_pin.ayb_value, true))
 FROM (SELECT pg_catalog.count(*) FROM ayb_seen) AS ayb_all
@@ -87,10 +82,34 @@ CROSS JOIN (VALUES {_PINS}) AS ayb_pin (ayb_name, ayb_value)
 ), ayb_compared AS MATERIALIZED (
 SELECT ayb_image, pg_catalog.translate(
 pg_catalog.row_to_json(ROW({written}))::pg_catalog.text, E'\\r\\n', '  ')
-OPERATOR(pg_catalog.=) ayb_row AS ayb_same FROM ayb_pinned CROSS JOIN ayb_seen
+OPERATOR(pg_catalog.=) $2[ayb_image] AS ayb_same FROM ayb_pinned CROSS JOIN ayb_seen
 )
 SELECT pg_catalog.array_agg(ayb_image) FILTER (WHERE ayb_same),
 pg_catalog.array_agg(ayb_image) FILTER (WHERE NOT ayb_same) FROM ayb_compared"""
+
+
+def _rows_asked_about(rules: Rules) -> str:
+    """Join the images asked about with the rows that have their keys.
+
+    The parameter $3 has all keys' values of the first key column, then all of the second, and so
+    on.
+    """
+    key = rules.key or ()
+    total = f"pg_catalog.cardinality($3) OPERATOR(pg_catalog./) {len(key)}"
+    conditions = []
+    for n, column in enumerate(key):
+        start = f"{n} OPERATOR(pg_catalog.*) ({total})"
+        stop = f"{n + 1} OPERATOR(pg_catalog.*) ({total})"
+        value = f"$3[{start} OPERATOR(pg_catalog.+) ayb_asked.ayb_image]" if n else (
+            "$3[ayb_asked.ayb_image]")  # fmt: skip
+        values = f"$3[{start} OPERATOR(pg_catalog.+) 1 : {stop}]" if len(key) > 1 else "$3"
+        name = f"ayb_now.{quote_name(column.name)} {column.operator}"
+        conditions.append(f"{name} ({value})::{column.type}")
+        if not column.type.endswith("[]"):  # an array of arrays is one with more dimensions
+            conditions.append(f"{name} ANY (({values})::{column.type}[])")
+    return f"""FROM pg_catalog.unnest($1) AS ayb_asked (ayb_image)
+JOIN {quote_name(rules.schema)}.{quote_name(rules.table)} AS ayb_now
+ON {" AND ".join(conditions)}"""
 
 
 _PINS: Final = ", ".join(
@@ -101,10 +120,6 @@ _PINS: Final = ", ".join(
     )
 )  # fmt: skip
 """As `ayb_realtime.capture_row` has them."""
-
-
-def _key(keys: str, place: int, type_: str) -> str:
-    return f"({keys}::pg_catalog.json OPERATOR(pg_catalog.->>) {place})::{type_}"
 
 
 def _text(value: bytes) -> str | None:
@@ -131,7 +146,7 @@ def _written(name: str, column: Column) -> str:
             f"pg_catalog.replace(pg_catalog.to_json({name})::pg_catalog.text, "
             "'+00:00\"', 'Z\"')::pg_catalog.json"
         )
-    text = f"pg_catalog.format('%%s', {name})"
+    text = f"pg_catalog.format('%s', {name})"
     if column.shape == "composite":
         has_bounds = f"pg_catalog.strpos({text}, ']={{') OPERATOR(pg_catalog.>) 0"
     elif column.shape == "array":

@@ -105,13 +105,14 @@ class CohortQuestion:
     """A statement that is asked for each cohort by itself: see `ayb_realtime.ask_cohorts`.
 
     `images` are JSON: for the looped form, with the row type, the part that policies read; for the
-    opaque form, with their keys, the rows as they are compared.
+    opaque form, with their keys and a statement that compares them, the rows as they are compared.
     """
 
-    template: str
+    statement: str
     images: Sequence[str]
     row_type: str | None = None
-    keys: Sequence[str] = ()
+    compared: str | None = None
+    keys: Sequence[Sequence[str | None]] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -309,27 +310,29 @@ class VisibilityQueries:
         with _errors():
             if question.row_type is not None:
                 rows = await self._fetch(
-                    _SQL["judge_looped"], *about, question.row_type, question.template,
+                    _SQL["judge_looped"], *about, question.row_type, question.statement,
                     settings, question.images, *limits,
                 )  # fmt: skip
             else:
                 rows = await self._fetch(
-                    _SQL["judge_opaque"], *about, question.template,
-                    settings, question.images, question.keys, *limits,
+                    _SQL["judge_opaque"], *about, question.statement, question.compared,
+                    settings, question.images, _by_column(question.keys), *limits,
                 )  # fmt: skip
         last = rows[-1]
         if last["cohort"] == -1:
             raise RulesChangedError
+        changed = frozenset(n - 1 for n in last["superseded"] or ())
         answer = LoopedAnswer(
             undecidable=[n - 1 for n in last["visible"]],
             go_on=None if last["next_cohort"] is None else last["next_cohort"] - 1,
         )
         for row in rows[:-1]:
             cohort = row["cohort"] - 1
-            if row["visible"]:
-                answer.seen[cohort] = [n - 1 for n in row["visible"]]
-            if row["superseded"]:
-                answer.superseded[cohort] = [n - 1 for n in row["superseded"]]
+            numbers = [n - 1 for n in row["visible"] or ()]
+            if seen := [n for n in numbers if n not in changed]:
+                answer.seen[cohort] = seen
+            if superseded := [n for n in numbers if n in changed]:
+                answer.superseded[cohort] = superseded
             if row["failure"] is not None:
                 answer.broken[cohort] = row["failure"]
         return answer
@@ -349,6 +352,11 @@ def encode_settings(names: Sequence[str], cohorts: Sequence[Settings]) -> list[l
     They are bytes, since the encoding of the database may have no place for a text.
     """
     return [[text.encode("utf-8", "surrogatepass") for text in row] for row in (names, *cohorts)]
+
+
+def _by_column(keys: Sequence[Sequence[str | None]]) -> list[str | None]:
+    """Write keys as one array: all values of the first column, then all of the second ..."""
+    return [value for column in zip(*keys, strict=True) for value in column]
 
 
 @contextlib.contextmanager

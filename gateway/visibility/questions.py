@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import structlog
 
 from gateway.visibility.answer import EVERYBODY, NOBODY, Answer, Image, Visible
-from gateway.visibility.looped import looped_template, row_type
-from gateway.visibility.opaque import opaque_row, opaque_template
+from gateway.visibility.looped import looped_statement, row_type
+from gateway.visibility.opaque import comparing_statement, opaque_row, opaque_statement
 from gateway.visibility.partial_answer import PartialAnswer
 from gateway.visibility.plan import Form, Plan
 from gateway.visibility.policy_errors import NO_KEY, explain_failure
@@ -112,8 +112,9 @@ class Questions:
         rows = [(n, opaque_row(plan.rules, image)) for n, image in enumerate(images)]
         fit = [(n, row) for n, row in rows if row is not None]
         question = CohortQuestion(
-            opaque_template(plan.rules),
+            opaque_statement(plan.rules),
             [row.row for _, row in fit],
+            compared=comparing_statement(plan.rules),
             keys=[row.key for _, row in fit],
         )
         partial = await self._loop(plan, subject, question, grouping.settings())
@@ -189,7 +190,7 @@ class Questions:
 
 
 def _looped(plan: Plan, images: Sequence[str]) -> CohortQuestion:
-    return CohortQuestion(looped_template(plan.rules), images, row_type=row_type(plan.rules))
+    return CohortQuestion(looped_statement(plan.rules), images, row_type=row_type(plan.rules))
 
 
 def _portions(images: Sequence[Image]) -> Iterator[list[bytes]]:

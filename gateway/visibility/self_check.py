@@ -12,10 +12,11 @@ Tables without a primary key, or of which the role may not read every column, ar
 
 from __future__ import annotations
 
+import json
 import random
 from typing import TYPE_CHECKING, Final
 
-from gateway.visibility.opaque import OpaqueRow, opaque_row, opaque_template
+from gateway.visibility.opaque import OpaqueRow, comparing_statement, opaque_row, opaque_statement
 from gateway.visibility.queries import CohortQuestion
 
 if TYPE_CHECKING:
@@ -75,8 +76,9 @@ class SelfCheck:
         rows = {n: row for n, row in found.items() if row is not None}
         numbers = sample({n: row.row for n, row in rows.items()})
         question = CohortQuestion(
-            opaque_template(rules),
+            opaque_statement(rules),
             [rows[n].row for n in numbers],
+            compared=comparing_statement(rules),
             keys=[rows[n].key for n in numbers],
         )
         answer = await self._queries.each(
@@ -101,7 +103,7 @@ class SelfCheck:
         latest = await self._queries.latest_images(
             subject.relid,
             [column.name for column in rules.key or ()],
-            [row.key for row in rows.values()],
+            [json.dumps(row.key) for row in rows.values()],
         )
         return {
             n

@@ -20,8 +20,10 @@ BEGIN
     row_type := format('%I.%I', facts ->> 'schema', facts ->> 'table');
     SELECT string_agg(format('%I::pg_catalog.text OPERATOR(pg_catalog.=) %L', k.name, k.value), ' AND ') INTO matches
     FROM ROWS FROM (unnest(key), unnest(key_values)) AS k (name, value);
-    SELECT * INTO answer FROM ayb_realtime.ask_cohort(client, settings, 1, own, true, format(
-        'SELECT pg_catalog.array_agg(0), NULL::pg_catalog.int4[] FROM %s WHERE %s', row_type, matches), true);
+    expression := format('SELECT pg_catalog.array_agg(0) FROM %s WHERE %s', row_type, matches);
+    PERFORM ayb_realtime.restore_session(own);
+    answer := ayb_realtime.ask_cohort(client, settings, 1, own, expression, NULL, NULL, NULL, true);
+    PERFORM ayb_realtime.pin_session();
     image := 0;
     verdict := CASE WHEN answer.failure IS NULL THEN answer.visible IS NOT NULL END;
     failure := answer.failure;
@@ -31,13 +33,13 @@ BEGIN
             SELECT p ->> 'name', p ->> 'using' FROM json_array_elements(
                 CASE json_typeof(facts -> 'policies') WHEN 'array' THEN facts -> 'policies' ELSE '[]' END) AS t (p)
         LOOP
-            SELECT * INTO answer FROM ayb_realtime.ask_cohort(client, settings, 1, own, false, format(
-                'WITH ayb_own AS MATERIALIZED (SELECT pg_catalog.count(pg_catalog.set_config($1[s.n], $1[s.n + 1], true)) '
-                'FROM pg_catalog.generate_series(1, pg_catalog.cardinality($1), 2) AS s (n)) '
-                'SELECT pg_catalog.array_agg(0) FILTER (WHERE ayb_judged.ayb_seen), NULL::pg_catalog.int4[] '
+            SELECT * INTO answer FROM ayb_realtime.ask_cohort(client, settings, 1, own, format(
+                'WITH ayb_own AS MATERIALIZED (SELECT pg_catalog.count(pg_catalog.set_config($4[s.n], $4[s.n + 1], true)) '
+                'FROM pg_catalog.generate_series(1, pg_catalog.cardinality($4), 2) AS s (n)) '
+                'SELECT pg_catalog.array_agg(0) FILTER (WHERE ayb_judged.ayb_seen) '
                 'FROM (SELECT pg_catalog.json_populate_record(NULL::%s, %L) AS ayb_row FROM ayb_own OFFSET 0) AS ayb_asked '
                 'CROSS JOIN LATERAL (SELECT (%s) AS ayb_seen FROM pg_catalog.unnest(ARRAY[ayb_asked.ayb_row]) AS %I) '
-                'AS ayb_judged', row_type, images[place], expression, facts ->> 'table'), true);
+                'AS ayb_judged', row_type, images[place], expression, facts ->> 'table'), NULL, NULL, NULL, true);
             image := place;
             verdict := CASE WHEN answer.failure IS NULL THEN answer.visible IS NOT NULL END;
             failure := answer.failure;

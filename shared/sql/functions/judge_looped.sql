@@ -10,7 +10,7 @@
 -- The statement's names are resolved as they were written, with only pg_catalog in the search path,
 -- so no object created later can capture one. See gateway/visibility/looped.py.
 CREATE OR REPLACE FUNCTION ayb_realtime.judge_looped(
-    after_lsn pg_lsn, table_oid oid, client text, expected text, row_type text, template text,
+    after_lsn pg_lsn, table_oid oid, client text, expected text, row_type text, statement text,
     settings bytea[], images text[], budget interval, lenient boolean
 ) RETURNS TABLE (cohort integer, visible integer[], superseded integer[], failure text, next_cohort integer)
     LANGUAGE plpgsql VOLATILE
@@ -21,7 +21,6 @@ DECLARE
     rows_ text[];
     unread integer[];
     numbers integer[];
-    fitting text[];
     go_on integer;
 BEGIN
     PERFORM ayb_realtime.catch_up(after_lsn);
@@ -33,14 +32,13 @@ BEGIN
     END IF;
     rows_ := ayb_realtime.read_images(client, row_type, images, lenient);
     SELECT array_agg(u.n::integer ORDER BY u.n) FILTER (WHERE u.row_ IS NOT NULL),
-        array_agg(u.row_ ORDER BY u.n) FILTER (WHERE u.row_ IS NOT NULL),
         coalesce(array_agg(u.n::integer ORDER BY u.n) FILTER (WHERE u.row_ IS NULL), '{}')
-    INTO numbers, fitting, unread
+    INTO numbers, unread
     FROM unnest(rows_) WITH ORDINALITY AS u (row_, n);
     IF numbers IS NOT NULL THEN
         FOR cohort, visible, superseded, failure, next_cohort IN
             SELECT * FROM ayb_realtime.ask_cohorts(
-                client, settings, own, false, template, numbers, fitting, NULL, deadline, lenient)
+                client, settings, own, false, statement, NULL, numbers, rows_, NULL, deadline, lenient)
         LOOP
             IF cohort = 0 THEN
                 go_on := next_cohort;

@@ -1,35 +1,40 @@
--- The opaque form: each cohort runs a real SELECT for the rows that have the images' keys. Returns
--- the same kinds of row as judge_looped; a cohort's `superseded` images are those whose row it sees
--- but which has changed since. Policies, functions and the statement run under the session's own
+-- The opaque form: each cohort runs a real SELECT for the rows that have the images' keys, and each
+-- image is compared with its row once: see ask_cohorts. Returns the same kinds of row as
+-- judge_looped; in that with cohort 0, `superseded` are the images whose row has changed since, so
+-- that they are visible to no one. Policies, functions and statements run under the session's own
 -- settings, as they would for a real client. See gateway/visibility/opaque.py.
 CREATE OR REPLACE FUNCTION ayb_realtime.judge_opaque(
-    after_lsn pg_lsn, table_oid oid, client text, expected text, template text,
+    after_lsn pg_lsn, table_oid oid, client text, expected text, statement text, compared text,
     settings bytea[], images text[], keys text[], budget interval, lenient boolean
 ) RETURNS TABLE (cohort integer, visible integer[], superseded integer[], failure text, next_cohort integer)
     LANGUAGE plpgsql VOLATILE
 AS $judge$
 DECLARE
     own constant text[] := ayb_realtime.pin_session();
+    changed integer[];
     go_on integer;
 BEGIN
     PERFORM ayb_realtime.catch_up(after_lsn);
     IF cardinality(images) > 0 THEN
         FOR cohort, visible, superseded, failure, next_cohort IN
             SELECT * FROM ayb_realtime.ask_cohorts(
-                client, settings, own, true, template,
+                client, settings, own, true, statement, compared,
                 ARRAY(SELECT generate_series(1, cardinality(images))), images, keys,
                 clock_timestamp() + budget, lenient)
         LOOP
             IF cohort = 0 THEN
+                changed := superseded;
                 go_on := next_cohort;
             ELSE
                 RETURN NEXT;
             END IF;
         END LOOP;
+        -- ask_cohorts has left the session's own settings in force.
+        PERFORM ayb_realtime.pin_session();
     END IF;
     cohort := CASE WHEN md5(ayb_realtime.rules(table_oid, client)::text) IS DISTINCT FROM expected THEN -1 ELSE 0 END;
     visible := '{}';
-    superseded := NULL;
+    superseded := changed;
     failure := NULL;
     next_cohort := go_on;
     RETURN NEXT;

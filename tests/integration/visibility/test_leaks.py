@@ -201,6 +201,30 @@ def post_image(number: int, author: str, title: str, *, published: bool) -> byte
     ).encode()
 
 
+@pytest.mark.parametrize("key", ["n", "n, day"])
+async def test_a_row_is_found_by_each_spelling_of_its_key(engine, key):
+    """Images whose keys are equal though spelled differently are each compared with the row."""
+    await engine.admin.execute(
+        f"""
+        CREATE TABLE prices (n numeric, day date, owner uuid, PRIMARY KEY ({key}));
+        INSERT INTO prices VALUES (1.0, '2026-01-02', '{A}');
+        GRANT SELECT ON prices TO ayb_authenticated;
+        ALTER TABLE prices ENABLE ROW LEVEL SECURITY;
+        CREATE FUNCTION owns(uuid) RETURNS boolean LANGUAGE plpgsql STABLE
+            AS $$ BEGIN RETURN $1::text = current_setting('ayb.user_id'); END $$;
+        CREATE POLICY p ON prices USING (owns(owner));
+        """
+    )
+    images = [
+        Image(f'{{"n":{n},"day":"2026-01-02","owner":"{A}"}}'.encode())
+        for n in ("1", "1.0", "1.00", "2")
+    ]
+    seen = await engine.ask("prices", MEMBERS, images)
+    assert seen.by("a") == {1}
+    assert seen.answer.superseded == {0: frozenset({0}), 2: frozenset({0})}
+    assert seen.by("b") == set()
+
+
 async def test_a_table_without_a_key_is_withheld(engine):
     """Where only a SELECT could tell and there is no key to select by, nothing is shown."""
     await engine.admin.execute(

@@ -166,18 +166,18 @@ def test_few_large_images_are_checked():
 
 SABOTAGED_LOOP = """
 CREATE OR REPLACE FUNCTION ayb_realtime.ask_cohort(
-    client text, settings bytea[], own text[], is_own_first boolean, statement text,
-    lenient boolean,
+    client text, settings bytea[], cohort integer, own text[], statement text,
+    numbers integer[], images text[], keys text[], lenient boolean,
     OUT visible integer[], OUT superseded integer[], OUT failure text, OUT is_over boolean
 )
-    LANGUAGE plpgsql VOLATILE
+    LANGUAGE plpgsql STABLE
 AS $ask$
 BEGIN
     is_over := false;
-    IF is_own_first THEN  -- the self-check, as it is
+    IF keys IS NOT NULL THEN  -- the self-check, as it is
         BEGIN
-            PERFORM ayb_realtime.assume_client(client, settings, own);
-            EXECUTE statement INTO visible, superseded USING own;
+            PERFORM ayb_realtime.assume_client(client, settings, cohort);
+            EXECUTE statement INTO visible, superseded USING numbers, images, keys, own;
             RAISE SQLSTATE 'AYB02';
         EXCEPTION WHEN SQLSTATE 'AYB02' THEN
             NULL;
@@ -189,15 +189,16 @@ END
 $ask$
 """
 STAYS = """
-    PERFORM ayb_realtime.assume_client(client, settings, '{}');
-    EXECUTE statement INTO visible, superseded USING own;
+    PERFORM ayb_realtime.assume_client(client, settings, cohort);
+    EXECUTE statement INTO visible USING numbers, images, keys, own;
     PERFORM pg_catalog.set_config('role', 'none', true);
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 """
 UNPINNED = """
     BEGIN
-        PERFORM ayb_realtime.assume_client(client, settings, own);
-        EXECUTE statement INTO visible, superseded USING own;
+        PERFORM ayb_realtime.restore_session(own);
+        PERFORM ayb_realtime.assume_client(client, settings, cohort);
+        EXECUTE statement INTO visible USING numbers, images, keys, own;
         RAISE SQLSTATE 'AYB02';
     EXCEPTION WHEN SQLSTATE 'AYB02' THEN
         NULL;

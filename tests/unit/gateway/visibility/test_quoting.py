@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.visibility.quoting import escape_template, quote_name
+from gateway.visibility.quoting import quote_name
 
 
 @pytest.mark.parametrize(
@@ -19,8 +19,3 @@ from gateway.visibility.quoting import escape_template, quote_name
 def test_quote_name(name, quoted):
     """A quote within a name cannot end the identifier."""
     assert quote_name(name) == quoted
-
-
-def test_escape_template():
-    """`format` finds no place to fill in a text that was escaped."""
-    assert escape_template("a LIKE '%s' AND 100%I") == "a LIKE '%%s' AND 100%%I"
