@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
 
+from gateway.auth.api_key_watch import ApiKeyWatch
+from gateway.auth.api_keys import ApiKeys, key_throttle
 from gateway.auth.issuer import TokenIssuer
 from gateway.auth.login import Login
 from gateway.auth.passwords import PasswordChecker
@@ -83,6 +85,7 @@ async def serve(settings: GatewaySettings) -> None:
             group.create_task(gateway.hub.run(), name="hub"),
             group.create_task(gateway.replayer.run(), name="replayer"),
             group.create_task(gateway.heartbeat.run(), name="heartbeat"),
+            group.create_task(gateway.key_watch.run(), name="API keys"),
             *(
                 [group.create_task(gateway.verifier.run(), name="key set")]
                 if gateway.verifier is not None
@@ -134,7 +137,17 @@ class Gateway:
             return group.create_task(work, name=name)
 
         self.metrics = metrics
-        self.verifier = TokenVerifier(settings.token_options) if settings.auth_enabled else None
+        api_keys = (
+            ApiKeys(pool, settings.token_options.mapping, throttle=key_throttle())
+            if settings.auth_api_keys
+            else None
+        )
+        self.key_watch = ApiKeyWatch(api_keys)
+        self.verifier = (
+            TokenVerifier(settings.token_options, api_keys=api_keys)
+            if settings.auth_enabled
+            else None
+        )
         visibility = (
             Visibility(
                 pool,
@@ -212,6 +225,7 @@ class Gateway:
             hub=self.hub,
             replayer=self.replayer,
             backlog=self.backlog,
+            key_watch=self.key_watch,
             metrics=self.metrics,
             cors=cors,
             most_pending_bytes=settings.realtime_max_pending_bytes,

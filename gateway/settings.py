@@ -100,6 +100,8 @@ class GatewaySettings(CommonSettings):
 
     auth_anon_role: Role | None = None
     auth_login_enabled: bool = False
+    auth_api_keys: bool = False
+    """Whether AYB's API keys are accepted as tokens."""
 
     explain_secret: SecretStr | None = Field(default=None, min_length=32)
     """Opens `POST /api/admin/explain`; without it there is none."""
@@ -264,6 +266,13 @@ class GatewaySettings(CommonSettings):
         if not roles and info.data.get("auth_role_claim") is not None:
             raise ValueError("is required with AYB_AUTH_ROLE_CLAIM")
         return tuple(_role(role) for role in roles)
+
+    @field_validator("auth_api_keys")
+    @classmethod
+    def _api_keys(cls, accepted: bool, info: ValidationInfo) -> bool:
+        if accepted and not info.data.get("auth_enabled", True):
+            raise ValueError("needs AYB_AUTH_ENABLED")
+        return accepted
 
     @field_validator("auth_login_enabled")
     @classmethod

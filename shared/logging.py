@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _SECRETS = (
     (re.compile(r"\beyJ[\w-]*\.[\w-]+\.[\w-]*"), "[token]"),
+    (re.compile(r"\bayb_[0-9a-f]{16,}"), "[API key]"),
     (re.compile(r"(?i)([?&](?:token|access_token)=)[^&\s\"']+"), r"\1[token]"),
     (re.compile(r"(?i)([?&](?:ssl)?password=)[^&\s\"']+"), r"\1[password]"),
     (re.compile(r"(\w+://[^:/@\s]*):[^/\s]+@"), r"\1:[password]@"),
@@ -22,7 +23,7 @@ _SECRETS = (
 
 
 def redact(text: str) -> str:
-    """Remove tokens, and passwords in URLs, from a text."""
+    """Remove tokens, API keys, and passwords in URLs, from a text."""
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text

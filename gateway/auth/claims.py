@@ -28,11 +28,21 @@ class Claims:
     role: str
     """The Postgres role to act as."""
 
-    expires_at: float
-    """Unix seconds."""
+    expires_at: float | None
+    """Unix seconds; None for an API key that does not expire."""
 
     further: tuple[str, ...] = field(default=(), repr=False)
     """Values of the deployment's own settings: see `gateway.auth.claim_settings`."""
+
+    key_digest: str | None = field(default=None, repr=False)
+    """The SHA-256 of an API key; None for a token."""
+
+    allowed_tables: frozenset[str] = frozenset()
+    """The only tables that an API key may read; empty for all."""
+
+    def allows(self, *names: str) -> bool:
+        """Whether a table with one of these names may be read, as far as an API key decides it."""
+        return not self.allowed_tables or not self.allowed_tables.isdisjoint(names)
 
     def settings(self) -> tuple[str, ...]:
         """Return ayb.user_id, ayb.user_email, ayb.tenant_id, request.jwt.claims, and the others."""

@@ -27,10 +27,10 @@ MOST_KEYS: Final = 16_384
 _ROUNDING_SECONDS: Final = 1e-6
 
 
-class _Buckets:
+class Buckets:
     """Buckets of `tries`, each of which comes back after `seconds`."""
 
-    def __init__(self, tries: int, seconds: float, most_keys: int) -> None:
+    def __init__(self, tries: int, seconds: float, most_keys: int = MOST_KEYS) -> None:
         self._seconds = seconds
         self._depth_seconds = tries * seconds
         self._most_keys = most_keys
@@ -46,12 +46,14 @@ class _Buckets:
         return wait_seconds if wait_seconds > _ROUNDING_SECONDS else 0.0
 
     def take(self, key: str, now: float) -> None:
+        """Take a try, whether or not there is one."""
         full_at = max(now, self._full_at.pop(key, now))
         while len(self._full_at) >= self._most_keys:
             del self._full_at[next(iter(self._full_at))]
         self._full_at[key] = full_at + self._seconds
 
     def give_back(self, key: str) -> None:
+        """Give a try back that was taken."""
         if key in self._full_at:
             self._full_at[key] -= self._seconds
 
@@ -68,8 +70,8 @@ class LoginThrottle:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Each limit: how many failed tries are free, and in how many seconds one returns."""
-        self._networks = _Buckets(*per_network, most_keys)
-        self._accounts = _Buckets(*per_account, most_keys)
+        self._networks = Buckets(*per_network, most_keys)
+        self._accounts = Buckets(*per_account, most_keys)
         self._clock = clock
 
     @contextlib.contextmanager

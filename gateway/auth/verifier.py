@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from gateway.auth.claim_path import ABSENT, ClaimPath
-from gateway.auth.claim_settings import ClaimSetting, names_of, value_of
-from gateway.auth.claims import Claims, id_of, is_for, seconds_of, text_of
+from gateway.auth.api_keys import ApiKeys, is_api_key
+from gateway.auth.claim_mapping import ClaimMapping
+from gateway.auth.claims import Claims, is_for, seconds_of
 from gateway.auth.jwks import LiveKeySet
 from gateway.auth.jws import SignedToken, TokenRefusedError, parse_object, parse_token
 from gateway.auth.shared_secret import SharedSecret
 from gateway.errors import InvalidTokenError, KeysUnavailableError
-from gateway.visibility.cohorts import KNOWN_SETTINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from gateway.auth.claim_path import ClaimPath
+    from gateway.auth.claim_settings import ClaimSetting
     from gateway.auth.public_key import Key
 
 
@@ -39,10 +40,8 @@ NOT_BEFORE_LEEWAY_SECONDS: Final = 5.0
 class TokenOptions:
     """Which tokens are accepted, and which role they give.
 
-    `secret` verifies HS256; `jwks_file` or `jwks_url` hold the keys of the other algorithms. A
-    token's role is `default_role`, or the value of `role_claim` where that is one of `roles`; of a
-    list, the first of `roles` that is in it. `claim_settings` says which further claims become
-    settings of the client.
+    `secret` verifies HS256; `jwks_file` or `jwks_url` hold the keys of the other algorithms. What
+    claims mean is said by the last four: see `ClaimMapping`.
     """
 
     algorithms: frozenset[str]
@@ -56,15 +55,35 @@ class TokenOptions:
     roles: tuple[str, ...] = ()
     claim_settings: tuple[ClaimSetting, ...] = ()
 
+    @property
+    def mapping(self) -> ClaimMapping:
+        """What claims mean."""
+        return ClaimMapping(
+            default_role=self.default_role,
+            role_claim=self.role_claim,
+            roles=self.roles,
+            claim_settings=self.claim_settings,
+        )
+
 
 class TokenVerifier:
     """Verifies tokens."""
 
-    def __init__(self, options: TokenOptions, *, clock: Callable[[], float] = time.time) -> None:
-        """Raise `KeySetError` where the file of the key set cannot be used."""
+    def __init__(
+        self,
+        options: TokenOptions,
+        *,
+        api_keys: ApiKeys | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Raise `KeySetError` where the file of the key set cannot be used.
+
+        `api_keys` is None where API keys are not accepted.
+        """
         self._options = options
         self._clock = clock
-        self._further = names_of(options.claim_settings)[len(KNOWN_SETTINGS) :]
+        self._mapping = options.mapping
+        self._api_keys = api_keys
         secret = options.secret
         self._secret = None if secret is None else SharedSecret(secret)
         self._key_set: LiveKeySet | None = None
@@ -78,12 +97,14 @@ class TokenVerifier:
         if self._key_set is not None:
             await self._key_set.run()
 
-    async def verify(self, token: str) -> Claims:
-        """Verify a token.
+    async def verify(self, token: str, address: str = "") -> Claims:
+        """Verify a token, or an API key, that came from an address.
 
         Raises `InvalidTokenError`, which never says why; the log does. `KeysUnavailableError` where
-        the key set has never been read.
+        the key set has never been read. For an API key also what `ApiKeys.verify` raises.
         """
+        if self._api_keys is not None and is_api_key(token):
+            return await self._api_keys.verify(token, address)
         try:
             signed = parse_token(token)
             check_signature(signed, await self._keys(signed))
@@ -121,40 +142,7 @@ class TokenVerifier:
         if claims.get("mfa_pending", False) is not False:
             # AYB signs with the same secret what it hands out between password and second factor.
             raise TokenRefusedError("second factor pending")
-        mapped = {s.name: value_of(claims, s.path) for s in self._options.claim_settings}
-        user_id, email, tenant_id = self._own_settings(claims, mapped)
-        return Claims(
-            user_id=user_id,
-            email=email,
-            tenant_id=tenant_id,
-            payload=payload.decode(),
-            role=self._role_of(claims),
-            expires_at=expires_at,
-            further=tuple(mapped[name] for name in self._further),
-        )
-
-    def _own_settings(
-        self, claims: Mapping[str, Any], mapped: Mapping[str, str]
-    ) -> tuple[str, str, str]:
-        """Return ayb.user_id, ayb.user_email and ayb.tenant_id, from the claims they are set to."""
-        return (
-            mapped["ayb.user_id"] if "ayb.user_id" in mapped else id_of(claims, "sub"),
-            mapped["ayb.user_email"] if "ayb.user_email" in mapped else text_of(claims, "email"),
-            mapped["ayb.tenant_id"] if "ayb.tenant_id" in mapped else id_of(claims, "tenantId"),
-        )
-
-    def _role_of(self, claims: Mapping[str, Any]) -> str:
-        if self._options.role_claim is None:
-            return self._options.default_role
-        role = self._options.role_claim.find(claims)
-        if role is ABSENT:
-            return self._options.default_role
-        if isinstance(role, list):
-            named = (name for name in self._options.roles if name in role)
-            return next(named, self._options.default_role)
-        if not isinstance(role, str) or role not in self._options.roles:
-            raise TokenRefusedError("role is not on the list")
-        return role
+        return self._mapping.read(claims, payload.decode(), expires_at=expires_at)
 
 
 def check_signature(signed: SignedToken, keys: Iterable[Key]) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Final
 
+from gateway.diagnostics.ayb_tables import check_ayb_tables
 from gateway.diagnostics.unset_settings import unset_settings
 from gateway.settings import GatewaySettings
 from gateway.visibility.cohorts import KNOWN_SETTINGS, Audience
@@ -133,7 +134,10 @@ async def _run(settings: GatewaySettings) -> list[str]:
         most=2,
         settings={"default_transaction_read_only": "on", "statement_timeout": "60000"},
     ) as pool:
-        return await examine(
+        found = []
+        if settings.auth_api_keys:
+            found += await check_ayb_tables(pool, "AYB_AUTH_API_KEYS")
+        return found + await examine(
             pool,
             list(dict.fromkeys(roles)),
             trusted_functions=frozenset(settings.realtime_trusted_functions),

@@ -14,6 +14,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway.auth.api_keys import ApiKeys, key_throttle
 from gateway.auth.verifier import TokenVerifier
 from gateway.diagnostics.explanation import ChangeVerdict, Explanation, PolicyVerdict, lines
 from gateway.settings import GatewaySettings
@@ -163,17 +164,26 @@ def explain_main(arguments: Sequence[str]) -> int:
 
 
 async def _run(settings: GatewaySettings, asked: Any, token: str) -> Explanation:  # noqa: ANN401
-    verifier = TokenVerifier(settings.token_options)
-    async with asyncio.TaskGroup() as group:
-        keys = group.create_task(verifier.run(), name="key set")
-        claims = await verifier.verify(token)
-        async with open_pool(
+    async with (
+        open_pool(
             settings.read_database,
             application_name="ayb-explain",
             most=2,
             settings={"default_transaction_read_only": "on", "statement_timeout": "60000"},
-        ) as pool:
-            explanation = await explain(
+        ) as pool,
+        asyncio.TaskGroup() as group,
+    ):
+        options = settings.token_options
+        api_keys = (
+            ApiKeys(pool, options.mapping, throttle=key_throttle())
+            if settings.auth_api_keys
+            else None
+        )
+        verifier = TokenVerifier(options, api_keys=api_keys)
+        keys = group.create_task(verifier.run(), name="key set")
+        try:
+            claims = await verifier.verify(token)
+            return await explain(
                 pool,
                 table=asked.table,
                 key=asked.key,
@@ -183,5 +193,5 @@ async def _run(settings: GatewaySettings, asked: Any, token: str) -> Explanation
                 trusted_functions=frozenset(settings.realtime_trusted_functions),
                 setting_names=settings.setting_names,
             )
-        keys.cancel()
-    return explanation
+        finally:
+            keys.cancel()

@@ -52,3 +52,22 @@ ORDER BY found.seq DESC
 -- only a placeholder, as an application makes by naming it, is not listed by pg_settings.
 SELECT coalesce(array_agg(s.name ORDER BY s.name), '{}')
 FROM pg_catalog.pg_settings AS s WHERE s.name = ANY ($1::text[])
+
+-- name: ayb_tables
+-- Whether this login, also returned, can read tables of AYB. Row-Level Security may hide rows from
+-- it, unless it owns the table, may bypass it, or has a policy that shows every row.
+SELECT asked.name, current_user AS login, c.oid IS NULL AS is_missing,
+    has_schema_privilege('public', 'USAGE') AS is_usable,
+    coalesce(has_table_privilege(c.oid, 'SELECT'), false) AS is_readable,
+    coalesce(row_security_active(c.oid) AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_policy AS p
+        WHERE p.polrelid = c.oid AND p.polpermissive AND p.polcmd IN ('r', '*')
+        AND pg_get_expr(p.polqual, p.polrelid) = 'true'
+        AND EXISTS (
+            SELECT FROM unnest(p.polroles) AS r (id) WHERE r.id = 0 OR pg_has_role(r.id, 'USAGE')
+        )
+    ), false) AS is_filtered
+FROM unnest($1::text[]) WITH ORDINALITY AS asked (name, n)
+LEFT JOIN pg_catalog.pg_class AS c
+    ON c.relname = asked.name AND c.relnamespace = to_regnamespace('public') AND c.relkind IN ('r', 'p', 'v')
+ORDER BY asked.n

@@ -73,19 +73,24 @@ class Admission:
         self._backlog = backlog
         self._drain = drain
 
-    async def check(self, headers: Headers, query_string: bytes) -> StreamRequest:
-        """Check the head of a request; raises a `GatewayError` if it must be refused."""
+    async def check(
+        self, headers: Headers, query_string: bytes, address: str = ""
+    ) -> StreamRequest:
+        """Check the head of a request from an address.
+
+        Raises a `GatewayError` if it must be refused.
+        """
         self._check_service()
         query = parse_query(query_string)
         try:
-            claims, role = await self._authenticate(headers, query)
+            claims, role = await self._authenticate(headers, query, address)
             if not self._hub.is_started:
                 raise ServiceUnavailableError
             request = StreamRequest(
                 claims=claims,
                 role=role,
                 settings=self._settings(claims, role),
-                tables=await self._tables(query, role),
+                tables=await self._tables(query, claims, role),
                 leave=query.get("leave") == "true",
                 last_event_id=headers.get("last-event-id") or query.get("lastEventId") or None,
             )
@@ -110,13 +115,13 @@ class Admission:
             raise ShuttingDownError
 
     async def _authenticate(
-        self, headers: Headers, query: Mapping[str, str]
+        self, headers: Headers, query: Mapping[str, str], address: str
     ) -> tuple[Claims | None, str | None]:
         if self._verifier is None:
             return None, None
         token = bearer_token(headers, query)
         if token is not None:
-            claims = await self._verifier.verify(token)
+            claims = await self._verifier.verify(token, address)
             role = claims.role
         elif self._anonymous_role is not None:
             claims, role = None, self._anonymous_role
@@ -133,7 +138,9 @@ class Admission:
             return ("",) * len(self._setting_names)
         return anonymous_settings(role, len(self._setting_names) - len(KNOWN_SETTINGS))
 
-    async def _tables(self, query: Mapping[str, str], role: str | None) -> tuple[Table, ...]:
+    async def _tables(
+        self, query: Mapping[str, str], claims: Claims | None, role: str | None
+    ) -> tuple[Table, ...]:
         parameter = query.get("tables", "")
         if not parameter.strip():
             raise TablesRequiredError
@@ -150,6 +157,9 @@ class Admission:
             raise NoTablesError
         if role is not None:
             for table in tables:
+                name = sse.display_name(table.name)
+                if claims is not None and not claims.allows(table.name, name):
+                    raise PermissionDeniedError(name)
                 if not await self._catalog.may_read(table, role):
-                    raise PermissionDeniedError(sse.display_name(table.name))
+                    raise PermissionDeniedError(name)
         return tuple(tables)

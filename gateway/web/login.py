@@ -95,7 +95,7 @@ def login_router(*, login: Login, users: Users, verifier: TokenVerifier) -> APIR
         token = bearer_token(request.headers, {})
         if token is None:
             raise AuthenticationRequiredError
-        claims = await verifier.verify(token)
+        claims = await verifier.verify(token, request.client.host if request.client else "")
         user = await users.by_id(claims.user_id)
         if user is None:
             raise InvalidTokenError

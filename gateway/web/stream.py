@@ -22,6 +22,7 @@ from gateway.web.refusal import EVENT_STREAM, STREAM_HEADERS, refusal
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
+    from gateway.auth.api_key_watch import ApiKeyWatch
     from gateway.fanout.backlog import Backlog
     from gateway.fanout.hub import Hub
     from gateway.fanout.replay import Replayer
@@ -52,6 +53,7 @@ class StreamEndpoint:
         hub: Hub,
         replayer: Replayer,
         backlog: Backlog,
+        key_watch: ApiKeyWatch,
         metrics: GatewayMetrics,
         cors: CorsPolicy,
         most_pending_bytes: int,
@@ -62,6 +64,7 @@ class StreamEndpoint:
         self._hub = hub
         self._replayer = replayer
         self._backlog = backlog
+        self._key_watch = key_watch
         self._metrics = metrics
         self._cors = cors
         self._most_pending_bytes = most_pending_bytes
@@ -86,7 +89,7 @@ class StreamEndpoint:
 
     async def _admit(self, headers: Headers, query_string: bytes, address: str) -> StreamRequest:
         try:
-            request = await self._admission.check(headers, query_string)
+            request = await self._admission.check(headers, query_string, address)
             self._limits.enter(request.user_id, address)
         except GatewayError:
             raise
@@ -132,9 +135,10 @@ class StreamEndpoint:
         self._metrics.opened.inc()
         self._begin(connection, request)
         try:
-            while connection.is_open:
-                if await end.awaited(receive()) == "http.disconnect":
-                    connection.close(CloseReason.GONE)
+            with self._key_watch.watching(request.claims, connection.expire):
+                while connection.is_open:
+                    if await end.awaited(receive()) == "http.disconnect":
+                        connection.close(CloseReason.GONE)
         finally:
             connection.close(CloseReason.GONE)
             self._hub.leave(connection)

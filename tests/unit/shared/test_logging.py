@@ -18,6 +18,8 @@ TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
     [
         (f"Bearer {TOKEN} refused", "Bearer [token] refused"),
         (f"GET /api/realtime?tables=a&token={TOKEN}", "GET /api/realtime?tables=a&token=[token]"),
+        (f"key ayb_{'0f' * 24} seen", "key [API key] seen"),
+        ("ayb_realtime and ayb_0123456789", "ayb_realtime and ayb_0123456789"),
         ("GET /?token=short&x=1", "GET /?token=[token]&x=1"),
         ("postgresql://u:s3cret@h/db", "postgresql://u:[password]@h/db"),
         ("postgresql://u:s3@cret@h/db", "postgresql://u:[password]@h/db"),

@@ -287,6 +287,7 @@ def _verify(verifier: TokenVerifier, token: str) -> Claims | None:
     for setting in found.settings():
         assert "\x00" not in setting
         setting.encode()
+    assert found.expires_at is not None
     assert time.time() < found.expires_at < 1e12
     assert found.role in {"ayb_authenticated", "editor"}
     assert isinstance(json.loads(found.payload), dict)

@@ -10,6 +10,7 @@ import pytest
 from starlette.datastructures import Headers
 from structlog.testing import capture_logs
 
+from gateway.auth.claims import Claims
 from gateway.auth.verifier import TokenVerifier
 from gateway.errors import (
     AuthenticationRequiredError,
@@ -112,6 +113,24 @@ async def test_a_good_request() -> None:
     assert request.settings[0] == USER_ID
     assert request.position == Position(1, 7, 3)
     assert world.awaited == [Position(1, 7, 3)]
+
+
+async def test_an_api_key_is_limited_to_its_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that is not among the key's is denied, whatever the role may read."""
+    for allowed, is_admitted in (((), True), (("posts",), True), (("public.posts",), True),
+                                 (("other", "app.posts"), False)):  # fmt: skip
+        found = Claims("u", "", "", "{}", "ayb_authenticated", None,
+                       allowed_tables=frozenset(allowed))  # fmt: skip
+
+        async def verify(_: object, token: str, address: str, found: Claims = found) -> Claims:
+            return found
+
+        monkeypatch.setattr(TokenVerifier, "verify", verify)
+        if is_admitted:
+            assert (await World().check("tables=posts&token=x")).expires_at is None
+        else:
+            with pytest.raises(PermissionDeniedError):
+                await World().check("tables=posts&token=x")
 
 
 async def test_without_authentication() -> None:

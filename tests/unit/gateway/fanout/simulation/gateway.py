@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.datastructures import Headers
 
+from gateway.auth.api_key_watch import ApiKeyWatch
 from gateway.fanout import backlog as backlog_module
 from gateway.fanout import bus as bus_module
 from gateway.fanout import delivery as delivery_module
@@ -75,8 +76,10 @@ class EverybodySees:
 class JudgedAdmission(Admission):
     """Admits every request under a role, so that visibility is asked."""
 
-    async def check(self, headers: Headers, query_string: bytes) -> StreamRequest:
-        return replace(await super().check(headers, query_string), role="r")
+    async def check(
+        self, headers: Headers, query_string: bytes, address: str = ""
+    ) -> StreamRequest:
+        return replace(await super().check(headers, query_string, address), role="r")
 
 
 class Client:
@@ -239,6 +242,7 @@ class SimulatedGateway:
             hub=self.hub,
             replayer=self.replayer,
             backlog=self.backlog,
+            key_watch=ApiKeyWatch(None),
             metrics=metrics,
             cors=CorsPolicy(("*",)),
             most_pending_bytes=pending_bytes,

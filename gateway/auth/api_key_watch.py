@@ -1,0 +1,78 @@
+"""Ending the streams of API keys that are no longer valid.
+
+A token ends by itself; a key may be revoked, deleted, or limited to other tables at any time. All
+keys with open streams are looked up from time to time, together. A stream whose key is gone, or
+whose claims have changed, is ended as at the end of a token; its client may come back and gets
+what the key gives now. While the database is away nothing is known of a key, and nothing is
+delivered either, so streams stay open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from gateway.errors import GatewayError
+from shared.errors import DatabaseUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gateway.auth.api_keys import ApiKeys
+    from gateway.auth.claims import Claims
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS: Final = 10.0
+
+
+class ApiKeyWatch:
+    """Knows the open streams of API keys; `keys` is None where API keys are not accepted."""
+
+    def __init__(self, keys: ApiKeys | None, *, seconds: float = LOOK_SECONDS) -> None:
+        self._keys = keys
+        self._seconds = seconds
+        self._streams: dict[str, dict[Callable[[], None], Claims]] = {}
+
+    def __len__(self) -> int:
+        """Count the keys that have open streams."""
+        return len(self._streams)
+
+    @contextlib.contextmanager
+    def watching(self, claims: Claims | None, expire: Callable[[], None]) -> Iterator[None]:
+        """Call `expire` once the key of these claims is no longer valid; do nothing for tokens."""
+        if claims is None or claims.key_digest is None:
+            yield
+            return
+        streams = self._streams.setdefault(claims.key_digest, {})
+        streams[expire] = claims
+        try:
+            yield
+        finally:
+            del streams[expire]
+            if not streams and self._streams.get(claims.key_digest) is streams:
+                del self._streams[claims.key_digest]
+
+    async def run(self) -> None:
+        """Look from time to time, until cancelled; return at once where there are no keys."""
+        while self._keys is not None:
+            await asyncio.sleep(self._seconds)
+            if not self._streams:
+                continue
+            try:
+                current = await self._keys.current(list(self._streams))
+            except (DatabaseUnavailableError, GatewayError) as error:
+                log.warning("API keys not checked, their streams stay open", error=str(error))
+                continue
+            self._end(current)
+
+    def _end(self, current: dict[str, Claims]) -> None:
+        for digest, streams in list(self._streams.items()):
+            now = current.get(digest)
+            for expire, claims in list(streams.items()):
+                if now != claims:
+                    log.info("stream ended", reason="its API key was revoked, or has changed")
+                    expire()
