@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JOBS ?= 3
 
 .DEFAULT_GOAL := dev
-.PHONY: help dev lint check test integration versions bench lock clean
+.PHONY: help dev lint check test integration versions snapshots bench lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ versions: $(DEV) ## the integration tests on Postgres 14, 16 and 17 (Linux on x8
 		echo "on $$("$$package/native/bin/postgres" --version)"; \
 		AYB_TEST_POSTGRES="$$PWD/$$package/native/bin" $(MAKE) --no-print-directory integration; \
 	done
+
+snapshots: $(DEV) ## write what the chart renders for each example again: tests/chart/snapshots
+	AYB_TEST_SNAPSHOTS=write $(BIN)/pytest -q tests/chart/test_snapshots.py
 
 bench: $(DEV) ## the figures of docs/benchmarks.md, in short form
 	$(BIN)/python -m bench --quick

@@ -1,4 +1,4 @@
-"""The gateway's commands: run one by its settings, `doctor`, or `explain`."""
+"""The gateway's commands: run one by its settings, `doctor`, `explain`, or `smoke`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import structlog
 from gateway.app import serve
 from gateway.diagnostics.doctor import doctor_main
 from gateway.diagnostics.explain import explain_main
+from gateway.diagnostics.smoke import smoke_main
 from gateway.settings import GatewaySettings
 from gateway.web.event_loop import loop_factory
 from shared.errors import OperatorError, first_error
@@ -24,10 +25,12 @@ def execute(arguments: list[str]) -> int:
     """Execute a command line; return the exit status, 1 where an operator has to do something."""
     if arguments[:1] == ["explain"]:
         return explain_main(arguments[1:])
+    if arguments[:1] == ["smoke"]:
+        return smoke_main(arguments[1:])
     if arguments == ["doctor"]:
         return doctor_main()
     if arguments:
-        print("usage: python -m gateway [doctor | explain --help]", file=sys.stderr)
+        print("usage: python -m gateway [doctor | explain --help | smoke --help]", file=sys.stderr)
         return 2
     status = 0
     try:

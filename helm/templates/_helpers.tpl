@@ -104,46 +104,76 @@ redis://{{ include "ayb.fullname" . }}-valkey.{{ .Release.Namespace }}.svc.{{ .V
 {{- end -}}
 
 {{- define "ayb.podSecurityContext" -}}
-runAsNonRoot: true
-runAsUser: 10001
-runAsGroup: 10001
-fsGroup: 10001
-seccompProfile:
-  type: RuntimeDefault
+{{ toYaml .Values.podSecurityContext }}
 {{- end -}}
 
 {{- define "ayb.containerSecurityContext" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: [ALL]
+{{ toYaml .Values.containerSecurityContext }}
 {{- end -}}
 
-{{- define "ayb.caMounts" -}}
-{{- with .Values.database.tls.existingSecret }}
+{{/* What a pod has mounted: CAs, the password of `source`, and volumes of the operator's own. */}}
+{{- define "ayb.mounts" -}}
+{{- with .root.Values.database.tls.existingSecret }}
 - name: postgres-ca
   mountPath: /etc/ayb/postgres
   readOnly: true
 {{- end }}
-{{- with .Values.redis.tls.existingSecret }}
+{{- with .root.Values.redis.tls.existingSecret }}
 - name: redis-ca
   mountPath: /etc/ayb/redis
   readOnly: true
 {{- end }}
+{{- if .source.passwordSecret }}
+- name: password
+  mountPath: /etc/ayb/password
+  readOnly: true
+{{- end }}
+{{- with .own }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
-{{- define "ayb.caVolumes" -}}
-{{- with .Values.database.tls.existingSecret }}
+{{- define "ayb.volumes" -}}
+{{- with .root.Values.database.tls.existingSecret }}
 - name: postgres-ca
   secret:
     secretName: {{ . }}
     items: [{key: ca.crt, path: ca.crt}]
 {{- end }}
-{{- with .Values.redis.tls.existingSecret }}
+{{- with .root.Values.redis.tls.existingSecret }}
 - name: redis-ca
   secret:
     secretName: {{ . }}
     items: [{key: ca.crt, path: ca.crt}]
+{{- end }}
+{{- with .source.passwordSecret }}
+- name: password
+  secret:
+    secretName: {{ . }}
+    items: [{key: {{ $.source.passwordSecretKey | quote }}, path: password}]
+{{- end }}
+{{- with .own }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* The password of `source`, read again at each connect: a rotated one needs no restart. */}}
+{{- define "ayb.passwordEnv" -}}
+{{- if .source.passwordSecret }}
+- name: {{ .env }}
+  value: /etc/ayb/password/password
+{{- end }}
+{{- end -}}
+
+{{/* Settings by their own names. YAML makes every number a float: 67108864 must not be 6.7e+07. */}}
+{{- define "ayb.settings" -}}
+{{- range $name, $value := . }}
+- name: {{ $name }}
+  {{- if and (kindIs "float64" $value) (eq (floor $value) $value) }}
+  value: {{ $value | int64 | quote }}
+  {{- else }}
+  value: {{ $value | toString | quote }}
+  {{- end }}
 {{- end }}
 {{- end -}}
 

@@ -31,6 +31,7 @@ from tests.support.chart import (
     pods,
     render,
 )
+from tests.support.chart_values import INLINE, TOGGLES, toggled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,39 +42,7 @@ KUBERNETES = ["1.28", "1.31", "1.34", "1.37"]
 WITHOUT_SCHEMA = {"ServiceMonitor", "PrometheusRule", "HTTPRoute", "BackendConfig"}
 """Kinds of custom resources, which the schemas of Kubernetes do not know."""
 
-INLINE = {
-    "database": {
-        "relay": {"url": "postgresql://ayb_relay:relay-password@db/app"},
-        "gateway": {"url": "postgresql://ayb_gateway:gateway-password@db/app"},
-    },
-    "redis": {"urls": ["redis://:redis-password@redis", "redis://:other-password@far"]},
-    "auth": {"jwtSecret": {"value": "a secret of the tokens, 32 characters"}},
-    "busKey": {"value": "a key of the bus, of 32 characters"},
-    "migrations": {"enabled": True, "url": "postgresql://owner:owner-password@db/app"},
-}
 SECRETS = re.compile(r"-password|a secret of the tokens|a key of the bus")
-
-TOGGLES: list[dict[str, object]] = [
-    {},
-    {"httpRoute.enabled": True, "httpRoute.parentRefs": [{"name": "edge"}]},
-    {"valkey.enabled": True, "networkPolicy.enabled": True},
-    {"gateway.autoscaling.enabled": True, "gateway.autoscaling.targetStreams": 5000},
-    {"serviceAccount.create": False, "gateway.drainDelaySeconds": 0},
-    {"image.digest": "sha256:" + "0" * 64, "image.pullSecrets": ["registry"]},
-    {"database.tls.existingSecret": "ca", "redis.tls.existingSecret": "ca"},
-    {"auth.enabled": False, "tests.enabled": False},
-    {"auth.anonRole": "anon", "auth.roleClaim": "role", "auth.roles": ["editor"]},
-    {"metrics.serviceMonitor.enabled": True, "metrics.prometheusRule.enabled": True},
-    {"metrics.dashboard.enabled": True, "commonLabels": {"team": "realtime"}},
-    {"realtime.tables": ["public.*", "!public.audit"], "realtime.channelPrefix": "app"},
-]
-
-
-def toggled(changes: dict[str, object]) -> dict[str, Any]:
-    values: dict[str, Any] = INLINE
-    for path, value in changes.items():
-        values = changed(values, path, value)
-    return values
 
 
 @pytest.mark.parametrize("name", examples())
@@ -107,6 +76,11 @@ def test_the_newest_kubernetes_is_among_them() -> None:
     ("path", "value", "expected"),
     [
         ("gateway.replica", 3, "replica"),
+        ("gateway.settings", {"AYB_REALTIME_RING": 1}, "AYB_REALTIME_RING"),
+        ("gateway.settings", {"AYB_AUTH_ROLE": "x"}, "AYB_AUTH_ROLE"),
+        ("gateway.poolConnections", 1, "poolConnections"),
+        ("auth.explainSecret.value", "short", "auth.explainSecret.value is too short"),
+        ("tests.sql", "SELECT 1", "tests.sql needs tests.table"),
         ("relay.replicas", 0, "replicas"),
         ("gateway.replicas", "three", "replicas"),
         ("realtime.deletes", "some", "deletes"),
@@ -147,7 +121,7 @@ def test_the_schema_knows_the_values_that_there_are() -> None:
     def paths(properties: dict[str, Any], prefix: str = "") -> set[str]:
         found = set()
         for key, schema in properties.items():
-            inner = schema.get("properties")
+            inner = schema.get("properties") if key != "settings" else None
             found |= paths(inner, f"{prefix}{key}.") if inner else {prefix + key}
         return found
 
@@ -178,27 +152,6 @@ def test_the_readme_is_made_from_the_values() -> None:
 
 
 @pytest.mark.parametrize("changes", TOGGLES)
-def test_pods_are_restricted(changes: dict[str, object]) -> None:
-    """Every pod fulfils the Pod Security Standard "restricted", and has no API token."""
-    rendered = manifests(toggled(changes))
-    for pod in pods(rendered).values():
-        context = pod["securityContext"]
-        assert context["runAsNonRoot"] is True
-        assert context["runAsUser"] > 0
-        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert pod["automountServiceAccountToken"] is False
-        assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
-        assert all("hostPath" not in volume for volume in pod.get("volumes", []))
-        for container in pod["containers"]:
-            security = container["securityContext"]
-            assert security["allowPrivilegeEscalation"] is False
-            assert security["readOnlyRootFilesystem"] is True
-            assert security["capabilities"] == {"drop": ["ALL"]}
-            assert "memory" in container["resources"]["limits"]
-            assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
-
-
-@pytest.mark.parametrize("changes", TOGGLES)
 def test_the_environment_is_taken_as_settings(
     changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +167,9 @@ def test_the_environment_is_taken_as_settings(
             continue
         with monkeypatch.context() as patch:
             for variable, value in environment(pod, rendered, {}).items():
+                if variable.endswith("_PASSWORD_FILE"):
+                    assert value == "/etc/ayb/password/password"  # which is in the pod only
+                    continue
                 assert variable.removeprefix("AYB_").lower() in kind.model_fields
                 patch.setenv(variable, value)
             load_settings(kind)
