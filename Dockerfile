@@ -2,7 +2,7 @@
 # One image for both processes, to publish, sign and scan once:
 #
 #   docker build -t ayb-realtime .
-#   docker run ayb-realtime gateway            # also: gateway doctor, gateway explain --help
+#   docker run ayb-realtime gateway            # also: gateway doctor, gateway explain, gateway smoke
 #   docker run ayb-realtime relay run          # also: relay install, relay doctor
 #
 # BASE is any image with Python 3.11 or newer as `python3`, with its venv module.

@@ -165,6 +165,13 @@ redis://{{ include "ayb.fullname" . }}-valkey.{{ .Release.Namespace }}.svc.{{ .V
 {{- end }}
 {{- end -}}
 
+{{/* a=b,c=d */}}
+{{- define "ayb.pairs" -}}
+{{- $pairs := list -}}
+{{- range $name, $value := . }}{{ $pairs = append $pairs (printf "%s=%s" $name $value) }}{{ end -}}
+{{- join "," $pairs -}}
+{{- end -}}
+
 {{/* Settings by their own names. YAML makes every number a float: 67108864 must not be 6.7e+07. */}}
 {{- define "ayb.settings" -}}
 {{- range $name, $value := . }}

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import kubernetes_validate
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
     from tests.support.requirements import Requirements
 
 KUBERNETES = ["1.28", "1.31", "1.34", "1.37"]
-WITHOUT_SCHEMA = {"ServiceMonitor", "PrometheusRule", "HTTPRoute", "BackendConfig"}
+WITHOUT_SCHEMA = {
+    "ServiceMonitor", "PrometheusRule", "HTTPRoute", "BackendConfig", "ExternalSecret",
+}  # fmt: skip
 """Kinds of custom resources, which the schemas of Kubernetes do not know."""
 
 SECRETS = re.compile(r"-password|a secret of the tokens|a key of the bus")
@@ -53,17 +56,22 @@ def test_every_example_lints(name: str) -> None:
     assert report["errors"] == []
 
 
-@pytest.mark.parametrize("version", KUBERNETES)
-def test_every_manifest_is_valid(version: str) -> None:
-    """Each example and each toggle renders manifests that this Kubernetes takes, strictly."""
-    different = {
+@cache
+def different_manifests() -> frozenset[str]:
+    """Everything that the examples and toggles render, each manifest once, as JSON."""
+    return frozenset(
         json.dumps(manifest, sort_keys=True)
         for values in [*map(example, examples()), *map(toggled, TOGGLES)]
         for manifest in manifests(values)
         if manifest["kind"] not in WITHOUT_SCHEMA
-    }
-    assert len(different) > 50
-    for manifest in different:
+    )
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_every_manifest_is_valid(version: str) -> None:
+    """Each example and each toggle renders manifests that this Kubernetes takes, strictly."""
+    assert len(different_manifests()) > 50
+    for manifest in different_manifests():
         kubernetes_validate.validate(json.loads(manifest), version, strict=True)
 
 
@@ -172,6 +180,45 @@ def test_the_environment_is_taken_as_settings(
                     continue
                 assert variable.removeprefix("AYB_").lower() in kind.model_fields
                 patch.setenv(variable, value)
+            load_settings(kind)
+
+
+BOUNDS = {
+    "gateway.poolConnections": "AYB_REALTIME_POOL_CONNECTIONS",
+    "gateway.drainSeconds": "AYB_REALTIME_DRAIN_SECONDS",
+    "gateway.drainDelaySeconds": "AYB_REALTIME_DRAIN_DELAY_SECONDS",
+    "realtime.retentionSeconds": "AYB_REALTIME_RETENTION_SECONDS",
+    "realtime.outboxBytes": "AYB_REALTIME_OUTBOX_BYTES",
+    "realtime.maxRecordBytes": "AYB_REALTIME_MAX_RECORD_BYTES",
+    "realtime.maxConnections": "AYB_REALTIME_MAX_CONNECTIONS",
+    "realtime.maxConnectionsPerUser": "AYB_REALTIME_MAX_CONNECTIONS_PER_USER",
+}
+
+
+@pytest.mark.parametrize("path", BOUNDS)
+def test_the_least_value_is_one_that_the_pods_accept(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the schema lets through does not end as a pod that refuses to start."""
+    group, value = path.split(".")
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    least = schema["properties"][group]["properties"][value]["minimum"]
+    rendered = manifests(changed(INLINE, path, least))
+    variables = {
+        name: text
+        for pod in ("demo-ayb-realtime-gateway", "demo-ayb-realtime-relay")
+        for name, text in environment(pods(rendered)[pod], rendered, {}).items()
+    }
+    assert float(variables[BOUNDS[path]]) == least
+    monkeypatch.setenv(BOUNDS[path], variables[BOUNDS[path]])
+    for kind, needed in (
+        (GatewaySettings, ("AYB_READ_DATABASE_URL", "AYB_AUTH_JWT_SECRET")),
+        (RelaySettings, ("AYB_DATABASE_URL",)),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setenv("AYB_REDIS_URL", "redis://redis")
+            for name in needed:
+                patch.setenv(name, variables[name])
             load_settings(kind)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support.chart import changed
 from tests.support.cluster import RELAY, Cluster, pod_environment, values_for
+from tests.support.fault_world import HOT_ROWS
 
 if TYPE_CHECKING:
     from tests.support.arena import Arena
@@ -17,13 +18,23 @@ if TYPE_CHECKING:
 async def test_rollouts_scaling_and_lost_pods(
     open_arena: OpenArena, database: Database, own_valkey: Any
 ) -> None:
-    """Through upgrade, scaling, a killed pod and a rollback each client gets all of its events."""
+    """`helm test` streams an event; then, through upgrade, scaling, a killed pod and a rollback,
+    each client gets all of its events.
+    """
     values = values_for(database, own_valkey.url)
+    values["tests"] = {
+        "table": "posts",
+        "sql": f"UPDATE posts SET body = 'a \"quoted\" text' WHERE id = {HOT_ROWS[0]}",
+        "writer": {"url": database.dsn},
+    }
     arena: Arena = await open_arena(relay=pod_environment(values, RELAY), readers=False)
     await arena.stack.stop("gateway")  # the arena's own; the pods take its place
     cluster = Cluster(arena, values)
     await cluster.start_gateway()
     await cluster.start_gateway()
+    printed = await cluster.test()
+    assert "received after" in printed
+    assert "update of posts" in printed
     arena.add_readers(cluster.any_gateway)
     async with arena.load(pause=0.05, changes=6_000):
         # Upgrade: the relay's standby first, then the gateways, one by one.

@@ -40,6 +40,12 @@ TOGGLES: list[dict[str, object]] = [
     },
     {"tests.table": "posts", "tests.token.value": "token", "networkPolicy.enabled": True},
     {"ingress.enabled": True, "ingress.host": "a.example", "ingress.extraHosts": ["b.example"]},
+    {
+        "redis.urls": ["redis+sentinel://a:26379,b:26379/main", "redis://far"],
+        "networkPolicy.enabled": True,
+        "networkPolicy.sentinelPort": 26379,
+    },
+    {"auth.claimSettings": {"ayb.tenant_id": "org_id", "app.team": "app_metadata.team"}},
     {"gateway.service.type": "NodePort", "gateway.service.nodePort": 30090},
     {"auth.explainSecret.value": "a secret of the operator, 32 characters"},
     {

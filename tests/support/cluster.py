@@ -8,6 +8,8 @@ through the Service.
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -113,6 +115,31 @@ class Cluster:
         """Replace the relay: a new one waits to lead, then the old one ends."""
         old, self._relay = self._relay, await self.start_relay()
         await self._end(old, self._pods[RELAY])
+
+    async def test(self) -> str:
+        """Run the pod of `helm test` against a gateway and the relay; return what it prints.
+
+        The names of the Services become addresses of this machine.
+        """
+        gateway = self._stack.environment(self._random.choice(self._ready))
+        addresses = {
+            "demo-ayb-realtime:80": gateway["AYB_SERVER_PORT"],
+            "demo-ayb-realtime-gateway-management:8092": gateway["AYB_MANAGEMENT_PORT"],
+            "demo-ayb-realtime-relay-management:8091": self._stack.environment(self._relay)[
+                "AYB_RELAY_PORT"
+            ],
+        }
+        arguments: list[str] = self._pods[TEST]["containers"][0]["args"]
+        for name, port in addresses.items():
+            arguments = [text.replace(f"//{name}", f"//127.0.0.1:{port}") for text in arguments]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", *arguments,
+            env=self._environment(TEST), cwd=self._sources,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        printed, _ = await process.communicate()
+        assert process.returncode == 0, printed.decode()
+        return printed.decode()
 
     def _name(self, kind: str) -> str:
         self._made += 1
