@@ -17,6 +17,7 @@ from relay.outbox.reader import Outbox
 from relay.outbox.remainder import BatchLimits
 from relay.outbox.rotation import Rotation, RotationLimits
 from relay.publisher import Publisher
+from relay.rival_watch import RivalWatch
 from relay.schema.migrate import migrate, missing_scripts
 from relay.session.leader import Candidate, Leadership
 from relay.session.notify_queue import NotifyQueue
@@ -87,16 +88,27 @@ class Relay:
             settings.relay_scan_seconds, settings.realtime_retention_seconds / 20
         )
         key = settings.realtime_bus_key
+        key_bytes = None if key is None else key.get_secret_value().encode()
+        urls = [url.get_secret_value() for url in settings.redis_url]
         self._has_led = False
         self._publisher = Publisher(
-            [url.get_secret_value() for url in settings.redis_url],
-            key=None if key is None else key.get_secret_value().encode(),
+            urls,
+            key=key_bytes,
             channel_prefix=settings.realtime_channel_prefix,
             queue_bytes=settings.relay_queue_bytes,
             metrics=metrics,
             note=health.note,
         )
         self._candidate = Candidate(settings.relay_priority, lambda: self._publisher.targets_up)
+        self._rival_watch = RivalWatch(
+            urls,
+            self._publisher,
+            self._candidate,
+            key=key_bytes,
+            channel_prefix=settings.realtime_channel_prefix,
+            metrics=metrics,
+            note=health.note,
+        )
         self._loop: Loop | None = None
         self._retiring = asyncio.Event()
         self._released = asyncio.Event()
@@ -106,6 +118,7 @@ class Relay:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._publisher.run(), name="publisher"),
+                group.create_task(self._rival_watch.run(), name="rivals"),
                 group.create_task(self._lead_for_ever(), name="leader"),
             ]
             try:
@@ -189,6 +202,7 @@ class Relay:
                     backoff,
                 )
         finally:
+            self._rival_watch.end()
             for part in ("leader", "sleep", "notifications", "tables"):
                 self._health.note(part, None)
             reader.terminate()
@@ -229,6 +243,7 @@ class Relay:
         if history is None:
             raise DatabaseUnavailableError("the epoch was begun in another database")
         self._publisher.begin(history)
+        self._rival_watch.begin(history, epoch)
         outbox = await Outbox.open(
             reader,
             epoch=epoch,

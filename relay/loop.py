@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from relay.pace import LEAST_SECONDS, Pace
+
 if TYPE_CHECKING:
     from relay.health import Health
     from relay.metrics import RelayMetrics
@@ -22,7 +24,6 @@ log = structlog.get_logger(__name__)
 TICK_SECONDS: Final = 1.0
 """How often an idle relay repeats its last tick, and reads, whether notified or not."""
 
-_PACE_SECONDS: Final = 0.002
 _EMPTY_READS_BEFORE_SLEEP: Final = 5
 _AWAKE_SECONDS: Final = 5.0
 """After so long without sleep, and without changes, the relay polls at a slower pace."""
@@ -68,6 +69,7 @@ class Loop:
         self._missed_wakes = 0
         self._awake_since: float | None = None
         self._holders = ""
+        self._pace = Pace()
         self._is_stopping = False
 
     async def run(self) -> None:
@@ -108,6 +110,8 @@ class Loop:
         self._publisher.publish(batch)
         self._ticked_at = now = time.monotonic()
         self._metrics.step_seconds.observe(now - began)
+        changes = sum(len(table.changes) for table in batch.tables)
+        wait = self._pace.next_seconds(changes, now - began, now)
         self._full_reads += 1
         self._empty_reads = 0
         self._awake_since = None
@@ -115,7 +119,7 @@ class Loop:
             await self._give_back()
         await self._publisher.room()
         if self._outbox.seen is not None and not self._sleep_lock.is_held:
-            await self._listener.wait(self._pace(now - began))
+            await self._listener.wait(wait)
 
     async def _idle(self) -> None:
         now = time.monotonic()
@@ -135,7 +139,7 @@ class Loop:
         elif not self._may_sleep or self._queue.is_filling:
             await self._listener.wait(min(self._poll_seconds, until_tick))
         elif self._empty_reads < _EMPTY_READS_BEFORE_SLEEP:
-            await self._listener.wait(_PACE_SECONDS)
+            await self._listener.wait(LEAST_SECONDS)
         elif not await self._fall_asleep():
             await self._listener.wait(await self._stay_awake(now))
 
@@ -174,7 +178,7 @@ class Loop:
         if self._awake_since is None:
             self._awake_since = now
         if now - self._awake_since < _AWAKE_SECONDS:
-            return _PACE_SECONDS
+            return LEAST_SECONDS
         with self._watchdog.asking():
             holders = await self._sleep_lock.holders()
         if holders and not self._holders:
@@ -187,7 +191,3 @@ class Loop:
         self._metrics.kept_awake.set(bool(holders))
         text = f"kept awake, polling, by the sleep lock of {holders}" if holders else None
         self._health.note("sleep", text)
-
-    def _pace(self, step_seconds: float) -> float:
-        """Leave the writers as much time as a step has taken, so that batches grow instead."""
-        return min(max(step_seconds, _PACE_SECONDS), 5 * _PACE_SECONDS)

@@ -13,6 +13,11 @@ class RelayMetrics:
         self.leading = Gauge(
             "ayb_relay_leading", "1 while this relay is the active one", registry=registry
         )
+        self.rivals = Gauge(
+            "ayb_relay_rivals",
+            "Other relays that lead the same log: an old primary is not fenced",
+            registry=registry,
+        )
         self.last_batch = Gauge(
             "ayb_relay_last_batch", "Number of the last batch recorded", registry=registry
         )

@@ -22,7 +22,7 @@ from shared.backoff import Backoff
 from shared.change import encode
 from shared.channels import Channels
 from shared.redis import UNAVAILABLE, describe, follow_master, heed_cancellation, redis_client
-from shared.redis_url import name_of
+from shared.redis_target import RedisTarget
 from shared.tasks import end
 
 if TYPE_CHECKING:
@@ -46,14 +46,20 @@ QUEUE_SECONDS: Final = 1.5
 """What has waited longer is dropped: gateways have it from the outbox sooner."""
 
 _ROOM_SECONDS: Final = 0.25
+_PROBE_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Parcel:
-    """All messages of one batch, as (channel, payload)."""
+    """All messages of one batch, as (channel, payload); without any it is a PING."""
 
     messages: tuple[tuple[str, bytes], ...]
     size: int
+
+    @property
+    def commands(self) -> list[tuple[str | bytes, ...]]:
+        """The commands to send."""
+        return [("PUBLISH", *message) for message in self.messages] or [("PING",)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,8 @@ class Publisher:
         self._history = ""
         self._channels = Channels("")
         self._targets = [
-            Target(url, queue_bytes=queue_bytes, metrics=metrics, note=note) for url in urls
+            Target(RedisTarget.of(url), queue_bytes=queue_bytes, metrics=metrics, note=note)
+            for url in urls
         ]
         self._last_tick: _Parcel | None = None
 
@@ -101,23 +108,30 @@ class Publisher:
 
     def publish(self, batch: Batch) -> None:
         """Hand a batch to every target; `begin` has been called."""
-        messages = [
-            (self._channels.table(message.content.table), encode(message))
-            for message in batch.messages(self._history)
-        ]
-        tick = self._parcel([(self._channels.tick, encode(batch.tick(self._history)))])
-        parcel = self._parcel(messages)
-        parcel = _Parcel(parcel.messages + tick.messages, parcel.size + tick.size)
-        self._last_tick = tick
+        self._last_tick = tick = self._tick_of(batch)
+        parcel = tick
+        if not all(target.is_ticks_only for target in self._targets):
+            content = self._parcel(
+                [
+                    (self._channels.table(message.content.table), encode(message))
+                    for message in batch.messages(self._history)
+                ]
+            )
+            parcel = _Parcel(content.messages + tick.messages, content.size + tick.size)
         for target in self._targets:
-            target.put(parcel)
+            target.put(tick if target.is_ticks_only else parcel)
 
     def announce(self, batch: Batch) -> None:
         """Hand the tick of a batch alone to every target."""
-        tick = encode(batch.tick(self._history))
-        self._last_tick = parcel = self._parcel([(self._channels.tick, tick)])
+        self._last_tick = tick = self._tick_of(batch)
         for target in self._targets:
-            target.put(parcel)
+            target.put(tick)
+
+    def send(self, channel: str, payload: bytes) -> None:
+        """Hand a message that belongs to no batch to every target."""
+        parcel = self._parcel([(channel, payload)])
+        for target in self._targets:
+            target.put(parcel, is_batch=False)
 
     def repeat_tick(self) -> None:
         """Repeat the last tick, as a sign of life."""
@@ -155,6 +169,9 @@ class Publisher:
             for wait in waits:
                 wait.cancel()
 
+    def _tick_of(self, batch: Batch) -> _Parcel:
+        return self._parcel([(self._channels.tick, encode(batch.tick(self._history)))])
+
     def _parcel(self, messages: Sequence[tuple[str, bytes]]) -> _Parcel:
         if self._key is not None:
             key = self._key
@@ -165,11 +182,15 @@ class Publisher:
 class Target:
     """One Redis, its queue, and the tasks that empty it."""
 
-    def __init__(self, url: str, *, queue_bytes: int, metrics: RelayMetrics, note: Note) -> None:
-        self.name = name_of(url)
+    def __init__(
+        self, redis: RedisTarget, *, queue_bytes: int, metrics: RelayMetrics, note: Note
+    ) -> None:
+        self.name = redis.name
+        self.is_ticks_only = redis.is_ticks_only
         self.is_up = False
         """Whether the last exchange with this Redis succeeded."""
-        self._url = url
+        self._url = redis.url
+        self._put_at = float("-inf")
         self._most_bytes = queue_bytes
         self._metrics = metrics
         self._queue: deque[_Queued] = deque()
@@ -203,6 +224,7 @@ class Target:
             self._overflow()
         self._queue.append(_Queued(parcel, is_batch, now))
         self._bytes += parcel.size
+        self._put_at = now
         self._has_settled.clear()
         if self.is_filling:
             self._has_room.clear()
@@ -243,6 +265,7 @@ class Target:
         tasks = [
             asyncio.create_task(self._send(connection), name=f"send to {self.name}"),
             asyncio.create_task(self._receive(connection), name=f"answers of {self.name}"),
+            asyncio.create_task(self._probe(), name=f"probe {self.name}"),
             asyncio.create_task(follow_master(client), name=f"master of {self.name}"),
         ]
         try:
@@ -254,6 +277,13 @@ class Target:
         for error in sorted(errors, key=lambda error: not isinstance(error, UNAVAILABLE)):
             if error is not None:
                 raise error
+
+    async def _probe(self) -> None:
+        """Notice that this Redis is away although nothing is published, as while standing by."""
+        while True:
+            await asyncio.sleep(_PROBE_SECONDS)
+            if time.monotonic() - self._put_at >= _PROBE_SECONDS:
+                self.put(_Parcel((), 0), is_batch=False)
 
     async def _send(self, connection: AbstractConnection) -> None:
         while True:
@@ -270,7 +300,7 @@ class Target:
                 self._bytes -= queued.parcel.size
                 self._sent.append(queued)
                 self._sent_bytes += queued.parcel.size
-                commands.extend(("PUBLISH", *message) for message in queued.parcel.messages)
+                commands.extend(queued.parcel.commands)
             if not self.is_filling:
                 self._has_room.set()
             if not self._queue:
@@ -284,8 +314,8 @@ class Target:
     async def _receive(self, connection: AbstractConnection) -> None:
         while True:
             await self._is_awaited.wait()
-            messages = self._sent[0].parcel.messages
-            for _ in messages:
+            parcel = self._sent[0].parcel
+            for _ in parcel.commands:
                 # The connection is ended by `_publish`, not under the sender's hands.
                 await connection.read_response(disconnect_on_error=False)
             sent = self._sent.popleft()
@@ -296,7 +326,7 @@ class Target:
                 self._is_awaited.clear()
                 if not self._queue:
                     self._has_settled.set()
-            self._metrics.published.labels(self.name).inc(len(messages))
+            self._metrics.published.labels(self.name).inc(len(parcel.messages))
 
     def _overflow(self) -> None:
         """Drop what waits: the gateways read it from the outbox."""

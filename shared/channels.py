@@ -29,6 +29,11 @@ class Channels:
         """The channel of ticks."""
         return f"{self.prefix}:tick"
 
+    @property
+    def relays(self) -> str:
+        """The channel on which a relay that leads says so to others."""
+        return f"{self.prefix}:relays"
+
     def table(self, table: str) -> str:
         """Return the channel of a table, named as `schema.table`."""
         return f"{self.prefix}:table:{table}"

@@ -29,6 +29,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from shared.redis_target import RedisTarget
 from shared.redis_url import sentinel_master
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def redis_client(url: str, *, answer_seconds: float | None = 5.0) -> redis.Redis
 
     Every wait for an answer is bounded, so that a frozen server is noticed.
     """
+    url = RedisTarget.of(url).url
     options: dict[str, Any] = {
         "socket_connect_timeout": 5.0,
         "socket_timeout": answer_seconds,

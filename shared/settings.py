@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import SettingsError
+from shared.redis_target import RedisTarget
 from shared.redis_url import check_url, split_urls
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def _split_urls(value: object) -> object:
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
-    check_url(value.get_secret_value())
+    check_url(RedisTarget.of(value.get_secret_value()).url)
     return value
 
 

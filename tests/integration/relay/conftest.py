@@ -128,7 +128,7 @@ async def open_ear(url: str) -> AsyncIterator[Ear]:
         async for message in pubsub.listen():
             if message["type"] == "pmessage":
                 channel = message["channel"].decode()
-                if ":doctor:" not in channel:  # other tests share the server
+                if channel.endswith(":tick") or ":table:" in channel:
                     ear.take(channel, message["data"])
 
     task = asyncio.create_task(listen(), name="ear")

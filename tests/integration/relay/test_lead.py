@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 
+import msgspec
 import pytest
 
 from relay.app import Relay
@@ -14,11 +15,16 @@ from relay.metrics import RelayMetrics
 from relay.outbox.epoch import ensure_epoch
 from relay.outbox.reader import Outbox
 from relay.outbox.remainder import BatchLimits
+from relay.rivals import Announcement
 from relay.schema.migrate import migrate, missing_scripts
 from relay.session.leader import Leadership
+from shared import signature
+from shared.channels import Channels
 from shared.errors import DatabaseUnavailableError, SchemaError
+from shared.redis import redis_client
 from shared.sql import migrations, queries
 from tests.integration.relay.conftest import Relays, eventually, is_leading
+from tests.support.bus import history_of
 from tests.support.proxy import Proxy
 from tests.support.schema import SCHEMA
 
@@ -190,6 +196,39 @@ async def test_lead_goes_to_the_relay_that_should_have_it(
             await eventually(lambda: is_leading(first))
     told = {(h.batch, h.change.index): json.loads(h.new or "")["id"] for h in ear.heard}
     assert [told[place] for place in sorted(told)] == list(range(number + 1))
+
+
+async def test_another_leader_is_named_loudly(valkey_server, database, relays):
+    """A relay that leads and hears another one, as of an old primary that is not fenced, says so in
+    log, readiness and metrics, until the other is silent.
+    """
+    health, metrics = Health(RelayMetrics()), RelayMetrics()
+    key = "k" * 32
+    relay = Relay(relays.settings(realtime_bus_key=key), health=health, metrics=metrics)
+    client = redis_client(valkey_server.url)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(relay.run())
+        await eventually(lambda: is_leading(metrics))
+        history = await history_of(database)
+        channel = Channels.of(history, None).relays
+        other = msgspec.json.encode(Announcement(1, history, "other", "old host", 7))
+
+        async def announce(data: bytes) -> None:
+            while True:
+                await client.publish(channel, data)
+                await asyncio.sleep(0.1)
+
+        forged = group.create_task(announce(other))
+        await asyncio.sleep(3)
+        assert not metrics.rivals._value.get()
+        forged.cancel()
+        signed = group.create_task(announce(signature.sign(key.encode(), channel, other)))
+        await eventually(lambda: "old host (epoch 7)" in health.page[1])
+        assert metrics.rivals._value.get() == 1
+        signed.cancel()
+        await eventually(lambda: health.page == (200, "ok\n"))
+        task.cancel()
+    await client.aclose()
 
 
 async def test_concurrent_first_starts(postgres_server, valkey_server, database, ear):

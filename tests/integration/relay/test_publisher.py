@@ -139,3 +139,50 @@ async def test_what_waits_too_long_is_dropped(valkey_server):
         publisher.publish(batch(11, 100))
         assert metrics.unpublished.labels(slow)._value.get() > 0
         assert metrics.redis_up.labels(slow)._value.get() == 1
+
+
+async def test_region_that_gets_ticks_only(valkey_server):
+    """A target named by its region gets the announcement of each batch without its content, beside
+    one that gets all.
+    """
+    channels = Channels.of(HISTORY, None)
+    far = f"{valkey_server.url}?region=far&content=ticks"
+    client = redis_client(valkey_server.url)
+    try:
+        async with (
+            ticks_of(valkey_server.url) as numbers,
+            client.pubsub(ignore_subscribe_messages=True) as tables,
+        ):
+            await tables.subscribe(channels.table("public.t"))
+            metrics = RelayMetrics()
+            publisher = Publisher(
+                [far],
+                key=None,
+                channel_prefix=None,
+                queue_bytes=2**20,
+                metrics=metrics,
+                note=lambda *_: None,
+            )
+            publisher.begin(HISTORY)
+            task = asyncio.create_task(publisher.run())
+            await eventually(lambda: publisher.targets_up == 1)
+            publisher.publish(batch(1, 10_000))
+            await arrives(numbers, 1)
+            assert await tables.get_message(timeout=0.2) is None
+            await eventually(lambda: metrics.published.labels("far")._value.get() == 1)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    finally:
+        await client.aclose()
+
+
+async def test_idle_target_that_is_away_is_noticed(valkey_server):
+    """A standby publishes nothing, and still knows which Redis servers it reaches."""
+    async with (
+        Proxy(valkey_server.port) as proxy,
+        publishing(f"redis://127.0.0.1:{proxy.port}/0", queue_bytes=2**20) as (publisher, _),
+    ):
+        proxy.refuse()
+        await eventually(lambda: publisher.targets_up == 0)
+        proxy.heal()
+        await eventually(lambda: publisher.targets_up == 1)
