@@ -31,6 +31,7 @@ from gateway.tables.roles import Roles
 from gateway.visibility.engine import Visibility
 from gateway.web.admin import admin_router
 from gateway.web.admission import Admission
+from gateway.web.authentication import Authentication
 from gateway.web.client_module import client_module_router
 from gateway.web.cors import CorsPolicy
 from gateway.web.error_responses import error_body, install_error_handlers
@@ -43,6 +44,7 @@ from gateway.web.readiness import Readiness
 from gateway.web.scrape import Scrape, metrics_router
 from gateway.web.server import ManagementServer, Server, server_config
 from gateway.web.stream import StreamEndpoint
+from gateway.web.tables import tables_router
 from shared.pool import open_pool
 from shared.tasks import end
 
@@ -209,14 +211,17 @@ class Gateway:
         answers = RecentAnswers()
         catalog = Catalog(pool, visibility, answers)
         roles = Roles(pool, answers)
+        authentication = Authentication(
+            verifier=self.verifier,
+            anonymous_role=settings.auth_anon_role,
+            roles=roles,
+            setting_names=settings.setting_names,
+        )
         cors = CorsPolicy(settings.cors_origins)
         stream = StreamEndpoint(
             admission=Admission(
-                verifier=self.verifier,
-                anonymous_role=settings.auth_anon_role,
-                setting_names=settings.setting_names,
+                authentication=authentication,
                 catalog=catalog,
-                roles=roles,
                 hub=self.hub,
                 backlog=self.backlog,
                 drain=self._drain,
@@ -257,6 +262,7 @@ class Gateway:
         install_error_handlers(web)
         web.include_router(health)
         web.include_router(client_module_router())
+        web.include_router(tables_router(authentication=authentication, catalog=catalog))
         if settings.auth_login_enabled and self.verifier is not None:
             users = Users(pool)
             login = _login(settings, users)

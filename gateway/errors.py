@@ -26,6 +26,9 @@ class GatewayError(AybError):
     is_passing: ClassVar[bool] = False
     """Whether the same request may succeed later; sent as `Retry-After`."""
 
+    challenge: ClassVar[str] = "Bearer"
+    """What `WWW-Authenticate` says with a 401 (RFC 6750, section 3)."""
+
     def __init__(self, message: str | None = None, *, retry_seconds: int | None = None) -> None:
         super().__init__(message)
         self.message = str(self)
@@ -45,6 +48,13 @@ class InvalidTokenError(GatewayError):
     """invalid or expired token"""
 
     status = 401
+    challenge = 'Bearer error="invalid_token"'
+
+
+class ExpiredTokenError(InvalidTokenError):
+    """invalid or expired token"""
+
+    challenge = 'Bearer error="invalid_token", error_description="expired"'
 
 
 class InvalidRefreshTokenError(GatewayError):

@@ -23,10 +23,15 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 import structlog
 
-from gateway.auth.jws import TokenRefusedError
+from gateway.auth.jws import TokenExpiredError, TokenRefusedError
 from gateway.auth.throttle import Buckets
 from gateway.client_network import network_of
-from gateway.errors import InvalidTokenError, NotConfiguredError, TooManyTriesError
+from gateway.errors import (
+    ExpiredTokenError,
+    InvalidTokenError,
+    NotConfiguredError,
+    TooManyTriesError,
+)
 from shared.postgres import unavailable_as_ours
 from shared.sql import queries
 
@@ -104,7 +109,9 @@ class ApiKeys:
             return self._checked(answer)
         except TokenRefusedError as error:
             log.info("API key refused", reason=str(error))
-            raise InvalidTokenError from None
+            raise (
+                ExpiredTokenError() if isinstance(error, TokenExpiredError) else InvalidTokenError()
+            ) from None
 
     async def current(self, digests: Collection[str]) -> dict[str, Claims]:
         """Return the claims of those of these keys that are valid now.
@@ -126,7 +133,7 @@ class ApiKeys:
         if isinstance(answer, str):
             raise TokenRefusedError(answer)
         if answer.expires_at is not None and answer.expires_at <= self._clock():
-            raise TokenRefusedError("expired")
+            raise TokenExpiredError("expired")
         return answer
 
     async def _find(self, digest: str, network: str) -> Claims | str:

@@ -31,6 +31,10 @@ class TokenRefusedError(AybError):
     """Why a token is refused: for the log, never for the client. Holds nothing of the token."""
 
 
+class TokenExpiredError(TokenRefusedError):
+    """A token was valid until its `exp`; nothing else is wrong with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class SignedToken:
     """A token taken apart; nothing of it is verified yet."""

@@ -17,9 +17,15 @@ from gateway.auth.api_keys import ApiKeys, is_api_key
 from gateway.auth.claim_mapping import ClaimMapping
 from gateway.auth.claims import Claims, is_for, seconds_of
 from gateway.auth.jwks import LiveKeySet
-from gateway.auth.jws import SignedToken, TokenRefusedError, parse_object, parse_token
+from gateway.auth.jws import (
+    SignedToken,
+    TokenExpiredError,
+    TokenRefusedError,
+    parse_object,
+    parse_token,
+)
 from gateway.auth.shared_secret import SharedSecret
-from gateway.errors import InvalidTokenError, KeysUnavailableError
+from gateway.errors import ExpiredTokenError, InvalidTokenError, KeysUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -111,7 +117,9 @@ class TokenVerifier:
             return self._claims(signed.payload)
         except TokenRefusedError as error:
             log.info("token refused", reason=str(error))
-            raise InvalidTokenError from None
+            raise (
+                ExpiredTokenError() if isinstance(error, TokenExpiredError) else InvalidTokenError()
+            ) from None
 
     async def _keys(self, signed: SignedToken) -> tuple[Key, ...]:
         if signed.algorithm not in self._options.algorithms:
@@ -129,8 +137,6 @@ class TokenVerifier:
         claims = parse_object(payload)
         expires_at = seconds_of(claims, "exp")
         now = self._clock()
-        if expires_at <= now:
-            raise TokenRefusedError("expired")
         if "nbf" in claims and seconds_of(claims, "nbf") > now + NOT_BEFORE_LEEWAY_SECONDS:
             raise TokenRefusedError("not valid yet")
         if self._options.issuer is not None and claims.get("iss") != self._options.issuer:
@@ -142,7 +148,10 @@ class TokenVerifier:
         if claims.get("mfa_pending", False) is not False:
             # AYB signs with the same secret what it hands out between password and second factor.
             raise TokenRefusedError("second factor pending")
-        return self._mapping.read(claims, payload.decode(), expires_at=expires_at)
+        found = self._mapping.read(claims, payload.decode(), expires_at=expires_at)
+        if expires_at <= now:
+            raise TokenExpiredError("expired")
+        return found
 
 
 def check_signature(signed: SignedToken, keys: Iterable[Key]) -> None:

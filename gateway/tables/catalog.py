@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from gateway.tables.recent_answers import RecentAnswers
     from gateway.visibility.engine import Visibility
 
+MOST_LISTED: Final = 500
+"""The most tables that are listed for a client."""
+
 _SQL: Final = queries("gateway.tables")
 
 
@@ -32,6 +35,32 @@ class Table:
     name: str
     """`schema.table`, unquoted."""
     relid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListedTable:
+    """A captured table, with the columns that a role may read.
+
+    `columns` are names, types in SQL, and whether they may be NULL; `key` those of the primary key.
+    """
+
+    schema: str
+    table: str
+    columns: tuple[tuple[str, str, bool], ...]
+    key: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """`schema.table`, unquoted."""
+        return f"{self.schema}.{self.table}"
+
+
+@dataclass(frozen=True, slots=True)
+class TableList:
+    """The first tables that a role may read, and whether there are more."""
+
+    tables: tuple[ListedTable, ...]
+    is_truncated: bool
 
 
 class UnknownTableError(LookupError):
@@ -68,6 +97,13 @@ class Catalog:
         )
         return columns != frozenset()
 
+    async def readable_tables(self, role: str | None) -> TableList:
+        """List the captured tables that a role may read; all of them if it is None.
+
+        Raises `DatabaseUnavailableError`.
+        """
+        return await self._answers.get(("tables", role), lambda: self._readable_tables(role))
+
     async def gone(self, names: Collection[str]) -> set[str]:
         """Return which tables, by `Table.name`, are no longer there, or no longer captured.
 
@@ -91,6 +127,22 @@ class Catalog:
             full = f"{found[0]['schema']}.{found[0]['table']}"
             tables[full] = Table(full, found[0]["relid"])
         return list(tables.values())
+
+    async def _readable_tables(self, role: str | None) -> TableList:
+        with unavailable_as_ours():
+            rows = await self._pool.fetch(_SQL["readable_tables"], role, MOST_LISTED)
+        return TableList(
+            tuple(
+                ListedTable(
+                    row["schema"],
+                    row["table"],
+                    tuple(zip(row["names"], row["types"], row["nullable"], strict=True)),
+                    tuple(row["key"]),
+                )
+                for row in rows[:MOST_LISTED]
+            ),
+            len(rows) > MOST_LISTED,
+        )
 
     async def _check_outbox(self) -> None:
         with unavailable_as_ours():

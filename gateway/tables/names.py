@@ -38,6 +38,17 @@ def parse_tables(parameter: str) -> list[TableName]:
     return list(names)
 
 
+def spell_table(schema: str, table: str) -> str:
+    """Write a table as `parse_tables` reads it, bare in `public`."""
+    return _quoted(table) if schema == "public" else f"{_quoted(schema)}.{_quoted(table)}"
+
+
+def _quoted(name: str) -> str:
+    if any(mark in name for mark in ',."') or name != name.strip():
+        return '"' + name.replace('"', '""') + '"'
+    return name
+
+
 def _split(text: str, separator: str) -> list[str]:
     """Split at separators that stand outside of double quotes."""
     pieces, start, quoted = [], 0, False

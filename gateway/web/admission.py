@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
-from gateway.auth.claims import anonymous_settings
 from gateway.errors import (
-    AuthenticationRequiredError,
     NoTablesError,
     NotConfiguredError,
     PermissionDeniedError,
@@ -27,8 +25,6 @@ from gateway.errors import (
 from gateway.streams import sse
 from gateway.tables.catalog import UnknownTableError
 from gateway.tables.names import MOST_CHARACTERS, MOST_TABLES, parse_tables
-from gateway.visibility.cohorts import KNOWN_SETTINGS
-from gateway.web.bearer import bearer_token
 from gateway.web.stream_request import StreamRequest, parse_query
 from shared.errors import DatabaseUnavailableError, SchemaError
 
@@ -38,13 +34,11 @@ if TYPE_CHECKING:
     from starlette.datastructures import Headers
 
     from gateway.auth.claims import Claims
-    from gateway.auth.verifier import TokenVerifier
     from gateway.fanout.backlog import Backlog
     from gateway.fanout.hub import Hub
     from gateway.streams.drain import Drain
     from gateway.tables.catalog import Catalog, Table
-    from gateway.tables.roles import Roles
-    from gateway.visibility.cohorts import Settings
+    from gateway.web.authentication import Authentication
 
 log = structlog.get_logger(__name__)
 
@@ -55,20 +49,14 @@ class Admission:
     def __init__(
         self,
         *,
-        verifier: TokenVerifier | None,
-        anonymous_role: str | None,
-        setting_names: tuple[str, ...] = KNOWN_SETTINGS,
+        authentication: Authentication,
         catalog: Catalog,
-        roles: Roles,
         hub: Hub,
         backlog: Backlog,
         drain: Drain,
     ) -> None:
-        self._verifier = verifier
-        self._anonymous_role = anonymous_role
-        self._setting_names = setting_names
+        self._authentication = authentication
         self._catalog = catalog
-        self._roles = roles
         self._hub = hub
         self._backlog = backlog
         self._drain = drain
@@ -83,14 +71,14 @@ class Admission:
         self._check_service()
         query = parse_query(query_string)
         try:
-            claims, role = await self._authenticate(headers, query, address)
+            identity = await self._authentication.identify(headers, query, address)
             if not self._hub.is_started:
                 raise ServiceUnavailableError
             request = StreamRequest(
-                claims=claims,
-                role=role,
-                settings=self._settings(claims, role),
-                tables=await self._tables(query, claims, role),
+                claims=identity.claims,
+                role=identity.role,
+                settings=identity.settings,
+                tables=await self._tables(query, identity.claims, identity.role),
                 leave=query.get("leave") == "true",
                 last_event_id=headers.get("last-event-id") or query.get("lastEventId") or None,
             )
@@ -113,30 +101,6 @@ class Admission:
     def _check_service(self) -> None:
         if self._drain.is_refusing:
             raise ShuttingDownError
-
-    async def _authenticate(
-        self, headers: Headers, query: Mapping[str, str], address: str
-    ) -> tuple[Claims | None, str | None]:
-        if self._verifier is None:
-            return None, None
-        token = bearer_token(headers, query)
-        if token is not None:
-            claims = await self._verifier.verify(token, address)
-            role = claims.role
-        elif self._anonymous_role is not None:
-            claims, role = None, self._anonymous_role
-        else:
-            raise AuthenticationRequiredError
-        if await self._roles.fault_of(role) is not None:
-            raise NotConfiguredError
-        return claims, role
-
-    def _settings(self, claims: Claims | None, role: str | None) -> Settings:
-        if claims is not None:
-            return claims.settings()
-        if role is None:
-            return ("",) * len(self._setting_names)
-        return anonymous_settings(role, len(self._setting_names) - len(KNOWN_SETTINGS))
 
     async def _tables(
         self, query: Mapping[str, str], claims: Claims | None, role: str | None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from starlette.middleware.cors import CORSMiddleware
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+EXPOSED: Final = ("Retry-After", "WWW-Authenticate")
+"""Headers of answers that pages may read: when to come back, and whether a token has expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +31,15 @@ class CorsPolicy:
 
     def headers(self, origin: str | None) -> dict[str, str]:
         """Return the headers of an answer to a page of this origin."""
+        exposed = {"Access-Control-Expose-Headers": ", ".join(EXPOSED)}
         if self.is_open:
-            return {"Access-Control-Allow-Origin": "*"}
+            return {"Access-Control-Allow-Origin": "*", **exposed}
         if origin is not None and origin in self.origins:
             return {
                 "Access-Control-Allow-Origin": origin,
                 "Access-Control-Allow-Credentials": "true",
                 "Vary": "Origin",
+                **exposed,
             }
         return {"Vary": "Origin"}
 
@@ -49,5 +54,6 @@ class CorsPolicy:
             allow_credentials=not self.is_open,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
+            expose_headers=EXPOSED,
             max_age=600,
         )

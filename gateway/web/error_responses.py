@@ -21,18 +21,24 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-def error_body(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def error_body(
+    status: int,
+    message: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    challenge: str = GatewayError.challenge,
+) -> JSONResponse:
     """Build the response of a refusal. A 401 names the scheme (RFC 9110, section 11.6.1)."""
     response = JSONResponse({"code": status, "message": message}, status, dict(headers or {}))
     if status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
+        response.headers["WWW-Authenticate"] = challenge
     return response
 
 
 def error_response(error: GatewayError) -> JSONResponse:
     """Build the response of a refusal of ours."""
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    return error_body(error.status, error.message, headers)
+    return error_body(error.status, error.message, headers, challenge=error.challenge)
 
 
 def install_error_handlers(app: FastAPI) -> None:

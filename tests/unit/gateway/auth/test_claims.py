@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 
 from gateway.auth.claims import Claims
 from gateway.auth.verifier import NOT_BEFORE_LEEWAY_SECONDS, TokenVerifier
-from gateway.errors import InvalidTokenError
+from gateway.errors import ExpiredTokenError, InvalidTokenError
 from gateway.web.bearer import bearer_token
 from tests.support.tokens import (
     USER_ID,
@@ -349,3 +349,22 @@ def test_any_request_has_a_token_or_none_or_is_refused(
         assert values
     else:
         assert token is None or token
+
+
+async def test_only_a_token_that_was_valid_has_expired() -> None:
+    """A client learns that its token has expired if nothing else is wrong with it."""
+    past = int(time.time()) - 10
+    strict = verifier(auth_jwt_issuer="https://id", auth_role_claim="role", auth_roles=("editor",))
+    good = {"iss": "https://id", "role": "editor", "exp": past}
+    with pytest.raises(ExpiredTokenError):
+        await strict.verify(hs256(claims(**good)))
+    for wrong in (
+        hs256(claims(**good), secret="another secret, of at least 32 characters"),
+        hs256(claims(**{**good, "iss": "https://other"})),
+        hs256(claims(**{**good, "role": "postgres"})),
+        hs256(claims(**{**good, "sub": 1.5})),
+        hs256(claims(**{**good, "exp": "1"})),
+    ):
+        with pytest.raises(InvalidTokenError) as caught:
+            await strict.verify(wrong)
+        assert not isinstance(caught.value, ExpiredTokenError)

@@ -28,6 +28,7 @@ from gateway.errors import (
 )
 from gateway.tables.catalog import Table, UnknownTableError
 from gateway.web.admission import Admission
+from gateway.web.authentication import Authentication
 from shared.errors import DatabaseUnavailableError, SchemaError
 from shared.position import Position
 from tests.support.tokens import USER_ID, claims, gateway_settings, hs256
@@ -85,10 +86,12 @@ class World:
     async def check(self, query: str, headers: dict[str, str] | None = None) -> StreamRequest:
         parts: Any = self
         admission = Admission(
-            verifier=TokenVerifier(gateway_settings().token_options) if self.auth else None,
-            anonymous_role=self.anonymous_role,
+            authentication=Authentication(
+                verifier=TokenVerifier(gateway_settings().token_options) if self.auth else None,
+                anonymous_role=self.anonymous_role,
+                roles=parts,
+            ),
             catalog=parts,
-            roles=parts,
             hub=parts,
             backlog=parts,
             drain=parts,

@@ -48,7 +48,13 @@ async def test_streams_and_routes_agree(
             headers={
                 "Origin": origin or ORIGIN,
                 "Access-Control-Request-Method": "GET",
-                "Access-Control-Request-Headers": "x-requested-with",
+                "Access-Control-Request-Headers": "authorization,last-event-id,x-requested-with",
             },
         )
     assert (preflight.status_code == 200) is (origin != "https://evil.example.com")
+    if preflight.status_code == 200:
+        assert "authorization" in preflight.headers["access-control-allow-headers"]
+    if allowed is not None and origin is not None:
+        exposed = "Retry-After, WWW-Authenticate"
+        assert headers["Access-Control-Expose-Headers"] == exposed
+        assert answer.headers["access-control-expose-headers"] == exposed

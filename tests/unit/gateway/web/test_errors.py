@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     [
         (errors.AuthenticationRequiredError(), 401, "authentication required"),
         (errors.InvalidTokenError(), 401, "invalid or expired token"),
+        (errors.ExpiredTokenError(), 401, "invalid or expired token"),
         (errors.TablesRequiredError(), 400, "tables parameter is required"),
         (errors.NoTablesError(), 400, "at least one valid table is required"),
         (errors.UnknownTableRequestError('a "b"'), 400, 'unknown table: a "b"'),
@@ -47,7 +48,22 @@ def test_refusals_have_the_protocols_words(error: GatewayError, status: int, mes
     }
     assert response.headers["content-type"] == "application/json"
     assert ("retry-after" in response.headers) == (status in (429, 503))
-    assert response.headers.get("www-authenticate") == ("Bearer" if status == 401 else None)
+    challenge = response.headers.get("www-authenticate")
+    assert challenge == (error.challenge if status == 401 else None)
+
+
+def test_a_client_learns_that_its_token_has_expired() -> None:
+    """The challenge of a 401 says so (RFC 6750), and nothing more of a token that is not valid."""
+    for error, challenge in (
+        (errors.AuthenticationRequiredError(), "Bearer"),
+        (errors.InvalidCredentialsError(), "Bearer"),
+        (errors.InvalidTokenError(), 'Bearer error="invalid_token"'),
+        (
+            errors.ExpiredTokenError(),
+            'Bearer error="invalid_token", error_description="expired"',
+        ),
+    ):
+        assert error_response(error).headers["www-authenticate"] == challenge
 
 
 def test_who_is_refused_is_told_to_come_back_at_different_times() -> None:

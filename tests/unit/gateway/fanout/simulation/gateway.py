@@ -31,6 +31,7 @@ from gateway.streams.limits import StreamLimits
 from gateway.tables.catalog import Table
 from gateway.visibility.answer import EVERYBODY, Answer
 from gateway.web.admission import Admission
+from gateway.web.authentication import Authentication
 from gateway.web.cors import CorsPolicy
 from gateway.web.stream import StreamEndpoint
 from gateway.web.stream_request import StreamRequest
@@ -228,10 +229,12 @@ class SimulatedGateway:
             hub=self.hub, replayer=self.replayer, backlog=self.backlog, seconds=5.0
         )
         admission = (JudgedAdmission if is_judging else Admission)(
-            verifier=None,
-            anonymous_role=None,
+            authentication=Authentication(
+                verifier=None,
+                anonymous_role=None,
+                roles=None,  # type: ignore[arg-type]
+            ),
             catalog=Tables(),  # type: ignore[arg-type]
-            roles=None,  # type: ignore[arg-type]
             hub=self.hub,
             backlog=self.backlog,
             drain=Drain(seconds=1),
