@@ -22,6 +22,7 @@ from gateway.fanout.delivery import Delivery
 from gateway.fanout.heartbeat import Heartbeat
 from gateway.fanout.hub import Hub
 from gateway.fanout.replay import Replayer
+from gateway.fanout.slow_tables import SlowTables
 from gateway.metrics import GatewayMetrics
 from gateway.streams.drain import Drain
 from gateway.streams.limits import StreamLimits
@@ -177,11 +178,14 @@ class Gateway:
             backlog=self.backlog,
             metrics=self.metrics,
         )
+        slow_tables = SlowTables()
         delivery = Delivery(
             visibility=visibility,
             backlog=self.backlog,
             deletes=settings.realtime_deletes,
             metrics=self.metrics,
+            slow_tables=slow_tables,
+            pool_connections=settings.realtime_pool_connections,
         )
         self.hub = Hub(
             backlog=self.backlog,
@@ -190,9 +194,13 @@ class Gateway:
             metrics=self.metrics,
         )
         self.replayer = Replayer(
-            hub=self.hub, backlog=self.backlog, delivery=delivery, metrics=self.metrics
+            hub=self.hub,
+            backlog=self.backlog,
+            delivery=delivery,
+            slow_tables=slow_tables,
+            metrics=self.metrics,
         )
-        self.hub.divert_to(self.replayer.add)
+        self.hub.divert_to(self.replayer.add, on_advance=self.replayer.on_advance)
         self.heartbeat = Heartbeat(
             hub=self.hub,
             replayer=self.replayer,

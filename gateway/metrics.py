@@ -36,6 +36,11 @@ class GatewayMetrics:
         )
         self.open = Gauge("ayb_streams_open", "Open streams", registry=r)
         self.replaying = Gauge("ayb_streams_replaying", "Streams in replay", registry=r)
+        self.lanes = Gauge(
+            "ayb_lanes",
+            "Lanes of slow tables: their streams are served at their own pace",
+            registry=r,
+        )
         self.batches = Counter(
             "ayb_batches_delivered_total", "Batches delivered to live streams", registry=r
         )

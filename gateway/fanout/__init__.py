@@ -9,12 +9,17 @@ Words:
     current       the batch that the hub delivers now, or delivered last (`hub`)
     live          a connection that gets each batch as it comes
     replay        a connection that is behind, and is brought up to the live ones (`replay`)
+    lane          the connections that replay serves together: the common one, or those of a table
+                  that is slow to judge (`lane`, `slow_tables`)
+    given up      a table that a round does not wait for any longer: its connections get nothing of
+                  the round, and go to its lane
+    postponed     connections of users who cost a table most of its time: they go to a second lane
     dispatch      a frame and the connections that get it (`routing` decides, `delivery` writes)
 
 A connection is in one of two places, and moves between them:
 
-    resume with a position ---> replay <--- socket full for too long, or a burst on its tables
-                                  |  ^
+    resume with a position ---> replay <--- socket full for too long, a burst on its tables, or a
+                                  |  ^      table that was given up
               has reached current |  | leaves
                                   v  |
     connect without one ------> live (hub)
@@ -26,6 +31,7 @@ What can fail, and what follows:
     a number that no one       it is looked up, and forgotten after a second
     confirms is announced
     Postgres cannot be asked   the round is held and asked again; nothing is written unjudged
+    one table is not answered  it is given up, and the round goes on without its connections
     an epoch ends              the hub steps back to the last batch that stands; connections that
                                were sent a number that was taken back get `resync` (unknown)
     a batch was rotated away   those who still needed it get `resync` (expired)

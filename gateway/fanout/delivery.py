@@ -7,26 +7,36 @@ if its cursor stands before it, so nothing is delivered twice, whatever was read
 
 Judging writes nothing, not even an error: it may fail at one table after another has been answered,
 and is then repeated as a whole. What it found out is written at once afterwards.
+
+The questions of a portion run side by side, and those of one table in order. A table that is not
+answered about within the patience of the round (`Pace`), or fails by itself, is given up: nothing
+of the portion is written to its connections, which follow in a lane of the table
+(`gateway.fanout.lane`), and everyone else gets theirs. As many questions run at once as leave the
+pool room for other queries; those of lanes have a share of their own, which they cannot exceed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from gateway.fanout.dispatch import Dispatch, Judged, Notice
 from gateway.fanout.routing import Subject, images_to_ask, route, route_to_all
+from gateway.fanout.slow_tables import PATIENCE_SECONDS
 from gateway.fanout.subscriptions import OPEN_ROLE
 from gateway.streams import sse
 from gateway.visibility.engine import Image
+from gateway.visibility.queries import PolicyStallsError, RulesStallError
+from shared.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from gateway.fanout.backlog import Backlog
     from gateway.fanout.routing import Deletes, WholeImages
+    from gateway.fanout.slow_tables import SlowTables, TableRole
     from gateway.fanout.subscriptions import Subscriptions, TableSubscribers
     from gateway.metrics import GatewayMetrics
     from gateway.streams.connection import Connection
@@ -40,6 +50,24 @@ _NOTICES_APART_SECONDS: Final = 60.0
 _MOST_WHOLE_BYTES: Final = 8 * 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long the questions of a portion wait for one another.
+
+    `own` is the table of the lane that asks, and is waited for however long it takes; any other
+    table, for `patience_seconds`. `may_postpone` allows a question to leave out the connections of
+    users who take the time of the others.
+    """
+
+    own: TableRole | None = None
+    patience_seconds: float = PATIENCE_SECONDS
+    may_postpone: bool = False
+
+
+LIVE: Final = Pace()
+"""That of the live round, and of replay to connections without a slow table."""
+
+
 @dataclass(slots=True)
 class _Question:
     """What is asked about one table for one role."""
@@ -47,7 +75,20 @@ class _Question:
     subscribers: TableSubscribers
     relid: int
     audience: Audience[Connection]
+    lsn: int
     subjects: list[Subject] = field(default_factory=list)
+    began_at: float | None = None
+    parts: Sequence[Judged] | None = None
+    failure: DatabaseUnavailableError | None = None
+
+    @property
+    def table(self) -> TableRole:
+        return self.subscribers.table, self.audience.role
+
+    @property
+    def fails_alone(self) -> bool:
+        """Whether what it failed with is the table's own trouble."""
+        return isinstance(self.failure, PolicyStallsError | RulesStallError)
 
 
 class Delivery:
@@ -60,31 +101,40 @@ class Delivery:
         backlog: Backlog,
         deletes: Deletes,
         metrics: GatewayMetrics,
+        slow_tables: SlowTables,
+        pool_connections: int,
     ) -> None:
         self._visibility = visibility
         self._backlog = backlog
         self._deletes: Deletes = deletes
         self._metrics = metrics
+        self._slow_tables = slow_tables
+        of_lanes = max(1, pool_connections // 3)
+        self._lane_slots = asyncio.Semaphore(of_lanes)
+        self._slots = asyncio.Semaphore(max(1, pool_connections - of_lanes - 1))
 
-    async def judge(self, batches: Sequence[Batch], subscriptions: Subscriptions) -> Judged:
-        """Decide who gets what, in order.
+    async def judge(
+        self, batches: Sequence[Batch], subscriptions: Subscriptions, pace: Pace = LIVE
+    ) -> Judged:
+        """Decide who gets what, in order; what is given up or postponed is left out.
 
-        Raises `DatabaseUnavailableError` (in a group, if several tables are asked about) while
-        Postgres cannot be asked. Nothing has been written then, and the same may be asked again.
+        Raises `DatabaseUnavailableError` while Postgres cannot be asked. Nothing has been written
+        then, and the same may be asked again.
         """
         questions = _questions(batches, subscriptions)
         if not questions:
             return Judged()
-        lsn = max(batch.lsn for batch in batches)
-        if len(questions) == 1:
-            parts = await self._ask(questions[0], lsn)
-        else:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._ask(q, lsn)) for q in questions]
-            parts = [part for task in tasks for part in task.result()]
+        await self._ask_all(questions, pace)
+        given_up = self._given_up(questions, pace)
+        parts = [part for question in questions for part in question.parts or ()]
         dispatches = [dispatch for part in parts for dispatch in part.dispatches]
         dispatches.sort(key=lambda dispatch: dispatch.cursor)
-        return Judged(dispatches, [notice for part in parts for notice in part.notices])
+        return Judged(
+            dispatches,
+            [notice for part in parts for notice in part.notices],
+            given_up,
+            {connection: table for part in parts for connection, table in part.postponed.items()},
+        ).for_the_others()
 
     async def write(self, judged: Judged) -> int:
         """Write to each connection what it does not have yet, in one piece; return how many events.
@@ -134,13 +184,68 @@ class Delivery:
             if number % _WRITES_BETWEEN_YIELDS == 0:
                 await asyncio.sleep(0)
 
-    async def _ask(self, question: _Question, lsn: int) -> list[Judged]:
-        if self._visibility is None or question.audience.role == OPEN_ROLE:
-            return [route_to_all(question.subjects, question.audience.grouped(()).members)]
-        return [
-            await self._ask_piece(self._visibility, question, subjects, whole, lsn)
-            async for subjects, whole in self._pieces(question.subjects)
-        ]
+    async def _ask_all(self, questions: Sequence[_Question], pace: Pace) -> None:
+        """Ask side by side, until each is answered, has failed, or has used up the patience."""
+        async with asyncio.TaskGroup() as group:
+            pending = {}
+            for question in questions:
+                if self._visibility is None or question.audience.role == OPEN_ROLE:
+                    members = question.audience.grouped(()).members
+                    question.parts = [route_to_all(question.subjects, members)]
+                else:
+                    asking = self._ask(self._visibility, question, pace)
+                    pending[group.create_task(asking, name="question")] = question
+            while pending:
+                now = time.monotonic()
+                left = {
+                    task: pace.patience_seconds
+                    if question.began_at is None
+                    else question.began_at + pace.patience_seconds - now
+                    for task, question in pending.items()
+                    if question.table != pace.own
+                }
+                for task, seconds in left.items():
+                    if seconds <= 0:
+                        task.cancel()
+                        del pending[task]
+                wait_for = [seconds for seconds in left.values() if seconds > 0]
+                if pending:
+                    await asyncio.wait(pending, timeout=min(wait_for, default=None))
+                pending = {task: q for task, q in pending.items() if not task.done()}
+
+    def _given_up(self, questions: Sequence[_Question], pace: Pace) -> frozenset[TableRole]:
+        """Return the tables that others do not wait for; raise where Postgres cannot be asked.
+
+        An error of the database that only some of the tables meet is theirs.
+        """
+        failed = [question for question in questions if question.failure is not None]
+        is_answering = any(question.parts is not None for question in questions)
+        for question in failed:
+            assert question.failure is not None  # noqa: S101
+            if question.table == pace.own or not (is_answering or question.fails_alone):
+                raise question.failure
+        now = time.monotonic()
+        given_up = [question for question in questions if question.parts is None]
+        for question in given_up:
+            self._slow_tables.note(
+                question.table, max(PATIENCE_SECONDS, _since(question, now)), now
+            )
+        return frozenset(question.table for question in given_up)
+
+    async def _ask(self, visibility: Visibility, question: _Question, pace: Pace) -> None:
+        async with self._slots if pace.own is None else self._lane_slots:
+            question.began_at = time.monotonic()
+            try:
+                question.parts = [
+                    await self._ask_piece(visibility, question, subjects, whole, pace)
+                    async for subjects, whole in self._pieces(question.subjects)
+                ]
+            except DatabaseUnavailableError as error:
+                question.failure = error
+            else:
+                now = time.monotonic()
+                if pace.own is not None:
+                    self._slow_tables.note(question.table, _since(question, now), now)
 
     async def _ask_piece(
         self,
@@ -148,7 +253,7 @@ class Delivery:
         question: _Question,
         subjects: Sequence[Subject],
         whole: WholeImages,
-        lsn: int,
+        pace: Pace,
     ) -> Judged:
         images: list[Image] = []
         for subject in subjects:
@@ -165,9 +270,14 @@ class Delivery:
                 subject.old = len(images)
                 images.append(Image(old))
         began = time.monotonic()
-        answer = await visibility.ask(question.relid, question.audience, images, lsn)
+        answer = await visibility.ask(
+            question.relid, question.audience, images, question.lsn, may_postpone=pace.may_postpone
+        )
         self._metrics.judged_seconds.observe(time.monotonic() - began)
-        return route(question.subscribers.table, subjects, answer, self._deletes)
+        judged = route(question.subscribers.table, subjects, answer, self._deletes)
+        members = answer.grouping.members
+        postponed = {c: question.table for n in answer.postponed for c in members[n]}
+        return replace(judged, postponed=postponed) if postponed else judged
 
     async def _pieces(
         self, subjects: Sequence[Subject]
@@ -198,8 +308,13 @@ class Delivery:
                     connection.write(frame)
 
 
+def _since(question: _Question, now: float) -> float:
+    return 0.0 if question.began_at is None else now - question.began_at
+
+
 def _questions(batches: Sequence[Batch], subscriptions: Subscriptions) -> list[_Question]:
     found: dict[tuple[str, int, str], _Question] = {}
+    lsn = max((batch.lsn for batch in batches), default=0)
     for batch in batches:
         for content in batch.tables:
             for subscribers in subscriptions.of(content.table, content.relid):
@@ -207,7 +322,7 @@ def _questions(batches: Sequence[Batch], subscriptions: Subscriptions) -> list[_
                     key = (subscribers.table, content.relid, role)
                     question = found.get(key)
                     if question is None:
-                        question = _Question(subscribers, content.relid, audience)
+                        question = _Question(subscribers, content.relid, audience, lsn)
                         found[key] = question
                     question.subjects.extend(
                         Subject.of(batch.epoch, batch.id, content, change)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from gateway.fanout.slow_tables import tables_of
 from gateway.streams import sse
 from gateway.streams.cursor import Cursor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from gateway.fanout.slow_tables import TableRole
     from gateway.streams.connection import Connection
 
     Groups = Sequence[Sequence[Connection]]
@@ -60,7 +62,51 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A portion of batches after visibility has answered: nothing of it is written yet."""
+    """A portion of batches after visibility has answered: nothing of it is written yet.
+
+    `given_up` are the tables that were not answered about in time, and `postponed` the connections
+    that a table's question left out, with that table: see `leaves_out`.
+    """
 
     dispatches: Sequence[Dispatch] = ()
-    notices: Sequence[Notice] = field(default=())
+    notices: Sequence[Notice] = ()
+    given_up: frozenset[TableRole] = frozenset()
+    postponed: Mapping[Connection, TableRole] = field(default_factory=dict)
+
+    def leaves_out(self, connection: Connection) -> bool:
+        """Whether a connection misses something of the portion, and so must get nothing of it.
+
+        What it is sent moves its position forward; past a change that is still to be judged for it,
+        that change would be lost.
+        """
+        return connection in self.postponed or not self.given_up.isdisjoint(tables_of(connection))
+
+    def for_the_others(self) -> Judged:
+        """Return the same without what is for connections that are left out.
+
+        They are recognised by their tables and not by who asked: a connection may have left the
+        round in the meantime, and is still in the groups.
+        """
+        if not self.given_up and not self.postponed:
+            return self
+        known: dict[Connection, bool] = {}
+
+        def stays(connection: Connection) -> bool:
+            left_out = known.get(connection)
+            if left_out is None:
+                left_out = known[connection] = self.leaves_out(connection)
+            return not left_out
+
+        def staying(groups: Groups) -> Groups:
+            kept = ([c for c in group if stays(c)] for group in groups)
+            return [group for group in kept if group]
+
+        return replace(
+            self,
+            dispatches=[
+                replace(dispatch, groups=groups)
+                for dispatch in self.dispatches
+                if (groups := staying(dispatch.groups))
+            ],
+            notices=[replace(n, groups=staying(n.groups)) for n in self.notices],
+        )

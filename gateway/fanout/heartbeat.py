@@ -30,10 +30,10 @@ class Heartbeat:
     async def run(self) -> None:
         """Sweep until cancelled.
 
-        A live stream gets its position, so that a client that was idle for hours can still come
-        back; one that is being replayed to, or whose position was just taken back, gets none. A
-        client that joined during a round stands further than the hub has delivered, and is not sent
-        back.
+        A stream gets its position, so that a client that was idle for hours can still come back;
+        one whose position was just taken back gets none. A client that joined during a round stands
+        further than the hub has delivered, and is not sent back; one that is not live stands where
+        its lane has brought it.
         """
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
@@ -49,7 +49,10 @@ class Heartbeat:
                     frame if cursor == delivered else sse.heartbeat_frame(position_at(cursor))
                 )
             for connection in self._idle(self._replayer.connections()):
-                connection.write(sse.HEARTBEAT)
+                if self._backlog.is_taken_back(connection.cursor):
+                    connection.write(sse.HEARTBEAT)
+                else:
+                    connection.write(sse.heartbeat_frame(position_at(connection.cursor)))
 
     def _idle(self, connections: list[Connection]) -> list[Connection]:
         """Return the connections that were silent for long, and expire what has to."""

@@ -8,6 +8,9 @@ stand still (the handover at the end of a replay) takes that lock.
 While Postgres cannot be asked, the round is held and asked again; batches that come meanwhile wait
 in the ring, and once that is full, in the outbox. Nothing is delivered unjudged.
 
+A round waits for no table longer than `slow_tables.PATIENCE_SECONDS`: the clients of a table that
+takes longer leave to replay, which serves them at the pace of that table.
+
 When an epoch ends, the hub goes back to the last batch it delivered that still stands and continues
 from there with the batches of the new epoch. Connections that were sent a number which was taken
 back get `resync`; the others have missed nothing and notice nothing.
@@ -18,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -26,7 +30,7 @@ from gateway.fanout.held import Held
 from gateway.fanout.subscriptions import Subscriptions
 from gateway.streams.cursor import cursor_at
 from shared.backoff import Backoff
-from shared.errors import DatabaseUnavailableError, first_error
+from shared.errors import DatabaseUnavailableError
 from shared.position import Position
 
 if TYPE_CHECKING:
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from gateway.fanout.backlog import Backlog
     from gateway.fanout.bus import Bus
     from gateway.fanout.delivery import Delivery
+    from gateway.fanout.dispatch import Judged
     from gateway.metrics import GatewayMetrics
     from gateway.streams import sse
     from gateway.streams.connection import Connection
@@ -64,7 +69,9 @@ class Hub:
         self._subscriptions = Subscriptions()
         self._live: dict[Connection, None] = {}
         self._brought_tables: list[Connection] = []
+        self._followed: Counter[str] = Counter()
         self._replay: Callable[[Connection], None] | None = None
+        self._on_advance: Callable[[], None] | None = None
         self._current = Position(0, 0)
         self._delivered = Position(0, 0)
         self._held: Held | None = None
@@ -97,10 +104,9 @@ class Hub:
 
     def join(self, connection: Connection) -> Position:
         """Make a connection live from here on, and return its position."""
-        for table in connection.tables:
-            if table not in self._subscriptions:
-                self._bus.subscribe(table)
-                self._brought_tables.append(connection)
+        self.follow(connection)
+        if any(table not in self._subscriptions for table in connection.tables):
+            self._brought_tables.append(connection)
         self._subscriptions.add(connection)
         self._live[connection] = None
         connection.advance(cursor_at(self._current))
@@ -126,14 +132,33 @@ class Hub:
         connection.advance(cursor_at(self._delivered))
         del self._live[connection]
         self._subscriptions.discard(connection)
-        for table in connection.tables:
-            if table not in self._subscriptions:
-                self._bus.unsubscribe(table)
+        self.unfollow(connection)
         return True
 
-    def divert_to(self, replay: Callable[[Connection], None]) -> None:
-        """Name what takes over connections that cannot go on with the others."""
+    def follow(self, connection: Connection) -> None:
+        """Have the changes of a connection's tables sent over the bus, whoever serves it."""
+        for table in connection.tables:
+            if not self._followed[table]:
+                self._bus.subscribe(table)
+            self._followed[table] += 1
+
+    def unfollow(self, connection: Connection) -> None:
+        """Undo `follow`."""
+        for table in connection.tables:
+            self._followed[table] -= 1
+            if not self._followed[table]:
+                del self._followed[table]
+                self._bus.unsubscribe(table)
+
+    def divert_to(
+        self, replay: Callable[[Connection], None], *, on_advance: Callable[[], None]
+    ) -> None:
+        """Name what takes over connections that cannot go on with the others.
+
+        `on_advance` is called when `current` has moved.
+        """
         self._replay = replay
+        self._on_advance = on_advance
 
     def connections(self) -> list[Connection]:
         """Return the live connections."""
@@ -198,6 +223,7 @@ class Hub:
         if backlog.newest - batches[-1].id >= _BURST_BATCHES:
             self._divert_burst(batches)
         self._current = Position(batches[-1].epoch, batches[-1].id)
+        self._moved()
         if await self._deliver(batches):
             self._delivered = self._current
         else:
@@ -232,6 +258,14 @@ class Hub:
             log.info("burst", tables=sorted(bursting), connections=len(diverted))
             self._divert(diverted)
 
+    def _divert_left_out(self, judged: Judged) -> None:
+        """Leave the connections of tables that were given up to replay, which waits for them."""
+        if judged.given_up:
+            diverted = [c for c in self._live if judged.leaves_out(c)]
+            tables = sorted(table for table, _ in judged.given_up)
+            log.info("slow tables", tables=tables, connections=len(diverted))
+            self._divert(diverted)
+
     def _divert(self, connections: Sequence[Connection]) -> None:
         """Leave connections to replay, which serves each at its own pace."""
         if self._replay is not None:
@@ -246,14 +280,15 @@ class Hub:
             try:
                 judged = await self._delivery.judge(batches, self._subscriptions)
                 break
-            except* DatabaseUnavailableError as group:
-                self._hold(first_error(group))
+            except DatabaseUnavailableError as error:
+                self._hold(error)
             if not self._backlog.survives(batches):
                 return False
             await asyncio.sleep(backoff.next_seconds())
         self._held = None
         if not self._backlog.survives(batches):
             return False
+        self._divert_left_out(judged)
         events = await self._delivery.write(judged)
         self._metrics.batches.inc(len(batches))
         self._metrics.events.inc(events)
@@ -268,6 +303,11 @@ class Hub:
 
     def _advance(self, position: Position) -> None:
         self._current = self._delivered = position
+        self._moved()
+
+    def _moved(self) -> None:
+        if self._on_advance is not None:
+            self._on_advance()
 
     def _step_back(self) -> None:
         """Go back to the last batch that was delivered and still stands."""

@@ -1,220 +1,223 @@
-"""Replay: connections that are behind the live stream are brought up to it, together.
+"""Replay: what serves the connections that are not live, in lanes.
 
-These are clients that come back with a position, live ones whose socket was full for too long, and
-those of a table with a burst, which must delay no others (`gateway.fanout.hub`). They are replayed
-to in rounds: a round reads the batches after the connection furthest behind, asks one question per
-table for the whole group, and sends each connection only what lies after its own cursor. So ten
-thousand clients that come back at once cost a handful of queries. A connection whose socket is full
-is left out until the socket has drained; that is its backpressure.
+These are clients that come back with a position, live ones whose socket was full for too long,
+those of a table with a burst, and those of a table whose question is slow; they must delay no
+others (`gateway.fanout.hub`). All but the last share one lane, which brings them up to the live
+stream (`gateway.fanout.lane`). A slow table has a lane of its own, and a connection with several
+slow tables is in that of the slowest: it gets the events of all its tables in commit order, at that
+pace.
 
-Connections are grouped by how far behind they are, so a client returning after a day never delays
-one returning after a second: those close to the live stream, and those near it, are served in every
-round; those far behind in groups that stand close together, one group a round. Newcomers wait for
-their turn (`gateway.fanout.fair_turns`): if they were taken along at once, every round would begin
-where the latest one stands, and with enough newcomers no one would ever arrive.
+In such a lane, a user for whom the table takes most of the time goes to a second lane of it, so
+that a user delays the other users of a table as little as other tables; having many tokens does not
+help, since time is charged to the user (see `gateway.visibility.looped`).
 
-Handover: near the end a round runs while the hub stands still between two rounds of its own. Then
-its `current` does not move, the last portion ends exactly there, and the connection joins the live
-stream at that same batch: no gap, and since every connection has a cursor, no repetition.
+    connection has                        lane
+    no slow table                         the common one
+    a slow table                          that table and role
+    a slow table, and a costly user       that table and role, costly users
 
-A connection whose cursor belongs to an epoch that has ended gets what that epoch left standing and
-goes on with the next one; if the cursor itself was taken back, it gets `resync` first.
+There are at most `MOST_LANES`; what is slow beyond that shares one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from gateway.fanout.fair_turns import FairTurns
-from gateway.fanout.subscriptions import Subscriptions
-from gateway.streams.cursor import cursor_at, last_whole_batch
-from shared.backoff import Backoff
-from shared.errors import DatabaseUnavailableError
-from shared.position import Position
+from gateway.fanout.delivery import LIVE, Pace
+from gateway.fanout.lane import Lane
+from gateway.fanout.slow_tables import PATIENCE_SECONDS, tables_of
+from gateway.visibility.cohorts import user_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from gateway.fanout.backlog import Backlog
     from gateway.fanout.delivery import Delivery
+    from gateway.fanout.dispatch import Judged
     from gateway.fanout.hub import Hub
+    from gateway.fanout.slow_tables import SlowTables, TableRole
     from gateway.metrics import GatewayMetrics
     from gateway.streams.connection import Connection
+    from gateway.visibility.cohorts import Settings
 
 log = structlog.get_logger(__name__)
 
-_HANDOVER_BATCHES: Final = 32
-_NEAR_BATCHES: Final = 500
-_LINGER_SECONDS: Final = 0.002
-_MOST_LINGER_SECONDS: Final = 0.1
+MOST_LANES: Final = 32
+_COSTLY_SECONDS: Final = 60.0
+_MOST_COSTLY: Final = 10_000
+_WITHOUT_END_SECONDS: Final = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class LaneKey:
+    """Which connections a slow table's lane is for."""
+
+    table: TableRole
+    is_for_costly_users: bool = False
+
+
+_CROWD: Final = LaneKey(("", ""))
+"""The lane of what is slow beyond `MOST_LANES`; no table is named so."""
 
 
 class Replayer:
-    """Replays to connections until they can join the hub."""
+    """Serves connections that are not live."""
 
     def __init__(
-        self, *, hub: Hub, backlog: Backlog, delivery: Delivery, metrics: GatewayMetrics
+        self,
+        *,
+        hub: Hub,
+        backlog: Backlog,
+        delivery: Delivery,
+        slow_tables: SlowTables,
+        metrics: GatewayMetrics,
     ) -> None:
         self._hub = hub
         self._backlog = backlog
         self._delivery = delivery
+        self._slow_tables = slow_tables
         self._metrics = metrics
-        self._waiting: dict[Connection, None] = {}
-        self._wake = asyncio.Event()
-        self._close: FairTurns[Connection] = FairTurns()
-        self._near: FairTurns[Connection] = FairTurns()
-        self._served_from = -1
+        self._serving: dict[Connection, Lane] = {}
+        self._common = self._make(is_slow=False)
+        self._lanes: dict[LaneKey, Lane] = {}
+        self._keys: dict[Lane, LaneKey] = {}
+        self._costly: dict[tuple[TableRole, Settings], float] = {}
+        self._group: asyncio.TaskGroup | None = None
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._serving)
 
     def connections(self) -> list[Connection]:
-        """Return the connections that are being replayed to."""
-        return list(self._waiting)
+        """Return the connections that are served here."""
+        return list(self._serving)
 
     def add(self, connection: Connection) -> None:
-        """Replay to a connection what lies after its cursor, then make it live."""
-        self._waiting[connection] = None
-        self._wake.set()
+        """Serve a connection what lies after its cursor, until it can be live."""
+        lane = self._lane_of(connection)
+        self._serving[connection] = lane
+        self._hub.follow(connection)
+        lane.add(connection)
 
     def discard(self, connection: Connection) -> None:
         """Forget a connection."""
-        self._waiting.pop(connection, None)
+        lane = self._serving.pop(connection, None)
+        if lane is not None:
+            self._hub.unfollow(connection)
+            lane.discard(connection)
+
+    def on_advance(self) -> None:
+        """Let the lanes that follow the hub look for what it has passed."""
+        for lane in self._lanes.values():
+            lane.wake()
+
+    def has_slow_table(self, connection: Connection) -> bool:
+        """Whether a connection belongs in the lane of a slow table."""
+        return self._slow_tables.slowest_of(connection, time.monotonic()) is not None
 
     async def run(self) -> None:
-        """Replay until cancelled."""
-        backoff = Backoff(first_seconds=0.02, most_seconds=1.0)
-        while True:
-            await self._wake.wait()
-            ready = self._ready()
-            if not ready:
-                self._wake.clear()
-                continue
-            moved = False
-            groups = self._groups(ready)
-            try:
-                for group in groups:
-                    moved |= await self._round(group)
-            except* DatabaseUnavailableError as errors:
-                log.warning("replay waits", error=str(errors.exceptions[0]))
-            if moved:
-                backoff.reset()
-                await asyncio.sleep(self._linger_seconds(groups))
-            else:
-                await asyncio.sleep(backoff.next_seconds())
+        """Serve until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for key, lane in self._lanes.items():
+                group.create_task(self._serve(key, lane), name="lane")
+            await self._common.run()
 
-    def _linger_seconds(self, groups: Sequence[Sequence[Connection]]) -> float:
-        """Return how long to leave time to the live stream, and to a herd for gathering.
+    # -- for the lanes -----------------------------------------------------------------------
 
-        One question for many costs hardly more than one for a few. So if all have joined the live
-        stream, and they were many, the next question waits for more of them.
+    def pace(self, lane: Lane) -> Pace:
+        """Return how long the questions of a lane may take now.
+
+        Other tables than its own may take twice as long as its own before their connections move to
+        another lane, so that those of two slow tables do not go back and forth.
         """
-        served = [connection for group in groups for connection in group]
-        if any(connection in self._waiting for connection in served):
-            return _LINGER_SECONDS
-        return min(_MOST_LINGER_SECONDS, _LINGER_SECONDS * len(served))
+        key = self._keys.get(lane)
+        if key is None:
+            return LIVE
+        if key is _CROWD:
+            return Pace(key.table, _WITHOUT_END_SECONDS)
+        seconds = self._slow_tables.seconds(key.table, time.monotonic())
+        return Pace(
+            key.table,
+            max(PATIENCE_SECONDS, 2 * seconds),
+            may_postpone=not key.is_for_costly_users,
+        )
 
-    def _groups(self, ready: Sequence[Connection]) -> list[list[Connection]]:
-        """Choose the connections that this round serves."""
-        close: list[Connection] = []
-        near: list[Connection] = []
-        far: list[Connection] = []
-        for connection in ready:
-            behind = self._hub.current - last_whole_batch(connection.cursor)
-            if behind <= _HANDOVER_BATCHES:
-                close.append(connection)
-            elif behind <= _NEAR_BATCHES:
-                near.append(connection)
-            else:
-                far.append(connection)
-        groups = [self._close.choose(close), self._near.choose(near)]
-        if far:
-            far.sort(key=lambda connection: connection.cursor)
-            behind_last = [c for c in far if last_whole_batch(c.cursor) > self._served_from]
-            first = (behind_last or far)[0]
-            start = self._served_from = last_whole_batch(first.cursor)
-            groups.append(
-                [c for c in far if start <= last_whole_batch(c.cursor) <= start + _NEAR_BATCHES]
-            )
-        return [group for group in groups if group]
-
-    def _ready(self) -> list[Connection]:
-        ready = []
-        for connection in self._waiting:
-            if connection.is_blocked:
-                connection.when_drained(self._drained)
-            elif connection.is_open:
-                ready.append(connection)
-        return ready
-
-    def _drained(self, _connection: Connection) -> None:
-        self._wake.set()
-
-    async def _round(self, group: Sequence[Connection]) -> bool:
-        self._resync_taken_back(group)
-        after = min(connection.cursor for connection in group)
-        if self._hub.current - last_whole_batch(after) > _HANDOVER_BATCHES:
-            return await self._portion(group)
-        async with self._hub.rounds:
-            if self._backlog.is_taken_back(cursor_at(self._hub.position)):
-                return False  # the hub has to step back first
-            self._resync_taken_back(group)
-            moved = await self._portion(group)
-            end = cursor_at(self._hub.position)
-            if self._backlog.is_taken_back(end):
-                return True
-            for connection in group:
-                if (
-                    connection in self._waiting
-                    and connection.is_open
-                    and connection.cursor >= end
-                    and not self._backlog.is_taken_back(connection.cursor)
-                ):
-                    del self._waiting[connection]
-                    self._hub.join(connection)
-            return moved
-
-    def _resync_taken_back(self, group: Sequence[Connection]) -> None:
-        """Send `resync` to connections that were sent a number which was taken back."""
-        for connection in group:
-            if self._backlog.is_taken_back(connection.cursor):
-                self._metrics.resyncs.labels("unknown").inc()
-                connection.resync(self._backlog.surviving(connection.cursor), "unknown")
-
-    async def _portion(self, group: Sequence[Connection]) -> bool:
-        upto = self._hub.current
-        start = last_whole_batch(min(connection.cursor for connection in group))
-        if start >= upto:
-            return True
-        subscriptions = Subscriptions()
-        for connection in group:
-            if connection in self._waiting:
-                subscriptions.add(connection)
-        after = cursor_at(self._backlog.position(start))
-        batches = await self._backlog.read(after, upto, subscriptions)
-        if not batches:
-            if not self._backlog.is_gone(start + 1):
-                return False
-            self._give_up(group)
-            return True
-        judged = await self._delivery.judge(batches, subscriptions)
-        if not self._backlog.survives(batches):
-            return True
-        events = await self._delivery.write(judged)
-        self._metrics.replayed.inc(events)
-        reached = cursor_at(Position(batches[-1].epoch, batches[-1].id))
-        if not self._backlog.is_taken_back(reached):
-            for connection in group:
-                connection.advance(reached)
+    def move(self, connection: Connection) -> bool:
+        """Move a connection to the lane where it belongs now; return whether it has moved."""
+        before, lane = self._serving.get(connection), self._lane_of(connection)
+        if before is None or before is lane:
+            return False
+        before.discard(connection)
+        self._serving[connection] = lane
+        lane.add(connection)
         return True
 
-    def _give_up(self, group: Sequence[Connection]) -> None:
-        """Send `resync` to those whose next batch has been rotated away."""
-        position = self._hub.position
-        for connection in group:
-            if self._backlog.is_gone(last_whole_batch(connection.cursor) + 1):
-                self._metrics.resyncs.labels("expired").inc()
-                connection.resync(position, "expired")
+    def postpone(self, connection: Connection, judged: Judged) -> bool:
+        """Take in that a connection was left out; return whether it has moved to another lane."""
+        table = judged.postponed.get(connection)
+        if table is not None:
+            now = time.monotonic()
+            if len(self._costly) >= _MOST_COSTLY:
+                self._costly = {key: until for key, until in self._costly.items() if until > now}
+            if len(self._costly) < _MOST_COSTLY:
+                self._costly[table, user_of(connection.settings)] = now + _COSTLY_SECONDS
+        return self.move(connection)
+
+    def join(self, connection: Connection) -> None:
+        """Make a connection live."""
+        self._hub.join(connection)
+        if self._serving.pop(connection, None) is not None:
+            self._hub.unfollow(connection)
+
+    # ----------------------------------------------------------------------------------------
+
+    def _lane_of(self, connection: Connection) -> Lane:
+        now = time.monotonic()
+        slowest = self._slow_tables.slowest_of(connection, now)
+        if slowest is None:
+            return self._common
+        key = LaneKey(self._costly_table(connection, now) or slowest, False)
+        if self._is_costly(connection, key.table, now):
+            key = LaneKey(key.table, is_for_costly_users=True)
+        if key not in self._lanes and len(self._lanes) >= MOST_LANES:
+            key = _CROWD
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = self._make(is_slow=True)
+            self._keys[lane] = key
+            self._metrics.lanes.set(len(self._lanes))
+            if self._group is not None:
+                self._group.create_task(self._serve(key, lane), name="lane")
+        return lane
+
+    def _costly_table(self, connection: Connection, now: float) -> TableRole | None:
+        """Return a slow table for which the connection's user is costly."""
+        if not self._costly:
+            return None
+        for table in tables_of(connection):
+            if self._slow_tables.seconds(table, now) and self._is_costly(connection, table, now):
+                return table
+        return None
+
+    def _is_costly(self, connection: Connection, table: TableRole, now: float) -> bool:
+        return self._costly.get((table, user_of(connection.settings)), now) > now
+
+    def _make(self, *, is_slow: bool) -> Lane:
+        return Lane(
+            hub=self._hub,
+            backlog=self._backlog,
+            delivery=self._delivery,
+            metrics=self._metrics,
+            lanes=self,
+            is_slow=is_slow,
+        )
+
+    async def _serve(self, key: LaneKey, lane: Lane) -> None:
+        log.info("lane begins", table=key.table[0], costly_users=key.is_for_costly_users)
+        await lane.run()
+        del self._lanes[key], self._keys[lane]
+        self._metrics.lanes.set(len(self._lanes))
+        log.info("lane ends", table=key.table[0], costly_users=key.is_for_costly_users)

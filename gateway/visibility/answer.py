@@ -46,8 +46,9 @@ class Answer(Generic[M]):
     raises: it names no value. `undecidable` are images that cannot be judged: they are visible to
     no one. `superseded` are, by image, the cohorts that see its row, which has changed since: the
     image is withheld from them. `unanswered` are the cohorts for which the server failed: whether
-    they see any of the images is not known. `is_gone` says that the table or the role is no longer
-    there.
+    they see any of the images is not known. `postponed` are the cohorts that were left out, so that
+    they do not delay the others; they are to be asked about again. `is_gone` says that the table or
+    the role is no longer there.
     """
 
     columns: frozenset[str]
@@ -58,5 +59,6 @@ class Answer(Generic[M]):
     superseded: Mapping[int, frozenset[int]] = field(default_factory=dict)
     unanswered: frozenset[int] = frozenset()
     is_gone: bool = False
+    postponed: frozenset[int] = frozenset()
     rules: Rules | None = None
     """The rules by which it was answered."""

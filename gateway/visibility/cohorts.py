@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 M = TypeVar("M")
 
@@ -29,18 +29,49 @@ Settings = tuple[str, ...]
 _MOST_GROUPINGS: Final = 8
 
 
+def user_of(settings: Settings) -> Settings:
+    """Return what stands for the user of a connection: the user's id, else all that is known."""
+    return settings[:1] if settings and settings[0] else settings
+
+
+@dataclass(frozen=True, slots=True)
+class AskedCohorts:
+    """Cohorts that are asked one by one: parallel, their settings and their users.
+
+    `may_postpone` allows leaving out those of costly users.
+    """
+
+    settings: Sequence[Settings]
+    users: Sequence[Settings]
+    may_postpone: bool = False
+
+    def __len__(self) -> int:
+        return len(self.settings)
+
+    def some(self, numbers: Sequence[int]) -> AskedCohorts:
+        """Return some of them, by their numbers from 0."""
+        return AskedCohorts(
+            [self.settings[n] for n in numbers],
+            [self.users[n] for n in numbers],
+            self.may_postpone,
+        )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Grouping(Generic[M]):
     """A snapshot of an audience in cohorts.
 
     `values` and `members` are parallel: for each cohort the values of the settings that are read
     (in the order of `reads`) and the connections that have them. `names` are those of all settings.
+    `users` are parallel too: whom the time that a cohort takes is charged to, see `user_of`. A
+    cohort of several users stands for itself.
     """
 
     reads: tuple[str, ...]
     values: Sequence[tuple[str, ...]]
     members: Sequence[Sequence[M]]
     names: tuple[str, ...] = KNOWN_SETTINGS
+    users: Sequence[Settings] = ()
 
     def __len__(self) -> int:
         return len(self.values)
@@ -49,6 +80,11 @@ class Grouping(Generic[M]):
         """Return each cohort's settings; those that are not read stand as empty."""
         places = [self.reads.index(n) if n in self.reads else -1 for n in self.names]
         return [tuple("" if p < 0 else values[p] for p in places) for values in self.values]
+
+    def asked(self, *, may_postpone: bool) -> AskedCohorts:
+        """Return the cohorts as they are asked one by one."""
+        settings = self.settings()
+        return AskedCohorts(settings, self.users or settings, may_postpone)
 
 
 class Audience(Generic[M]):
@@ -109,15 +145,15 @@ class _Cohorts(Generic[M]):
         self._reads = reads
         self._names = names
         self._places = tuple(names.index(name) for name in reads)
-        self._members: dict[tuple[str, ...], dict[M, None]] = {}
-        self._copies: dict[tuple[str, ...], tuple[M, ...]] = {}
+        self._members: dict[tuple[str, ...], dict[M, Settings]] = {}
+        self._copies: dict[tuple[str, ...], tuple[tuple[M, ...], Settings]] = {}
         self._grouping: Grouping[M] | None = None
 
     def add(self, member: M, settings: Settings) -> None:
         if len(settings) != len(self._names):
             raise ValueError("a value for each setting is needed")
         values = tuple(settings[place] for place in self._places)
-        self._members.setdefault(values, {})[member] = None
+        self._members.setdefault(values, {})[member] = settings
         self._copies.pop(values, None)
         self._grouping = None
 
@@ -136,11 +172,18 @@ class _Cohorts(Generic[M]):
             if len(copies) < len(self._members):
                 for values, members in self._members.items():
                     if values not in copies:
-                        copies[values] = tuple(members)
+                        copies[values] = (tuple(members), _only_user(values, members.values()))
             self._grouping = Grouping(
                 self._reads,
                 list(self._members),
-                [copies[values] for values in self._members],
+                [copies[values][0] for values in self._members],
                 self._names,
+                [copies[values][1] for values in self._members],
             )
         return self._grouping
+
+
+def _only_user(values: Settings, settings: Iterable[Settings]) -> Settings:
+    users = map(user_of, settings)
+    first = next(users)
+    return first if all(user == first for user in users) else ("several", *values)

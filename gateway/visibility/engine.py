@@ -126,9 +126,17 @@ class Visibility:
         return self._plans.get((relid, role))
 
     async def ask(
-        self, relid: int, audience: Audience[M], images: Sequence[Image], lsn: int
+        self,
+        relid: int,
+        audience: Audience[M],
+        images: Sequence[Image],
+        lsn: int,
+        *,
+        may_postpone: bool = False,
     ) -> Answer[M]:
         """Ask which cohorts of an audience may see which images, judged at `lsn` or later.
+
+        With `may_postpone` the cohorts of users who take the time of the others may be left out.
 
         Raises `DatabaseUnavailableError` where the same is to be asked again later: no connection,
         a replica that lags, a server out of resources or time.
@@ -136,7 +144,9 @@ class Visibility:
         key = relid, audience.role
         for _ in range(_TRIES):
             try:
-                answer = await self._ask_once(relid, audience, images, lsn)
+                answer = await self._ask_once(
+                    relid, audience, images, lsn, may_postpone=may_postpone
+                )
             except RulesChangedError:
                 self._plans.pop(key, None)
             except JoinedFailsError as error:
@@ -162,7 +172,13 @@ class Visibility:
         raise DatabaseUnavailableError("the rules of the table keep changing")
 
     async def _ask_once(
-        self, relid: int, audience: Audience[M], images: Sequence[Image], lsn: int
+        self,
+        relid: int,
+        audience: Audience[M],
+        images: Sequence[Image],
+        lsn: int,
+        *,
+        may_postpone: bool,
     ) -> Answer[M]:
         plan = await self._plan(relid, audience.role, lsn)
         if plan is None:
@@ -170,7 +186,9 @@ class Visibility:
         subject = Subject(relid, audience.role, lsn, plan.fingerprint)
         grouping = audience.grouped(plan.reads, self._names)
         try:
-            answer = await self._questions.ask(plan, subject, grouping, images)
+            answer = await self._questions.ask(
+                plan, subject, grouping, images, may_postpone=may_postpone
+            )
         except PolicyStallsError:
             # Such errors come from a table being dropped or altered, too: only its own question
             # is to be asked again then.
@@ -286,7 +304,8 @@ class Visibility:
         settings: dict[int, Settings] = {}
         for cohort, members in enumerate(answer.grouping.members):
             values = audience.settings_of(members[0])
-            if values is not None and cohort not in answer.broken:
+            is_answered = cohort not in answer.broken and cohort not in answer.postponed
+            if values is not None and is_answered:
                 settings[cohort] = values
         judged = [n for n in range(len(images)) if n not in answer.undecidable]
         try:

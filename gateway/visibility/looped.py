@@ -3,9 +3,10 @@
 A cohort whose policies raise, or take too long, is denied and notified. Only the statement's own
 timeout ends a policy that never returns, so such a policy delays every cohort of the table by that
 time once. After that, its user is not asked about for this table for a while, whichever of the
-user's tokens is used. Questions that fail with an error whose class belongs to the server are asked
-again, but not indefinitely: a policy could raise such an error itself and would then block its
-table for everyone.
+user's tokens is used. Within a question, users who take more than a fair share of its time come
+last (`gateway.visibility.fair_shares`), and may be postponed for the sake of the others. Questions
+that fail with an error whose class belongs to the server are asked again, but not indefinitely: a
+policy could raise such an error itself and would then block its table for everyone.
 
 In the looped form the policies' text is evaluated on images. It is parsed and planned with only
 pg_catalog in the search path, as it was when Postgres wrote it: every name in it means what it
@@ -21,6 +22,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from gateway.visibility.fair_shares import FairShares, UserCosts
 from gateway.visibility.partial_answer import PartialAnswer
 from gateway.visibility.queries import (
     QUERY_CANCELED,
@@ -33,8 +35,9 @@ from shared.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
 
-    from gateway.visibility.cohorts import Settings
+    from gateway.visibility.cohorts import AskedCohorts, Settings
     from gateway.visibility.queries import CohortQuestion, Subject, VisibilityQueries
     from gateway.visibility.rules import Rules
 
@@ -79,47 +82,66 @@ class Looped:
         self._budget_seconds = budget_seconds
         self._quarantine_seconds = quarantine_seconds
         self._slow: dict[tuple[int, str, Settings], float] = {}
+        self._costs = UserCosts()
         self._strikes: dict[tuple[int, str], int] = {}
 
     async def ask(
-        self, subject: Subject, question: CohortQuestion, cohorts: Sequence[Settings]
+        self, subject: Subject, question: CohortQuestion, asked: AskedCohorts
     ) -> PartialAnswer:
         """Ask about cohorts by their settings.
 
         The more cohorts there are, the fewer images are asked about at a time. Raises
         `DatabaseUnavailableError`, `RulesChangedError`.
         """
-        most = max(1, _MOST_PAIRS // max(1, len(cohorts)))
-        partial = await self._ask(subject, question.part(0, most), cohorts)
+        most = max(1, _MOST_PAIRS // max(1, len(asked)))
+        partial = await self._ask(subject, question.part(0, most), asked, frozenset())
         for start in range(most, len(question), most):
-            partial.extend(await self._ask(subject, question.part(start, start + most), cohorts))
+            part = question.part(start, start + most)
+            partial.extend(await self._ask(subject, part, asked, partial.postponed))
         return partial
 
     async def _ask(
-        self, subject: Subject, question: CohortQuestion, cohorts: Sequence[Settings]
+        self,
+        subject: Subject,
+        question: CohortQuestion,
+        asked: AskedCohorts,
+        postponed: AbstractSet[int],
     ) -> PartialAnswer:
         partial = PartialAnswer([frozenset()] * len(question))
         seen: list[set[int]] = [set() for _ in range(len(question))]
-        pending = self._without_slow(subject, cohorts, list(range(len(cohorts))), partial)
+        table = subject.relid, subject.role
+        shares = FairShares(asked.users, self._costs.of(table), seconds=self._budget_seconds)
+        partial.postponed.update(postponed)
+        pending = [n for n in range(len(asked)) if n not in postponed]
         is_first = True
-        while is_first or pending:
+        while True:
+            now, later = shares.split(self._without_slow(subject, asked, pending, partial))
+            if not now:
+                # All but the costly ones have been answered.
+                if asked.may_postpone:
+                    partial.postponed.update(later)
+                    later = []
+                now, later = later, []
+            if not now and not is_first:
+                break
             is_first = False
-            answer = await self._ask_once(subject, question, [cohorts[n] for n in pending])
+            answer = await self._ask_once(subject, question, [asked.settings[n] for n in now])
+            shares.charge(now, answer.costs)
             partial.undecidable.update(answer.undecidable)
             partial.rows += len(answer.seen) + len(answer.superseded) + len(answer.broken)
             for cohort, numbers in answer.seen.items():
                 for image in numbers:
-                    seen[image].add(pending[cohort])
+                    seen[image].add(now[cohort])
             for cohort, numbers in answer.superseded.items():
                 for image in numbers:
-                    partial.superseded.setdefault(image, set()).add(pending[cohort])
+                    partial.superseded.setdefault(image, set()).add(now[cohort])
             for cohort, state in answer.broken.items():
-                partial.broken[pending[cohort]] = state
+                partial.broken[now[cohort]] = state
                 if state == QUERY_CANCELED:
-                    self._set_aside(subject, cohorts[pending[cohort]])
-            pending = [] if answer.go_on is None else pending[answer.go_on :]
-            pending = self._without_slow(subject, cohorts, pending, partial)
-        everybody = frozenset(range(len(cohorts)))
+                    self._set_aside(subject, asked.users[now[cohort]])
+            pending = ([] if answer.go_on is None else now[answer.go_on :]) + later
+        self._costs.keep(table, shares.spent)
+        everybody = frozenset(range(len(asked)))
         partial.seen = [everybody if len(who) == len(everybody) else frozenset(who) for who in seen]
         return partial
 
@@ -147,13 +169,15 @@ class Looped:
         self.forgive(subject)
         return answer
 
-    def set_aside(self, subject: Subject, cohorts: Sequence[Settings]) -> frozenset[int]:
+    def set_aside(self, subject: Subject, asked: AskedCohorts) -> frozenset[int]:
         """Return the cohorts, numbered from 0, whose users are set aside."""
-        now = time.monotonic()
         if not self._slow:
             return frozenset()
+        now = time.monotonic()
         return frozenset(
-            n for n, c in enumerate(cohorts) if self._slow.get(_user(subject, c), now) > now
+            n
+            for n, user in enumerate(asked.users)
+            if self._slow.get((subject.relid, subject.role, user), now) > now
         )
 
     def is_lenient(self, subject: Subject) -> bool:
@@ -174,7 +198,7 @@ class Looped:
     def _without_slow(
         self,
         subject: Subject,
-        cohorts: Sequence[Settings],
+        asked: AskedCohorts,
         pending: Sequence[int],
         partial: PartialAnswer,
     ) -> list[int]:
@@ -182,20 +206,15 @@ class Looped:
         now = time.monotonic()
         rest = []
         for n in pending:
-            if self._slow.get(_user(subject, cohorts[n]), now) > now:
+            if self._slow.get((subject.relid, subject.role, asked.users[n]), now) > now:
                 partial.broken[n] = QUERY_CANCELED
             else:
                 rest.append(n)
         return rest
 
-    def _set_aside(self, subject: Subject, cohort: Settings) -> None:
+    def _set_aside(self, subject: Subject, user: Settings) -> None:
         now = time.monotonic()
         if len(self._slow) >= _MOST_KEPT:
             self._slow = {key: until for key, until in self._slow.items() if until > now}
         if len(self._slow) < _MOST_KEPT:
-            self._slow[_user(subject, cohort)] = now + self._quarantine_seconds
-
-
-def _user(subject: Subject, cohort: Settings) -> tuple[int, str, Settings]:
-    """Return the key that a cohort's time is charged to: its user, if there is one."""
-    return (subject.relid, subject.role, cohort[:1] if cohort[0] else cohort)
+            self._slow[subject.relid, subject.role, user] = now + self._quarantine_seconds

@@ -15,13 +15,15 @@ class PartialAnswer:
 
     `broken` has the SQLSTATE for cohorts on which policies raise, `undecidable` are the images that
     do not fit the table as it is, `superseded` are, by image, the cohorts that see its row but
-    changed since. `rows` is the number of rows that Postgres answered with.
+    changed since. `postponed` are cohorts that were left out for the sake of the others. `rows` is
+    the number of rows that Postgres answered with.
     """
 
     seen: list[frozenset[int]]
     undecidable: set[int] = field(default_factory=set)
     superseded: dict[int, set[int]] = field(default_factory=dict)
     broken: dict[int, str] = field(default_factory=dict)
+    postponed: set[int] = field(default_factory=set)
     rows: int = 0
 
     def extend(self, other: PartialAnswer) -> None:
@@ -30,12 +32,14 @@ class PartialAnswer:
         self.superseded.update((len(self.seen) + n, who) for n, who in other.superseded.items())
         self.seen.extend(other.seen)
         self.broken.update(other.broken)
+        self.postponed |= other.postponed
         self.rows += other.rows
 
     def add(self, other: PartialAnswer, cohorts: Sequence[int]) -> None:
         """Add an answer about the same images for these cohorts, which this one left out."""
         self.undecidable |= other.undecidable
         self.broken.update((cohorts[n], state) for n, state in other.broken.items())
+        self.postponed.update(cohorts[n] for n in other.postponed)
         for image, seen in enumerate(other.seen):
             if seen:
                 self.seen[image] |= {cohorts[n] for n in seen}

@@ -128,10 +128,12 @@ class LoopedAnswer:
 
     `go_on` is the first cohort that was not asked, since the time was up. Images that a cohort does
     not see are missing in `seen`; `superseded` are those whose row it sees, but changed since.
+    `costs` are the seconds that each cohort took, as far as they are known.
     """
 
     undecidable: list[int]
     go_on: int | None = None
+    costs: Sequence[float] = ()
     seen: dict[int, list[int]] = field(default_factory=dict)
     superseded: dict[int, list[int]] = field(default_factory=dict)
     broken: dict[int, str] = field(default_factory=dict)
@@ -325,6 +327,7 @@ class VisibilityQueries:
         answer = LoopedAnswer(
             undecidable=[n - 1 for n in last["visible"]],
             go_on=None if last["next_cohort"] is None else last["next_cohort"] - 1,
+            costs=last["costs"] or (),
         )
         for row in rows[:-1]:
             cohort = row["cohort"] - 1

@@ -18,12 +18,12 @@ FROM ayb_realtime.judge_joined($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 
 -- name: judge_looped
 -- The looped form: each cohort separately, on images.
-SELECT cohort, visible, superseded, failure, next_cohort
+SELECT cohort, visible, superseded, failure, next_cohort, costs
 FROM ayb_realtime.judge_looped($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
 -- name: judge_opaque
 -- The opaque form: a SELECT for each cohort.
-SELECT cohort, visible, superseded, failure, next_cohort
+SELECT cohort, visible, superseded, failure, next_cohort, costs
 FROM ayb_realtime.judge_opaque($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 
 -- name: expression_types

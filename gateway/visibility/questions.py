@@ -28,7 +28,7 @@ from shared.errors import AybError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gateway.visibility.cohorts import Grouping, Settings
+    from gateway.visibility.cohorts import AskedCohorts, Grouping
     from gateway.visibility.joined.joined_form import JoinedForm
     from gateway.visibility.looped import Looped
     from gateway.visibility.observer import Observer
@@ -65,9 +65,15 @@ class Questions:
         self._observer = observer
 
     async def ask(
-        self, plan: Plan, subject: Subject, grouping: Grouping[M], images: Sequence[Image]
+        self,
+        plan: Plan,
+        subject: Subject,
+        grouping: Grouping[M],
+        images: Sequence[Image],
+        *,
+        may_postpone: bool = False,
     ) -> Answer[M]:
-        """Ask which cohorts see which images.
+        """Ask which cohorts see which images; those of costly users may be postponed.
 
         Raises `RulesChangedError`, `JoinedFailsError`, `TableReadError`, `NamesNotFoundError`,
         `DatabaseUnavailableError`.
@@ -77,6 +83,8 @@ class Questions:
             await self._queries.joined(subject, None)
             all_alike: Visible = EVERYBODY if plan.form is Form.OPEN else NOBODY
             return Answer(rules.readable, grouping, [all_alike] * len(images), rules=rules)
+        asked = grouping.asked(may_postpone=may_postpone)
+        postponed: set[int] = set()
         visible: list[Visible] = []
         broken: dict[int, str] = {}
         undecidable: set[int] = set()
@@ -85,13 +93,14 @@ class Questions:
         for portion in _portions(images):
             start = len(visible)
             if plan.form is Form.OPAQUE:
-                fit, partial = await self._ask_opaque(plan, subject, grouping, portion)
+                fit, partial = await self._ask_opaque(plan, subject, asked, portion)
             else:
-                fit, partial = await self._ask_about_images(plan, subject, grouping, portion)
+                fit, partial = await self._ask_about_images(plan, subject, grouping, asked, portion)
             undecidable.update(start + n for n in set(range(len(portion))).difference(fit))
             undecidable.update(start + fit[n] for n in partial.undecidable)
             superseded.update((start + fit[n], frozenset(c)) for n, c in partial.superseded.items())
             broken.update((n, explain_failure(state)) for n, state in partial.broken.items())
+            postponed |= partial.postponed
             unanswered.update(n for n, s in partial.broken.items() if is_of_the_server(s))
             seen: list[Visible] = [NOBODY] * len(portion)
             for n, cohorts in zip(fit, partial.seen, strict=True):
@@ -99,15 +108,15 @@ class Questions:
             visible.extend(seen)
         return Answer(
             rules.readable, grouping, visible, broken, frozenset(undecidable), superseded,
-            frozenset(unanswered), rules=rules,
+            frozenset(unanswered), postponed=frozenset(postponed), rules=rules,
         )  # fmt: skip
 
     async def _ask_opaque(
-        self, plan: Plan, subject: Subject, grouping: Grouping[M], images: Sequence[bytes]
+        self, plan: Plan, subject: Subject, asked: AskedCohorts, images: Sequence[bytes]
     ) -> tuple[list[int], PartialAnswer]:
         if not plan.rules.key:
             nobody = PartialAnswer([NOBODY] * len(images))
-            nobody.broken.update(dict.fromkeys(range(len(grouping)), NO_KEY))
+            nobody.broken.update(dict.fromkeys(range(len(asked)), NO_KEY))
             return list(range(len(images))), nobody
         rows = [(n, opaque_row(plan.rules, image)) for n, image in enumerate(images)]
         fit = [(n, row) for n, row in rows if row is not None]
@@ -117,32 +126,41 @@ class Questions:
             compared=comparing_statement(plan.rules),
             keys=[row.key for _, row in fit],
         )
-        partial = await self._loop(plan, subject, question, grouping.settings())
+        partial = await self._loop(plan, subject, question, asked)
         return [n for n, _ in fit], partial
 
     async def _ask_about_images(
-        self, plan: Plan, subject: Subject, grouping: Grouping[M], images: Sequence[bytes]
+        self,
+        plan: Plan,
+        subject: Subject,
+        grouping: Grouping[M],
+        asked: AskedCohorts,
+        images: Sequence[bytes],
     ) -> tuple[list[int], PartialAnswer]:
         judged = [(n, plan.rules.judged_image(image)) for n, image in enumerate(images)]
         fit = [(n, text) for n, text in judged if text is not None]
         texts = [text for _, text in fit]
         if plan.question is None:
-            partial = await self._loop(plan, subject, _looped(plan, texts), grouping.settings())
+            partial = await self._loop(plan, subject, _looped(plan, texts), asked)
             if partial.broken and len(partial.broken) == len(grouping) and plan.rules.key:
                 states = set(partial.broken.values())
                 if states <= _UNDEFINED:
                     raise NamesNotFoundError(f"SQLSTATE {', '.join(sorted(states))}")
         else:
-            partial = await self._ask_joined(plan, subject, grouping, texts)
+            partial = await self._ask_joined(plan, subject, grouping, asked, texts)
         return [n for n, _ in fit], partial
 
     async def _ask_joined(
-        self, plan: Plan, subject: Subject, grouping: Grouping[M], images: Sequence[str]
+        self,
+        plan: Plan,
+        subject: Subject,
+        grouping: Grouping[M],
+        asked: AskedCohorts,
+        images: Sequence[str],
     ) -> PartialAnswer:
         began = time.monotonic()
         cohorts = len(grouping)
-        settings = grouping.settings()
-        without = self._looped.set_aside(subject, settings) if plan.computed else frozenset()
+        without = self._looped.set_aside(subject, asked) if plan.computed else frozenset()
         try:
             seen, excluded, size = await self._joined.ask(
                 plan, subject, grouping, images, without=without
@@ -152,7 +170,7 @@ class Questions:
             if not self._looped.is_lenient(subject):
                 self._looped.strike(subject)
                 raise
-            return await self._loop(plan, subject, _looped(plan, images), settings)
+            return await self._loop(plan, subject, _looped(plan, images), asked)
         except QuestionError as error:
             self._observer.failed(plan.table, Form.JOINED, error.sqlstate, cohorts)
             log.info("joined question failed", table=plan.table, sqlstate=error.sqlstate)
@@ -160,7 +178,7 @@ class Questions:
                 raise RulesChangedError from None
             if error.sqlstate.startswith(_OF_THE_STATEMENT):
                 raise JoinedFailsError(f"SQLSTATE {error.sqlstate}") from None
-            return await self._loop(plan, subject, _looped(plan, images), settings)
+            return await self._loop(plan, subject, _looped(plan, images), asked)
         self._observer.asked(
             plan.table, Form.JOINED, cohorts=cohorts, events=len(images),
             seconds=time.monotonic() - began, rows=size,
@@ -170,18 +188,18 @@ class Questions:
             self._looped.forgive(subject)
         else:
             question = _looped(plan, images)
-            alone = await self._loop(plan, subject, question, [settings[n] for n in excluded])
+            alone = await self._loop(plan, subject, question, asked.some(excluded))
             partial.add(alone, excluded)
         return partial
 
     async def _loop(
-        self, plan: Plan, subject: Subject, question: CohortQuestion, cohorts: Sequence[Settings]
+        self, plan: Plan, subject: Subject, question: CohortQuestion, asked: AskedCohorts
     ) -> PartialAnswer:
         form = Form.OPAQUE if question.row_type is None else Form.LOOPED
         began = time.monotonic()
-        partial = await self._looped.ask(subject, question, cohorts)
+        partial = await self._looped.ask(subject, question, asked)
         self._observer.asked(
-            plan.table, form, cohorts=len(cohorts), events=len(question),
+            plan.table, form, cohorts=len(asked), events=len(question),
             seconds=time.monotonic() - began, rows=partial.rows,
         )  # fmt: skip
         for state, count in Counter(partial.broken.values()).items():

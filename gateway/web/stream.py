@@ -171,6 +171,8 @@ class StreamEndpoint:
         else:
             self._metrics.resyncs.labels(error).inc()
             connection.write(connected, sse.resync_frame(now, error, connection.tables))
+        if self._replayer.has_slow_table(connection) and self._hub.leave(connection):
+            self._replayer.add(connection)
 
 
 class _End:

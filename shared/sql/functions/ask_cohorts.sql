@@ -9,7 +9,8 @@
 --
 -- Returns a row for each cohort (numbered from 1) that sees anything or fails: the images whose
 -- rows it sees, and the SQLSTATE of an error. A last row with cohort 0 gives the superseded images,
--- which are not the same as their rows, and the cohort to continue with if the time ran out.
+-- which are not the same as their rows, the seconds that each cohort took, in their order, and the
+-- cohort to continue with if the time ran out.
 --
 -- If `is_own_first` is true, the session's own settings are put in force before any statement is
 -- parsed, and stay in force (except the search path) on return: pin them again. From then on every
@@ -18,7 +19,9 @@
 CREATE OR REPLACE FUNCTION ayb_realtime.ask_cohorts(
     client text, settings bytea[], own text[], is_own_first boolean, statement text, compared text,
     numbers integer[], images text[], keys text[], deadline timestamptz, lenient boolean
-) RETURNS TABLE (cohort integer, visible integer[], superseded integer[], failure text, next_cohort integer)
+) RETURNS TABLE (
+    cohort integer, visible integer[], superseded integer[], failure text, next_cohort integer, costs real[]
+)
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
 AS $ask$
@@ -34,6 +37,8 @@ DECLARE
     changed integer[] := '{}';
     image integer;
     is_over boolean := false;
+    began timestamptz := pg_catalog.clock_timestamp();
+    spent real[] := '{}';
 BEGIN
     IF is_own_first THEN
         PERFORM ayb_realtime.restore_session(own);
@@ -90,11 +95,15 @@ BEGIN
             cohort := place;
             RETURN NEXT;
         END IF;
+        spent := spent OPERATOR(pg_catalog.||)
+            extract(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) began)::real;
+        began := pg_catalog.clock_timestamp();
     END LOOP;
     cohort := 0;
     visible := NULL;
     superseded := changed;
     failure := NULL;
+    costs := spent;
     RETURN NEXT;
 END
 $ask$;

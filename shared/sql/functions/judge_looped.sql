@@ -4,7 +4,7 @@
 --   cohort > 0   visible: the images (from 1) that it sees; failure: the SQLSTATE of an error, in
 --                which case the images are those that were decided without an error
 --   cohort = 0   once, last; visible: the images that cannot be judged; next_cohort: the cohort to
---                continue with, if the time ran out
+--                continue with, if the time ran out; costs: the seconds that each cohort took
 --   cohort = -1  the rules have changed in the meantime, or are not the expected ones (a digest)
 --
 -- The statement's names are resolved as they were written, with only pg_catalog in the search path,
@@ -12,7 +12,9 @@
 CREATE OR REPLACE FUNCTION ayb_realtime.judge_looped(
     after_lsn pg_lsn, table_oid oid, client text, expected text, row_type text, statement text,
     settings bytea[], images text[], budget interval, lenient boolean
-) RETURNS TABLE (cohort integer, visible integer[], superseded integer[], failure text, next_cohort integer)
+) RETURNS TABLE (
+    cohort integer, visible integer[], superseded integer[], failure text, next_cohort integer, costs real[]
+)
     LANGUAGE plpgsql VOLATILE
 AS $judge$
 DECLARE
@@ -22,6 +24,7 @@ DECLARE
     unread integer[];
     numbers integer[];
     go_on integer;
+    spent real[];
 BEGIN
     PERFORM ayb_realtime.catch_up(after_lsn);
     deadline := clock_timestamp() + budget;
@@ -36,12 +39,13 @@ BEGIN
     INTO numbers, unread
     FROM unnest(rows_) WITH ORDINALITY AS u (row_, n);
     IF numbers IS NOT NULL THEN
-        FOR cohort, visible, superseded, failure, next_cohort IN
+        FOR cohort, visible, superseded, failure, next_cohort, costs IN
             SELECT * FROM ayb_realtime.ask_cohorts(
                 client, settings, own, false, statement, NULL, numbers, rows_, NULL, deadline, lenient)
         LOOP
             IF cohort = 0 THEN
                 go_on := next_cohort;
+                spent := costs;
             ELSE
                 RETURN NEXT;
             END IF;
@@ -52,6 +56,7 @@ BEGIN
     superseded := NULL;
     failure := NULL;
     next_cohort := go_on;
+    costs := spent;
     RETURN NEXT;
 END
 $judge$;

@@ -6,17 +6,20 @@
 CREATE OR REPLACE FUNCTION ayb_realtime.judge_opaque(
     after_lsn pg_lsn, table_oid oid, client text, expected text, statement text, compared text,
     settings bytea[], images text[], keys text[], budget interval, lenient boolean
-) RETURNS TABLE (cohort integer, visible integer[], superseded integer[], failure text, next_cohort integer)
+) RETURNS TABLE (
+    cohort integer, visible integer[], superseded integer[], failure text, next_cohort integer, costs real[]
+)
     LANGUAGE plpgsql VOLATILE
 AS $judge$
 DECLARE
     own constant text[] := ayb_realtime.pin_session();
     changed integer[];
     go_on integer;
+    spent real[];
 BEGIN
     PERFORM ayb_realtime.catch_up(after_lsn);
     IF cardinality(images) > 0 THEN
-        FOR cohort, visible, superseded, failure, next_cohort IN
+        FOR cohort, visible, superseded, failure, next_cohort, costs IN
             SELECT * FROM ayb_realtime.ask_cohorts(
                 client, settings, own, true, statement, compared,
                 ARRAY(SELECT generate_series(1, cardinality(images))), images, keys,
@@ -25,6 +28,7 @@ BEGIN
             IF cohort = 0 THEN
                 changed := superseded;
                 go_on := next_cohort;
+                spent := costs;
             ELSE
                 RETURN NEXT;
             END IF;
@@ -37,6 +41,7 @@ BEGIN
     superseded := changed;
     failure := NULL;
     next_cohort := go_on;
+    costs := spent;
     RETURN NEXT;
 END
 $judge$;

@@ -12,12 +12,14 @@ import pytest
 
 from gateway.fanout import delivery as delivery_module
 from gateway.fanout.backlog import Backlog
-from gateway.fanout.delivery import Delivery
+from gateway.fanout.delivery import Delivery, Pace
 from gateway.fanout.dispatch import Dispatch, Judged, Notice
+from gateway.fanout.slow_tables import SlowTables
 from gateway.fanout.subscriptions import Subscriptions
 from gateway.metrics import GatewayMetrics
 from gateway.streams.cursor import Cursor, cursor_at
 from gateway.visibility.answer import EVERYBODY, Answer
+from gateway.visibility.queries import PolicyStallsError
 from shared.change import Batch, Change, Op, TableChanges
 from shared.errors import DatabaseUnavailableError
 from shared.outbox import LogState
@@ -53,10 +55,15 @@ class Visibility:
         self.asked: list[int] = []
         self.broken: dict[int, str] = {}
         self.unavailable: set[int] = set()
+        self.stalling: set[int] = set()
 
-    async def ask(self, relid: int, audience: Any, images: Any, lsn: int) -> Answer[Any]:
+    async def ask(
+        self, relid: int, audience: Any, images: Any, lsn: int, *, may_postpone: bool
+    ) -> Answer[Any]:
         if relid in self.unavailable:
             raise DatabaseUnavailableError
+        if relid in self.stalling:
+            raise PolicyStallsError("database unavailable (40001)")
         self.asked.append(len(images))
         grouping = audience.grouped(())
         broken = {0: self.broken[relid]} if relid in self.broken else {}
@@ -66,7 +73,14 @@ class Visibility:
 def a_delivery(visibility: Visibility | None = None) -> tuple[Delivery, WholeImages]:
     backlog = WholeImages()
     return (
-        Delivery(visibility=visibility, backlog=backlog, deletes="all", metrics=GatewayMetrics()),  # type: ignore[arg-type]
+        Delivery(
+            visibility=visibility,  # type: ignore[arg-type]
+            backlog=backlog,
+            deletes="all",
+            metrics=GatewayMetrics(),
+            slow_tables=SlowTables(),
+            pool_connections=8,
+        ),
         backlog,
     )
 
@@ -186,7 +200,7 @@ def a_batch(*tables: tuple[str, int], changes: int = 1, truncated: bool = False)
 
 
 async def test_no_error_goes_out_while_another_table_can_still_fail() -> None:
-    """Judging writes nothing: a table that cannot be asked about holds the errors of others too."""
+    """Judging writes nothing: a table that is not answered about keeps its clients' errors back."""
     visibility = Visibility()
     visibility.broken = {1: "a policy raises"}
     visibility.unavailable = {2}
@@ -195,8 +209,7 @@ async def test_no_error_goes_out_while_another_table_can_still_fail() -> None:
         client = Harness(group, tables=("public.a", "public.b"))
         subscriptions = subscriptions_of(client.connection)
         batch = a_batch(("public.a", 1), ("public.b", 2))
-        with pytest.raises(BaseExceptionGroup):
-            await delivery.judge([batch], subscriptions)
+        await delivery.write(await delivery.judge([batch], subscriptions))
         assert client.socket.sent == []
         visibility.unavailable = set()
         visibility.broken[2] = "a policy raises"
@@ -241,3 +254,43 @@ async def test_nothing_is_asked_for_no_one() -> None:
     judged = await delivery.judge([batch], subscriptions_of(open_one))
     assert len(judged.dispatches) == 1
     assert visibility.asked == []
+
+
+async def test_a_table_that_fails_is_given_up_while_another_answers() -> None:
+    """Its clients get nothing of the portion, not even of other tables; if no table is answered
+    about, the database is away, and the portion is asked about again.
+    """
+    visibility = Visibility()
+    visibility.unavailable = {2}
+    delivery, _ = a_delivery(visibility)
+    batch = a_batch(("public.a", 1), ("public.b", 2))
+    async with asyncio.TaskGroup() as group:
+        one = Harness(group, tables=("public.a",))
+        both = Harness(group, tables=("public.a", "public.b"))
+        for client in (one, both):
+            client.connection.cursor = at(0, batch=4)
+        subscriptions = subscriptions_of(one.connection, both.connection)
+        judged = await delivery.judge([batch], subscriptions)
+        assert [table for table, _ in judged.given_up] == ["public.b"]
+        assert judged.leaves_out(both.connection)
+        assert not judged.leaves_out(one.connection)
+        await delivery.write(judged)
+        assert len(one.socket.sent) == 1
+        assert both.socket.sent == []
+        assert both.connection.cursor == at(0, batch=4)
+        visibility.unavailable = {1, 2}
+        with pytest.raises(DatabaseUnavailableError):
+            await delivery.judge([batch], subscriptions)
+
+
+async def test_a_table_that_fails_by_itself_is_given_up_at_once() -> None:
+    """An error that policies may raise at will is no reason to hold other tables."""
+    visibility = Visibility()
+    visibility.stalling = {1}
+    delivery, _ = a_delivery(visibility)
+    subscriptions = subscriptions_of(connection("public.a"))
+    judged = await delivery.judge([a_batch(("public.a", 1))], subscriptions)
+    assert [table for table, _ in judged.given_up] == ["public.a"]
+    own = next(iter(judged.given_up))
+    with pytest.raises(PolicyStallsError):
+        await delivery.judge([a_batch(("public.a", 1))], subscriptions, Pace(own))

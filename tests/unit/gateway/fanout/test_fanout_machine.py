@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.fanout import delivery as delivery_module
 from gateway.fanout import hub as hub_module
+from gateway.fanout import lane as lane_module
 from gateway.fanout import replay as replay_module
 from gateway.fanout import ring as ring_module
 from shared.change import FORMAT, Batch, Tick, encode
@@ -48,8 +49,9 @@ short_times = st.sampled_from([0.0, 0.001, 0.02, 0.3])
 SMALL = (
     (ring_module, "MOST_BATCHES_A_READ", 7),
     (hub_module, "_BURST_BATCHES", 6),
-    (replay_module, "_HANDOVER_BATCHES", 4),
-    (replay_module, "_NEAR_BATCHES", 12),
+    (lane_module, "_HANDOVER_BATCHES", 4),
+    (lane_module, "_NEAR_BATCHES", 12),
+    (replay_module, "MOST_LANES", 2),
     (delivery_module, "_STEPS_BETWEEN_YIELDS", 2),
     (delivery_module, "_WRITES_BETWEEN_YIELDS", 1),
 )
@@ -190,6 +192,15 @@ class FanoutMachine(RuleBasedStateMachine):
         self.outbox.is_available, self.outbox.delay_seconds = is_available, delay
         self.loop.run_for(0.001)
 
+    @rule(
+        table=st.sampled_from(sorted(TABLES.values())),
+        seconds=st.sampled_from([0.0, 0.0, 0.2, 0.3, 0.8, 3.0]),
+    )
+    def judge_slowly(self, table: int, seconds: float) -> None:
+        """The questions about a table become slow, or quick."""
+        self.gateway.visibility.slow_seconds[table] = seconds
+        self.loop.run_for(0.001)
+
     @rule(keep=st.integers(0, 30))
     def rotate(self, keep: int) -> None:
         """Old batches are dropped from the outbox."""
@@ -246,6 +257,7 @@ class FanoutMachine(RuleBasedStateMachine):
 
     def _heal(self) -> None:
         self.outbox.is_available, self.outbox.delay_seconds = True, 0.0
+        self.gateway.visibility.slow_seconds.clear()
         self.outbox.recover()
         for chain in self.chains:
             if chain.client is not None:

@@ -11,11 +11,13 @@ from typing import Any
 from starlette.datastructures import Headers
 
 from gateway.auth.api_key_watch import ApiKeyWatch
+from gateway.auth.claims import Claims
 from gateway.fanout import backlog as backlog_module
 from gateway.fanout import bus as bus_module
 from gateway.fanout import delivery as delivery_module
 from gateway.fanout import heartbeat as heartbeat_module
 from gateway.fanout import hub as hub_module
+from gateway.fanout import lane as lane_module
 from gateway.fanout import replay as replay_module
 from gateway.fanout.backlog import Backlog
 from gateway.fanout.bus import Bus
@@ -24,6 +26,7 @@ from gateway.fanout.epochs import Epochs
 from gateway.fanout.heartbeat import Heartbeat
 from gateway.fanout.hub import Hub
 from gateway.fanout.replay import Replayer
+from gateway.fanout.slow_tables import SlowTables
 from gateway.metrics import GatewayMetrics
 from gateway.streams import connection as connection_module
 from gateway.streams.drain import Drain
@@ -45,6 +48,7 @@ from tests.unit.gateway.fanout.simulation.outbox_model import OutboxModel
 
 TABLES = {"public.a": 1, "public.b": 2, "public.c": 3}
 MOST_FRAMES_A_TURN = 5_000
+NEVER = 1e18
 
 
 class RunawayError(AssertionError):
@@ -62,25 +66,44 @@ class Tables:
 
 
 class EverybodySees:
-    """Stands for visibility: one question takes a while, fails without a database, allows all."""
+    """Stands for visibility: one question takes a while, fails without a database, allows all.
+
+    About a slow table the first of several users is postponed, where that is allowed.
+    """
 
     def __init__(self, outbox: OutboxModel) -> None:
         self._outbox = outbox
+        self.slow_seconds: dict[int, float] = {}
 
-    async def ask(self, relid: int, audience: Any, images: Any, lsn: int) -> Answer[Any]:
-        await asyncio.sleep(self._outbox.delay_seconds)
+    async def ask(
+        self, relid: int, audience: Any, images: Any, lsn: int, *, may_postpone: bool
+    ) -> Answer[Any]:
+        seconds = self.slow_seconds.get(relid, 0.0)
+        await asyncio.sleep(self._outbox.delay_seconds + seconds)
         if not self._outbox.is_available:
             raise DatabaseUnavailableError
-        return Answer(frozenset({"id"}), audience.grouped(()), [EVERYBODY] * len(images))
+        grouping = audience.grouped(("ayb.user_id",))
+        is_postponing = may_postpone and seconds > 0 and len(grouping) > 1
+        return Answer(
+            frozenset({"id"}),
+            grouping,
+            [EVERYBODY] * len(images),
+            postponed=frozenset([0] if is_postponing else []),
+        )
 
 
 class JudgedAdmission(Admission):
-    """Admits every request under a role, so that visibility is asked."""
+    """Admits every request under a role, so that visibility is asked, as one of three users."""
+
+    _requests = 0
 
     async def check(
         self, headers: Headers, query_string: bytes, address: str = ""
     ) -> StreamRequest:
-        return replace(await super().check(headers, query_string, address), role="r")
+        self._requests += 1
+        user = Claims(f"user {self._requests % 3}", "", "", "{}", "r", NEVER)
+        checked = await super().check(headers, query_string, address)
+        return replace(checked, role="r", claims=user)
 
 
 class Client:
@@ -214,17 +237,25 @@ class SimulatedGateway:
             backlog=self.backlog,
             metrics=metrics,
         )
+        slow_tables = SlowTables()
+        self.visibility = EverybodySees(outbox)
         delivery = Delivery(
-            visibility=EverybodySees(outbox) if is_judging else None,  # type: ignore[arg-type]
+            visibility=self.visibility if is_judging else None,  # type: ignore[arg-type]
             backlog=self.backlog,
             deletes="all",
             metrics=metrics,
+            slow_tables=slow_tables,
+            pool_connections=4,
         )
         self.hub = Hub(backlog=self.backlog, bus=self.bus, delivery=delivery, metrics=metrics)
         self.replayer = Replayer(
-            hub=self.hub, backlog=self.backlog, delivery=delivery, metrics=metrics
+            hub=self.hub,
+            backlog=self.backlog,
+            delivery=delivery,
+            slow_tables=slow_tables,
+            metrics=metrics,
         )
-        self.hub.divert_to(self.replayer.add)
+        self.hub.divert_to(self.replayer.add, on_advance=self.replayer.on_advance)
         self.heartbeat = Heartbeat(
             hub=self.hub, replayer=self.replayer, backlog=self.backlog, seconds=5.0
         )
@@ -314,7 +345,7 @@ class _Silence:
 
 def silence(patch: Any) -> None:
     """Let the modules under simulation log nothing: thousands of runs would."""
-    for module in (backlog_module, bus_module, hub_module, replay_module):
+    for module in (backlog_module, bus_module, hub_module, lane_module, replay_module):
         patch(module, "log", _Silence())
 
 
@@ -328,6 +359,8 @@ def patch_time(loop: SimulatedLoop, patch: Any) -> None:
         delivery_module,
         heartbeat_module,
         hub_module,
+        lane_module,
+        replay_module,
     ):
         if hasattr(module, "time"):
             patch(module, "time", clock)
