@@ -265,10 +265,10 @@ class Delivery:
             )
             if new is not None:
                 subject.new = len(images)
-                images.append(Image(new))
+                images.append(Image(new, subject.change.seq))
             if old is not None:
                 subject.old = len(images)
-                images.append(Image(old))
+                images.append(Image(old, subject.change.seq, is_past=True))
         began = time.monotonic()
         answer = await visibility.ask(
             question.relid, question.audience, images, question.lsn, may_postpone=pace.may_postpone

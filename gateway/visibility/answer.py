@@ -32,9 +32,15 @@ NOBODY: Final[frozenset[int]] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A row as it was: the whole row image of an event, one line of JSON."""
+    """A row as it was: the whole row image of an event, one line of JSON.
+
+    `seq` is the number of its change in the outbox, if it is known. `is_past` says that this change
+    itself has replaced it.
+    """
 
     json: bytes
+    seq: int | None = None
+    is_past: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,10 @@
 Each cohort selects the rows that have the images' keys, under the client's role and settings. A row
 that any of them sees is written as capture writes it, once for all cohorts in the same snapshot. An
 image is seen if this is the image byte for byte, so no client receives what a SELECT would not show
-at that moment. Otherwise the image is withheld: the row has changed since (it is *superseded*), and
-its later change is judged by itself. Rows that are gone are visible to no one.
+at that moment. Otherwise the image is withheld. If the outbox has a later change of the row, the
+image is *superseded*, and that later change is judged by itself. If not, the row is only written
+otherwise (a column has got another type, a label another name), or a write was not captured: the
+image is undecidable. Rows that are gone are visible to no one.
 
 The self-check asks the same of the other forms' answers: see `gateway.visibility.self_check`.
 """
@@ -115,8 +117,9 @@ ON {" AND ".join(conditions)}"""
 _PINS: Final = ", ".join(
     f"('{name}'::pg_catalog.text, '{value}'::pg_catalog.text)"
     for name, value in (
-        ("TimeZone", "UTC"), ("DateStyle", "ISO, MDY"), ("IntervalStyle", "postgres"),
-        ("extra_float_digits", "1"), ("bytea_output", "hex"), ("lc_monetary", "C"),
+        ("search_path", "pg_catalog, pg_temp"), ("TimeZone", "UTC"), ("DateStyle", "ISO, MDY"),
+        ("IntervalStyle", "postgres"), ("extra_float_digits", "1"), ("bytea_output", "hex"),
+        ("lc_monetary", "C"),
     )
 )  # fmt: skip
 """As `ayb_realtime.capture_row` has them."""

@@ -106,20 +106,29 @@ class CohortQuestion:
 
     `images` are JSON: for the looped form, with the row type, the part that policies read; for the
     opaque form, with their keys and a statement that compares them, the rows as they are compared.
+    `key` names the key's columns, and `seqs` are the images' changes: without a later one, a row
+    that differs is undecidable. None leaves that open.
     """
 
     statement: str
     images: Sequence[str]
     row_type: str | None = None
     compared: str | None = None
+    key: Sequence[str] = ()
     keys: Sequence[Sequence[str | None]] = ()
+    seqs: Sequence[int | None] = ()
 
     def __len__(self) -> int:
         return len(self.images)
 
     def part(self, start: int, stop: int) -> CohortQuestion:
         """Return the same question about some of the images."""
-        return replace(self, images=self.images[start:stop], keys=self.keys[start:stop])
+        return replace(
+            self,
+            images=self.images[start:stop],
+            keys=self.keys[start:stop],
+            seqs=self.seqs[start:stop],
+        )
 
 
 @dataclass(slots=True)
@@ -318,7 +327,8 @@ class VisibilityQueries:
             else:
                 rows = await self._fetch(
                     _SQL["judge_opaque"], *about, question.statement, question.compared,
-                    settings, question.images, _by_column(question.keys), *limits,
+                    settings, question.images, question.key, _by_column(question.keys),
+                    question.seqs, *limits,
                 )  # fmt: skip
         last = rows[-1]
         if last["cohort"] == -1:

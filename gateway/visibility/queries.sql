@@ -24,7 +24,7 @@ FROM ayb_realtime.judge_looped($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 -- name: judge_opaque
 -- The opaque form: a SELECT for each cohort.
 SELECT cohort, visible, superseded, failure, next_cohort, costs
-FROM ayb_realtime.judge_opaque($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+FROM ayb_realtime.judge_opaque($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 
 -- name: expression_types
 -- The types of setting expressions for a role, and the current values of settings that the gateway

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gateway.visibility.looped import Looped
     from gateway.visibility.observer import Observer
     from gateway.visibility.queries import Subject, VisibilityQueries
+    from gateway.visibility.rules import Rules
 
 M = TypeVar("M")
 log = structlog.get_logger(__name__)
@@ -96,6 +97,9 @@ class Questions:
                 fit, partial = await self._ask_opaque(plan, subject, asked, portion)
             else:
                 fit, partial = await self._ask_about_images(plan, subject, grouping, asked, portion)
+            if not fit:
+                # Perhaps only by rules that are no longer in force.
+                await self._queries.joined(subject, None)
             undecidable.update(start + n for n in set(range(len(portion))).difference(fit))
             undecidable.update(start + fit[n] for n in partial.undecidable)
             superseded.update((start + fit[n], frozenset(c)) for n, c in partial.superseded.items())
@@ -112,19 +116,31 @@ class Questions:
         )  # fmt: skip
 
     async def _ask_opaque(
-        self, plan: Plan, subject: Subject, asked: AskedCohorts, images: Sequence[bytes]
+        self, plan: Plan, subject: Subject, asked: AskedCohorts, images: Sequence[Image]
     ) -> tuple[list[int], PartialAnswer]:
         if not plan.rules.key:
             nobody = PartialAnswer([NOBODY] * len(images))
             nobody.broken.update(dict.fromkeys(range(len(asked)), NO_KEY))
             return list(range(len(images))), nobody
-        rows = [(n, opaque_row(plan.rules, image)) for n, image in enumerate(images)]
+        rules = plan.rules
+        rows = [
+            (n, opaque_row(rules, image.json))
+            for n, image in enumerate(images)
+            if not _is_doubtful(rules, image, rules.key_names)
+        ]
         fit = [(n, row) for n, row in rows if row is not None]
+        # Of a row's images, only for the last one a later change must be looked for.
+        last = {row.key: n for n, row in fit}
         question = CohortQuestion(
-            opaque_statement(plan.rules),
+            opaque_statement(rules),
             [row.row for _, row in fit],
-            compared=comparing_statement(plan.rules),
+            compared=comparing_statement(rules),
+            key=[column.name for column in rules.key or ()],
             keys=[row.key for _, row in fit],
+            seqs=[
+                images[n].seq if last[row.key] == n and not images[n].is_past else None
+                for n, row in fit
+            ],
         )
         partial = await self._loop(plan, subject, question, asked)
         return [n for n, _ in fit], partial
@@ -135,9 +151,13 @@ class Questions:
         subject: Subject,
         grouping: Grouping[M],
         asked: AskedCohorts,
-        images: Sequence[bytes],
+        images: Sequence[Image],
     ) -> tuple[list[int], PartialAnswer]:
-        judged = [(n, plan.rules.judged_image(image)) for n, image in enumerate(images)]
+        judged = [
+            (n, plan.rules.judged_image(image.json))
+            for n, image in enumerate(images)
+            if not _is_doubtful(plan.rules, image, plan.rules.needed)
+        ]
         fit = [(n, text) for n, text in judged if text is not None]
         texts = [text for _, text in fit]
         if plan.question is None:
@@ -207,19 +227,24 @@ class Questions:
         return partial
 
 
+def _is_doubtful(rules: Rules, image: Image, columns: frozenset[str]) -> bool:
+    """Whether the values that decide about an image may have meant others when it was captured."""
+    return image.seq is not None and rules.means_other_values(image.json, image.seq, columns)
+
+
 def _looped(plan: Plan, images: Sequence[str]) -> CohortQuestion:
     return CohortQuestion(looped_statement(plan.rules), images, row_type=row_type(plan.rules))
 
 
-def _portions(images: Sequence[Image]) -> Iterator[list[bytes]]:
+def _portions(images: Sequence[Image]) -> Iterator[list[Image]]:
     """Cut a question to a bounded number of images and bytes."""
-    portion: list[bytes] = []
+    portion: list[Image] = []
     size = 0
     for image in images:
         if portion and (len(portion) >= _MOST_IMAGES or size + len(image.json) > _MOST_BYTES):
             yield portion
             portion, size = [], 0
-        portion.append(image.json)
+        portion.append(image)
         size += len(image.json)
     if portion:
         yield portion

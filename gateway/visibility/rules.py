@@ -7,9 +7,12 @@ after the question was asked.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 Shape = Literal["plain", "stamp", "array", "composite"]
 """What a value needs to be written as an image has it: see `column_facts`."""
@@ -42,6 +45,17 @@ class Need(msgspec.Struct, frozen=True, array_like=True):
 
     name: str
     undecidable: str
+
+
+class Doubt(msgspec.Struct, frozen=True, array_like=True):
+    """A value whose text may have meant another value in changes up to `seq`.
+
+    `label` is the label of an enum; None stands for every value of the column.
+    """
+
+    column: str
+    label: str | None
+    seq: int
 
 
 class Policy(msgspec.Struct, frozen=True, rename={"expression": "using"}):
@@ -117,6 +131,8 @@ class Rules(msgspec.Struct, frozen=True):
     others: tuple[str, ...] | None = None
     reused: dict[str, int] | None = None
     """Columns that took over another's name, each with the last seq that may be from before."""
+    doubtful: tuple[Doubt, ...] | None = None
+    """Values whose text may have meant others in older changes."""
     json_casts: bool = False
     """Whether any user-defined type has a cast to json of its own."""
 
@@ -124,6 +140,16 @@ class Rules(msgspec.Struct, frozen=True):
     def readable(self) -> frozenset[str]:
         """The columns that the role may read."""
         return frozenset(column.name for column in self.columns if column.is_readable)
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """The columns that policies read."""
+        return frozenset(need.name for need in self.needs or ())
+
+    @property
+    def key_names(self) -> frozenset[str]:
+        """The columns of the primary key; none if there is no key."""
+        return frozenset(column.name for column in self.key or ())
 
     def means_others(self, image: bytes, seq: int, *, is_whole: bool = True) -> bool:
         """Whether a change's image may mean other columns by its names than the table has."""
@@ -136,6 +162,20 @@ class Rules(msgspec.Struct, frozen=True):
         except (msgspec.DecodeError, RecursionError):
             return True
         return any(seq <= last for name, last in self.reused.items() if name in members)
+
+    def means_other_values(self, image: bytes, seq: int, columns: Collection[str]) -> bool:
+        """Whether values of these columns in a change's image may have meant others then."""
+        doubts = [d for d in self.doubtful or () if d.column in columns and seq <= d.seq]
+        if not doubts:
+            return False
+        try:
+            members = _image_decoder.decode(image)
+        except (msgspec.DecodeError, RecursionError):
+            return True
+        return any(
+            doubt.column in members and _may_be(bytes(members[doubt.column]), doubt.label)
+            for doubt in doubts
+        )
 
     def judged_image(self, image: bytes) -> str | None:
         """Return the part of an image that policies read, as JSON.
@@ -159,6 +199,16 @@ class Rules(msgspec.Struct, frozen=True):
                 return None
             read[need.name] = value
         return _image_encoder.encode(read).decode()
+
+
+def _may_be(value: bytes, label: str | None) -> bool:
+    """Whether a value is an enum's label, or an array with it; without a label, whether it is any.
+
+    An array with bounds is one string, and its labels are not looked for.
+    """
+    if label is None:
+        return value != b"null"
+    return msgspec.json.encode(label) in value or b"]={" in value
 
 
 _rules_decoder = msgspec.json.Decoder(Rules)

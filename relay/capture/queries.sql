@@ -38,24 +38,47 @@ ORDER BY n.nspname, c.relname
 SELECT set_config('lock_timeout', $1, true)
 
 -- name: note_column_names
--- Record which columns have which names now, and which names have passed to another column. If
--- capture has stopped, the sequence is at its end; then the start of the next generation is
--- recorded.
-INSERT INTO ayb_realtime.column_names AS known (relid, name, attnum)
-SELECT a.attrelid, a.attname::text, a.attnum
+-- Record which columns have which names and types now, which names have passed to another column,
+-- and which columns have got another type.
+INSERT INTO ayb_realtime.column_names AS known (relid, name, attnum, type, typmod)
+SELECT a.attrelid, a.attname::text, a.attnum, a.atttypid, a.atttypmod
 FROM pg_trigger g
 JOIN pg_attribute a ON a.attrelid = g.tgrelid
 LEFT JOIN ayb_realtime.column_names k ON k.relid = a.attrelid AND k.name = a.attname
 WHERE g.tgname = '!ayb_realtime_row_' || g.tgrelid
-AND a.attnum > 0 AND NOT a.attisdropped AND k.attnum IS DISTINCT FROM a.attnum
+AND a.attnum > 0 AND NOT a.attisdropped
+AND (k.attnum, k.type, k.typmod) IS DISTINCT FROM (a.attnum, a.atttypid, a.atttypmod)
 ON CONFLICT (relid, name) DO UPDATE SET
     attnum = excluded.attnum,
-    reused_seq = (
-        SELECT CASE WHEN s.last_value < 9223372036854775807 THEN s.last_value
-        ELSE (SELECT (max(n.generation) + 1) << 40 FROM ayb_realtime.generations n) END
-        FROM ayb_realtime.change_seq s
-    )
+    type = excluded.type,
+    typmod = excluded.typmod,
+    reused_seq = CASE WHEN known.attnum = excluded.attnum THEN known.reused_seq
+        ELSE ayb_realtime.newest_seq() END,
+    retyped_seq = CASE WHEN (known.type, known.typmod) = (excluded.type, excluded.typmod)
+        THEN known.retyped_seq ELSE ayb_realtime.newest_seq() END
 
 -- name: forget_column_names
 DELETE FROM ayb_realtime.column_names k
 WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = k.relid)
+
+-- name: note_enum_labels
+-- Record which values of enums have which labels now, and which labels have passed to another
+-- value: see enum_labels in the migrations.
+INSERT INTO ayb_realtime.enum_labels AS known (type, label, value)
+SELECT e.enumtypid, e.enumlabel::text, e.oid
+FROM pg_enum e
+LEFT JOIN ayb_realtime.enum_labels k ON k.type = e.enumtypid AND k.label = e.enumlabel
+WHERE k.value IS DISTINCT FROM e.oid
+ON CONFLICT (type, label) DO UPDATE SET
+    value = excluded.value,
+    waits_for = pg_snapshot_xmax(pg_current_snapshot())
+
+-- name: settle_enum_labels
+-- All changes that may have a label's former meaning have a seq by now.
+UPDATE ayb_realtime.enum_labels
+SET waits_for = NULL, reused_seq = ayb_realtime.newest_seq()
+WHERE waits_for <= pg_snapshot_xmin(pg_current_snapshot())
+
+-- name: forget_enum_labels
+DELETE FROM ayb_realtime.enum_labels k
+WHERE NOT EXISTS (SELECT FROM pg_type t WHERE t.oid = k.type)

@@ -143,9 +143,15 @@ class Capture:
             log.info("bookkeeping is not captured", table=table, remedy="name it in full")
 
     async def note_names(self) -> None:
-        """Record which columns have which names: see `column_names` in the migrations."""
-        await self._connection.execute(_SQL["note_column_names"])
-        await self._connection.execute(_SQL["forget_column_names"])
+        """Record what names mean: see `column_names` and `enum_labels` in the migrations."""
+        for name in (
+            "note_column_names",
+            "forget_column_names",
+            "note_enum_labels",
+            "settle_enum_labels",
+            "forget_enum_labels",
+        ):
+            await self._connection.execute(_SQL[name])
 
     async def _try(self, table: Table, work: _Work, what: str) -> bool:
         """Run DDL on a table without making its users wait; log once whatever prevents it."""

@@ -1,11 +1,15 @@
 -- The opaque form: each cohort runs a real SELECT for the rows that have the images' keys, and each
 -- image is compared with its row once: see ask_cohorts. Returns the same kinds of row as
 -- judge_looped; in that with cohort 0, `superseded` are the images whose row has changed since, so
--- that they are visible to no one. Policies, functions and statements run under the session's own
--- settings, as they would for a real client. See gateway/visibility/opaque.py.
+-- that they are visible to no one. Such an image cannot be judged if the outbox has no later change
+-- of its row: the row is written otherwise now, and nothing more may come of it. `seqs` are the
+-- images' changes, NULL where a later change is known; `key` names the key's columns. Policies,
+-- functions and statements run under the session's own settings, as they would for a real client.
+-- See gateway/visibility/opaque.py.
 CREATE OR REPLACE FUNCTION ayb_realtime.judge_opaque(
     after_lsn pg_lsn, table_oid oid, client text, expected text, statement text, compared text,
-    settings bytea[], images text[], keys text[], budget interval, lenient boolean
+    settings bytea[], images text[], key text[],
+    keys text[], seqs bigint[], budget interval, lenient boolean
 ) RETURNS TABLE (
     cohort integer, visible integer[], superseded integer[], failure text, next_cohort integer, costs real[]
 )
@@ -37,7 +41,10 @@ BEGIN
         PERFORM ayb_realtime.pin_session();
     END IF;
     cohort := CASE WHEN md5(ayb_realtime.rules(table_oid, client)::text) IS DISTINCT FROM expected THEN -1 ELSE 0 END;
-    visible := '{}';
+    visible := ARRAY(
+        SELECT c.n FROM unnest(changed) AS c (n) WHERE seqs[c.n] IS NOT NULL
+        EXCEPT SELECT ayb_realtime.later_changes(table_oid, key, changed, keys, seqs)
+    );
     superseded := changed;
     failure := NULL;
     next_cohort := go_on;

@@ -68,6 +68,9 @@ BEGIN
         'columns', ayb_realtime.column_facts(table_oid, role_oid),
         'key', ayb_realtime.key_facts(table_oid),
         'reused', ayb_realtime.reused_names(table_oid),
+        'doubtful', CASE WHEN NOT bypass THEN ayb_realtime.doubtful_values(table_oid) END,
+        -- Values of enums are kept as text: whatever changes labels changes the fingerprint.
+        'labels', (SELECT json_build_array(count(*), sum(e.xmin::text::bigint)) FROM pg_enum e),
         'needs', ayb_realtime.needed_columns(table_oid, policies, expressions),
         'policies', (
             SELECT json_agg(json_build_object(

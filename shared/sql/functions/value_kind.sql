@@ -1,8 +1,8 @@
 -- What makes an image's value of a user-defined type undecidable (see needed_columns). `opaque`:
--- part of it has names that may have changed since (a composite's attributes, a regclass), is
--- written by a cast to json, or is json (in which the relay folds line breaks). `null`: it is
--- jsonb, directly or under domains. `any`: it contains jsonb. Otherwise `no`. A separate function
--- because it is rarely needed.
+-- part of it has names that may have changed since (a composite's attributes, a regclass, the labels
+-- of an enum within a range), is written by a cast to json, or is json (in which the relay folds
+-- line breaks). `null`: it is jsonb, directly or under domains. `any`: it contains jsonb. Otherwise
+-- `no`. A separate function because it is rarely needed. For other enums see doubtful_values.
 CREATE OR REPLACE FUNCTION ayb_realtime.value_kind(type_oid oid) RETURNS text
     LANGUAGE plpgsql STABLE
 AS $kind$
@@ -27,6 +27,9 @@ BEGIN
             WHEN bool_or(t.typtype = 'c' OR t.oid = 'json'::regtype OR (t.oid < 16384 AND t.typname LIKE 'reg%') OR EXISTS (
                 SELECT FROM pg_cast c
                 WHERE c.castsource = t.oid AND c.casttarget = 'json'::regtype AND c.oid >= 16384::oid
+            ) OR EXISTS (
+                SELECT FROM pg_range r
+                WHERE t.oid IN (r.rngtypid, r.rngmultitypid) AND r.rngsubtype >= 16384::oid
             )) THEN 'opaque'
             WHEN bool_or(is_json AND part.is_inside) THEN 'any'
             WHEN bool_or(is_json) THEN 'null'

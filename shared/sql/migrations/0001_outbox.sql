@@ -150,12 +150,32 @@ WHERE pg_catalog.getdatabaseencoding() <> 'SQL_ASCII' OR NOT EXISTS (
 -- names its columns: if another column takes over a name (one column is dropped or renamed, and
 -- another is added or renamed), the name means a different column in older images. reused_seq is
 -- the value of the sequence when the relay noticed: any change with a seq up to it may be older.
+-- The text of a value may mean another value once the column has another type (or typmod);
+-- retyped_seq is the value of the sequence when the relay noticed that.
 CREATE TABLE ayb_realtime.column_names (
-    relid      oid NOT NULL,
-    name       text NOT NULL,
-    attnum     smallint NOT NULL,
-    reused_seq bigint,
+    relid       oid NOT NULL,
+    name        text NOT NULL,
+    attnum      smallint NOT NULL,
+    type        oid NOT NULL,
+    typmod      integer NOT NULL,
+    reused_seq  bigint,
+    retyped_seq bigint,
     PRIMARY KEY (relid, name)
+);
+
+-- For every label that the database's enums have had, the last value to have it (the oid of its row
+-- in pg_enum, which a renamed label keeps). An image has labels, so if another value takes over a
+-- label, it means a different value in older images. ALTER TYPE locks no table: a transaction that
+-- was open when the label changed hands may go on writing its old meaning. So any change is taken
+-- for an older one until all transactions below waits_for have ended; then reused_seq is set, to
+-- the value of the sequence.
+CREATE TABLE ayb_realtime.enum_labels (
+    type       oid NOT NULL,
+    label      text NOT NULL,
+    value      oid NOT NULL,
+    waits_for  xid8,
+    reused_seq bigint,
+    PRIMARY KEY (type, label)
 );
 
 -- The session that leads, which is that of the relay reading the outbox. Only the relay's login can

@@ -112,6 +112,20 @@ async def test_schema_out_of_reach(engine):
     assert (await engine.ask("hidden.posts", MEMBERS, [{"id": 1}])).answer.columns == frozenset()
 
 
+@pytest.mark.parametrize("is_joining", [True, False])
+async def test_a_column_with_another_name(engine, is_joining):
+    """Images with a column's new name are judged at once, though they do not fit the old rules."""
+    await engine.admin.execute(POSTS + AUTHOR)
+    engine.visibility = Visibility(engine.pool, is_joining=is_joining)
+    members = {"a": settings(user=A), "b": settings(user=B)}
+    assert (await engine.ask("posts", members, [post(1, A)])).by("a") == {0}
+    await engine.admin.execute("ALTER TABLE posts RENAME author_id TO writer_id")
+    image = post(2, B)
+    image["writer_id"] = image.pop("author_id")
+    seen = await engine.ask("posts", members, [image])
+    assert (seen.by("a"), seen.by("b")) == (set(), {0})
+
+
 async def test_table_or_role_gone(engine):
     """About a table that was dropped, or for a role that was, nothing is seen and it is said."""
     await engine.admin.execute(POSTS + AUTHOR)

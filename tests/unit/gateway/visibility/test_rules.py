@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gateway.visibility.rules import Column, Need, Policy, decode_rules
+from gateway.visibility.rules import Column, Doubt, KeyColumn, Need, Policy, decode_rules
 from tests.unit.gateway.visibility.joined.facts import rules
 
 MALFORMED = [b"", b"{", b"[1]", b"null", b'{"title": }', b'{"title": ' + b"[" * 5000 + b"1"]
@@ -92,3 +92,34 @@ def test_malformed_images_are_undecidable(image):
 def test_names_that_were_taken_over(reused, image, seq, is_whole, means_others):
     """A change up to the last one before a name was taken over may mean the column before it."""
     assert rules(reused=reused).means_others(image, seq, is_whole=is_whole) is means_others
+
+
+@pytest.mark.parametrize(
+    ("doubt", "image", "seq", "is_doubtful"),
+    [
+        (Doubt("state", "draft", 10), b'{"state":"draft"}', 10, True),
+        (Doubt("state", "draft", 10), b'{"state":"draft"}', 11, False),
+        (Doubt("state", "draft", 10), b'{"state":"drafts"}', 10, False),
+        (Doubt("state", "draft", 10), b'{"state":["public","draft"]}', 10, True),
+        (Doubt("state", "draft", 10), b'{"state":"[0:0]={public}"}', 10, True),
+        (Doubt("state", 'a"b', 10), b'{"state":"a\\"b"}', 10, True),
+        (Doubt("state", "draft", 10), b'{"state":null}', 10, False),
+        (Doubt("state", None, 10), b'{"state":null}', 10, False),
+        (Doubt("state", None, 10), b'{"state":0}', 10, True),
+        (Doubt("other", None, 10), b'{"state":0,"other":0}', 10, False),
+        (Doubt("state", None, 10), b'{"other":0}', 10, False),
+        *((Doubt("state", None, 10), image, 10, True) for image in MALFORMED),
+    ],
+)
+def test_values_that_may_have_meant_others(doubt, image, seq, is_doubtful):
+    """A value that decides is in doubt up to the change that may be older than its meaning."""
+    found = rules(doubtful=(doubt,))
+    assert found.means_other_values(image, seq, {"state"}) is is_doubtful
+
+
+def test_columns_that_decide():
+    """Policies read columns, and a SELECT finds a row by its key."""
+    found = rules(needs=(Need("title", "no"),), key=(KeyColumn("id", "int4", "="),))
+    assert found.needed == {"title"}
+    assert found.key_names == {"id"}
+    assert not found.means_other_values(b"{}", 1, {"title"})
