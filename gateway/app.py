@@ -23,6 +23,7 @@ from gateway.fanout.heartbeat import Heartbeat
 from gateway.fanout.hub import Hub
 from gateway.fanout.replay import Replayer
 from gateway.fanout.slow_tables import SlowTables
+from gateway.fanout.staleness_watch import StalenessWatch
 from gateway.metrics import GatewayMetrics
 from gateway.streams.drain import Drain
 from gateway.streams.limits import StreamLimits
@@ -64,7 +65,7 @@ _MOST_MANAGEMENT_CONNECTIONS: Final = 32
 async def serve(settings: GatewaySettings) -> None:
     """Run a gateway until it is asked to stop; a part that fails takes it down, loudly."""
     budget = allow_streams(settings.realtime_max_connections)
-    metrics = GatewayMetrics()
+    metrics = GatewayMetrics(region=settings.region)
     async with (
         open_pool(
             settings.read_database,
@@ -85,6 +86,7 @@ async def serve(settings: GatewaySettings) -> None:
         side = [
             group.create_task(gateway.bus.run(), name="bus"),
             group.create_task(gateway.backlog.run(), name="backlog"),
+            group.create_task(gateway.staleness.run(), name="staleness"),
             group.create_task(gateway.hub.run(), name="hub"),
             group.create_task(gateway.replayer.run(), name="replayer"),
             group.create_task(gateway.heartbeat.run(), name="heartbeat"),
@@ -171,12 +173,16 @@ class Gateway:
             max_record_bytes=settings.realtime_max_record_bytes,
             metrics=self.metrics,
         )
+        self.staleness = StalenessWatch(
+            pool, self.backlog, max_lag_seconds=settings.realtime_max_lag_seconds
+        )
         self.bus = Bus(
             settings.redis_url.get_secret_value(),
             key=None if bus_key is None else bus_key.get_secret_value().encode(),
             channel_prefix=settings.realtime_channel_prefix,
             backlog=self.backlog,
             metrics=self.metrics,
+            on_tick=self.staleness.on_tick,
         )
         slow_tables = SlowTables()
         delivery = Delivery(
@@ -245,17 +251,19 @@ class Gateway:
             spawn=spawn,
         )
         health = health_router(
+            settings.region,
             Readiness(
                 pool=pool,
                 hub=self.hub,
                 bus=self.bus,
+                staleness=self.staleness,
                 drain=self._drain,
                 role_check=roles,
                 roles=settings.client_roles,
                 other_roles=settings.claimed_roles,
                 max_lag_seconds=settings.realtime_max_lag_seconds,
                 spawn=lambda probe: group.create_task(probe, name="readiness probe"),
-            )
+            ),
         )
         scrape = Scrape(
             metrics=metrics,
@@ -263,6 +271,8 @@ class Gateway:
             replayer=self.replayer,
             hub=self.hub,
             backlog=self.backlog,
+            bus=self.bus,
+            staleness=self.staleness,
             find_gone=catalog.gone,
         )
         web = FastAPI(title="ayb-realtime", openapi_url=None, docs_url=None, redoc_url=None)

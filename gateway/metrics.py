@@ -10,9 +10,12 @@ from gateway.visibility_metrics import VisibilityMetrics
 class GatewayMetrics:
     """The gateway's metrics, in a registry of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, region: str = "") -> None:
         self.registry = CollectorRegistry()
         r = self.registry
+        Gauge(
+            "ayb_gateway_info", "1, with the region of the gateway", ["region"], registry=r
+        ).labels(region).set(1)
         self.opened = Counter("ayb_streams_opened_total", "Streams accepted", registry=r)
         self.closed = Counter(
             "ayb_streams_closed_total", "Streams ended, by reason", ["reason"], registry=r
@@ -69,7 +72,22 @@ class GatewayMetrics:
         self.ring_bytes = Gauge("ayb_ring_bytes", "Bytes of recent batches in memory", registry=r)
         self.bus_connected = Gauge("ayb_bus_connected", "1 while Redis is connected", registry=r)
         self.pushing = Gauge(
-            "ayb_bus_pushing", "1 while ticks arrive, 0 while the outbox is polled", registry=r
+            "ayb_bus_pushing",
+            "1 while ticks arrive in time, 0 while the outbox is polled",
+            registry=r,
+        )
+        self.staleness_seconds = Gauge(
+            "ayb_staleness_seconds",
+            "How far the read database is behind the relay; about 1 while nothing is written",
+            registry=r,
+        )
+        self.stale = Gauge(
+            "ayb_stale",
+            "1 while the read database is staler than AYB_REALTIME_MAX_LAG_SECONDS",
+            registry=r,
+        )
+        self.rival_relays = Gauge(
+            "ayb_rival_relays", "1 while two relays send ticks, of two primaries", registry=r
         )
         self.bus_dropped = Counter(
             "ayb_bus_messages_dropped_total",

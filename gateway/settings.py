@@ -72,6 +72,9 @@ class GatewaySettings(CommonSettings):
     redis_url: RedisUrl
     """The Redis of this gateway's region."""
 
+    region: str = Field(default="", pattern=r"^[\w.-]{0,63}$")
+    """Named in readiness and metrics."""
+
     server_host: str = "0.0.0.0"  # noqa: S104 (it serves)
     server_port: int = Field(default=8090, ge=0, le=65_535)
     management_port: int | None = Field(default=None, ge=1, le=65_535)

@@ -27,7 +27,9 @@ A connection is in one of two places, and moves between them:
 What can fail, and what follows:
 
     a message is lost          the number is missing: the batch is read from the outbox
-    no tick for 3 seconds      the outbox is polled: late, never lost
+    no tick for 2.5 seconds    the outbox is polled: late, never lost
+    ticks come late            the outbox is read as soon as it has the batches (`staleness_watch`)
+    nothing new for 2 seconds  readiness, metric and log say so, and why (`staleness`)
     a number that no one       it is looked up, and forgotten after a second
     confirms is announced
     Postgres cannot be asked   the round is held and asked again; nothing is written unjudged

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from gateway.fanout.pending_tables import PendingTables
+from gateway.fanout.staleness import TICK_SECONDS
 from shared import signature
 from shared.backoff import Backoff
 from shared.change import decode_table_message, decode_tick, memory_bytes
@@ -28,15 +29,18 @@ from shared.errors import BusMessageError, DatabaseUnavailableError, first_error
 from shared.redis import UNAVAILABLE, describe, follow_master, redis_client
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from redis.asyncio.client import PubSub
 
     from gateway.fanout.backlog import Backlog
     from gateway.metrics import GatewayMetrics
+    from shared.change import Tick
 
 log = structlog.get_logger(__name__)
 
 SILENCE_SECONDS: Final = 3.0
-"""Relays tick every second; after this long without a tick the gateway polls by itself."""
+"""How long Redis may take to answer, or to send anything."""
 
 _MOST_PENDING_BYTES: Final = 16 * 1024 * 1024
 _POLL_SECONDS: Final = 0.5
@@ -65,12 +69,14 @@ class Bus:
         channel_prefix: str | None,
         backlog: Backlog,
         metrics: GatewayMetrics,
+        on_tick: Callable[[Tick], object] = lambda _: None,
     ) -> None:
         self._url = url
         self._key = key
         self._channel_prefix = channel_prefix
         self._backlog = backlog
         self._metrics = metrics
+        self._notify_tick = on_tick
         self._history = ""
         self._channels = Channels("")
         self._tables: set[str] = set()
@@ -83,7 +89,7 @@ class Bus:
     @property
     def is_pushing(self) -> bool:
         """Whether ticks arrive; otherwise batches are found by polling."""
-        return time.monotonic() - self._ticked_at < SILENCE_SECONDS
+        return time.monotonic() - self._ticked_at < TICK_SECONDS
 
     def subscribe(self, table: str) -> None:
         """Subscribe to a table's channel soon; until then ticks have its content read."""
@@ -206,7 +212,7 @@ class Bus:
         if not self.is_pushing:
             log.info("ticks arrive", batch=tick.batch)
         self._ticked_at = time.monotonic()
-        self._metrics.pushing.set(1)
+        self._notify_tick(tick)
         tables, cost = self._pending.take((tick.epoch, tick.batch))
         self._backlog.on_tick(tick, tables, memory_bytes(0, len(tick.tables)) + cost)
 
@@ -238,7 +244,6 @@ class Bus:
                 continue
             if was_pushing:
                 was_pushing = False
-                self._metrics.pushing.set(0)
                 log.warning("no ticks: polling the outbox")
             try:
                 await self._backlog.refresh()

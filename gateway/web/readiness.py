@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gateway.fanout.bus import Bus
     from gateway.fanout.held import Held
     from gateway.fanout.hub import Hub
+    from gateway.fanout.staleness_watch import StalenessWatch
     from gateway.streams.drain import Drain
     from gateway.tables.roles import Roles
 
@@ -41,9 +42,10 @@ _UNKNOWN: Final = "unknown while the database is unavailable"
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is said of each part: `ok`, or what is wrong."""
+    """What is said of each part: `ok`, or what is wrong; and how stale the read database is."""
 
     is_ready: bool
+    staleness_seconds: float
     parts: Mapping[str, str]
 
 
@@ -70,6 +72,7 @@ class Readiness:
         pool: asyncpg.Pool,
         hub: Hub,
         bus: Bus,
+        staleness: StalenessWatch,
         drain: Drain,
         role_check: Roles,
         roles: tuple[str, ...],
@@ -80,6 +83,7 @@ class Readiness:
         self._pool = pool
         self._hub = hub
         self._bus = bus
+        self._staleness = staleness
         self._drain = drain
         self._role_check = role_check
         self._roles = roles
@@ -102,18 +106,31 @@ class Readiness:
             "events": OK if held is None else self._held_for(held),
             "drain": "draining" if self._drain.is_stopping else OK,
         }
-        others = {
-            "bus": OK
-            if self._bus.is_pushing
-            else "no ticks from relay or redis: polling the outbox",
-        }
+        others = {"bus": self._say_bus(), "lag": self._say_lag()}
+        if (rivals := self._staleness.rivals) is not None:
+            others["relays"] = (
+                f"two relays send ticks, of epochs {rivals[0]} and {rivals[1]}: "
+                "fence the old primary"
+            )
         if probe.other_roles != OK:
             others["other roles"] = probe.other_roles
         if self._pool.refusal is not None:
             others["new connections"] = self._pool.refusal
         tolerated = {"events"} if held is not None and self._is_tolerated(held) else set()
         is_ready = all(said == OK for name, said in needed.items() if name not in tolerated)
-        return Report(is_ready, {**needed, **others})
+        return Report(is_ready, self._staleness.seconds, {**needed, **others})
+
+    def _say_bus(self) -> str:
+        if not self._bus.is_pushing:
+            return "no ticks from relay or redis: polling the outbox"
+        if self._staleness.ticks_are_late:
+            return "ticks come later than the read database has their batches: reading the outbox"
+        return OK
+
+    def _say_lag(self) -> str:
+        if not self._staleness.is_stale:
+            return OK
+        return f"stale for {self._staleness.seconds:.1f} s: {self._staleness.reason}"
 
     def _held_for(self, held: Held) -> str:
         return f"held for {time.monotonic() - held.since:.1f} s: {held.reason}"

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
     from gateway.fanout.backlog import Backlog
+    from gateway.fanout.bus import Bus
     from gateway.fanout.hub import Hub
     from gateway.fanout.replay import Replayer
+    from gateway.fanout.staleness_watch import StalenessWatch
     from gateway.metrics import GatewayMetrics
     from gateway.streams.limits import StreamLimits
 
@@ -42,6 +44,8 @@ class Scrape:
         replayer: Replayer,
         hub: Hub,
         backlog: Backlog,
+        bus: Bus,
+        staleness: StalenessWatch,
         find_gone: FindGone,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -50,6 +54,8 @@ class Scrape:
         self._replayer = replayer
         self._hub = hub
         self._backlog = backlog
+        self._bus = bus
+        self._staleness = staleness
         self._find_gone = find_gone
         self._clock = clock
         self._pruned_at = float("-inf")
@@ -64,6 +70,10 @@ class Scrape:
             metrics.replaying.set(len(self._replayer))
             metrics.ring_bytes.set(self._backlog.ring_bytes)
             metrics.holding.set(self._hub.held is not None)
+            metrics.pushing.set(self._bus.is_pushing and not self._staleness.ticks_are_late)
+            metrics.staleness_seconds.set(self._staleness.seconds)
+            metrics.stale.set(self._staleness.is_stale)
+            metrics.rival_relays.set(self._staleness.rivals is not None)
             return await asyncio.to_thread(generate_latest, metrics.registry)
 
     async def _prune(self) -> None:

@@ -300,6 +300,8 @@ def test_alerts_fire_when_they_should(require: Requirements, tmp_path: Path) -> 
         'ayb_holding{instance="g1"}': "0x30",
         'ayb_behind_seconds{instance="g1"}': "0.1x30",
         'ayb_bus_pushing{instance="g1"}': "1x30",
+        'ayb_stale{instance="g1"}': "0x30",
+        'ayb_rival_relays{instance="g1"}': "0x30",
     }
     cases = {
         "AybNoActiveRelay": {'ayb_relay_leading{instance="r1"}': "0x30"},
@@ -311,6 +313,8 @@ def test_alerts_fire_when_they_should(require: Requirements, tmp_path: Path) -> 
             'ayb_visibility_unchecked_total{table="t",sqlstate="57014"}': "0+1x30"
         },
         "AybNoTicks": {'ayb_bus_pushing{instance="g1"}': "0x30"},
+        "AybStale": {'ayb_stale{instance="g1"}': "1x30"},
+        "AybRivalRelays": {'ayb_rival_relays{instance="g1"}': "1x30"},
         "AybForeignMessages": {'ayb_bus_messages_foreign_total{instance="g1"}': "0+1x30"},
     }
     named = yaml.safe_load(rules.read_text(encoding="utf-8"))["groups"][0]["rules"]

@@ -19,7 +19,7 @@ from tests.support.arena import Arena
 from tests.support.arena_fixtures import OpenArena
 from tests.support.crash import crash, frozen
 from tests.support.databases import Database, make_template
-from tests.support.replica import lagging_replica
+from tests.support.replica import lagging_replica, replayed
 from tests.support.servers import new_postgres
 from tests.support.waits import gateway_says
 
@@ -45,15 +45,7 @@ async def arena_on_replica(
             database=Database.on(primary, "app"),
             gateway={"AYB_READ_DATABASE_URL": replica.dsn("app", user="ayb_gateway")},
         )
-        async with (
-            arena.stack.database.connect() as session,
-            arena.stack.database.connect(replica.dsn("app")) as standby,
-            asyncio.timeout(30),
-        ):
-            lsn = await session.fetchval("SELECT pg_current_wal_insert_lsn()")
-            replayed = "SELECT pg_last_wal_replay_lsn() >= $1"
-            while not await standby.fetchval(replayed, lsn):  # noqa: ASYNC110 (another process does it)
-                await asyncio.sleep(0.05)
+        await replayed(arena.stack.database, replica)
         yield arena, replica
         await arena.close()
         await arena.stack.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from devstack.servers import PostgresServer
+from tests.support.databases import Database
 from tests.support.servers import POSTGRES_SETTINGS, new_postgres
 
 
@@ -25,6 +27,19 @@ def copy_server(primary: PostgresServer, folder: Path) -> None:
     # The settings that -R writes include parameters that older servers do not know.
     with (folder / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
         file.write(f"primary_conninfo = '{primary.dsn()}'\n")
+
+
+async def replayed(primary: Database, replica: PostgresServer) -> None:
+    """Wait until a standby has replayed everything that the primary has committed."""
+    async with (
+        primary.connect() as session,
+        primary.connect(replica.dsn(primary.name)) as standby,
+        asyncio.timeout(30),
+    ):
+        lsn = await session.fetchval("SELECT pg_current_wal_insert_lsn()")
+        caught_up = "SELECT pg_last_wal_replay_lsn() >= $1"
+        while not await standby.fetchval(caught_up, lsn):  # noqa: ASYNC110 (another process does it)
+            await asyncio.sleep(0.05)
 
 
 @contextlib.contextmanager

@@ -27,13 +27,18 @@ class World:
         self.asked: list[set[str]] = []
         self.error: Exception | None = None
         self.now = 0.0
-        parts: Any = SimpleNamespace(total=3, ring_bytes=7, held=None)
+        parts: Any = SimpleNamespace(
+            total=3, ring_bytes=7, held=None, is_pushing=True,
+            ticks_are_late=False, seconds=1.5, is_stale=False, rivals=None,
+        )  # fmt: skip
         self.scrape = Scrape(
             metrics=self.metrics,
             limits=parts,
             replayer=[1, 2],  # type: ignore[arg-type]
             hub=parts,
             backlog=parts,
+            bus=parts,
+            staleness=parts,
             find_gone=self.find_gone,
             clock=lambda: self.now,
         )
