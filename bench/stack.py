@@ -35,6 +35,8 @@ class BenchStack:
     """SQL that makes the tables, run as superuser after the roles."""
     environment: dict[str, str] = field(default_factory=dict)
     postgres_settings: dict[str, str] = field(default_factory=dict)
+    source: Path = field(default=Path(__file__).parents[1])
+    """The checkout whose relay and gateway are started."""
 
     def __post_init__(self) -> None:
         self._folder = TemporaryDirectory(prefix="ayb-bench-")
@@ -81,7 +83,7 @@ class BenchStack:
                     [sys.executable, "-m", *arguments],
                     log=self.folder / f"{name}.log",
                     environment=environment,
-                    directory=Path(__file__).parents[1],
+                    directory=self.source,
                 )
             )
         await self._until_ready()
@@ -101,6 +103,11 @@ class BenchStack:
         self.valkey.stop()
         self.postgres.stop()
         self._folder.cleanup()
+
+    @property
+    def gateway_pid(self) -> int:
+        """The process ID of the gateway."""
+        return self._children[-1].pid
 
     def token(self, user_id: str) -> str:
         """Make a token that is valid for an hour."""
