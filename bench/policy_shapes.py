@@ -48,6 +48,7 @@ CREATE TABLE projects (id int PRIMARY KEY, team_id int);
 CREATE TABLE shared_projects (LIKE projects INCLUDING ALL);
 CREATE TABLE user_roles (user_id uuid PRIMARY KEY, role text, org_id int);
 CREATE TABLE factors (user_id uuid, status text);
+CREATE INDEX ON factors (user_id);
 CREATE TABLE docs (id bigint PRIMARY KEY, author_id uuid, email text, org_id int, tenant_id text,
     team_id int, project_id int, published boolean, path text, starts_at timestamptz,
     ends_at timestamptz);

@@ -5,9 +5,9 @@
 --
 -- Each cohort has its own subtransaction with the client's role and settings (see assume_client), a
 -- fresh plan, and the session's own settings, `own`, in force. The query is fully qualified, so the
--- session's search path affects only the functions that it calls.
--- The subtransaction is left with an error of our own once the value has been saved: variables
--- survive the rollback, while nothing that a function has set, taken or cached in a plan does.
+-- session's search path affects only the functions that it calls. The subtransaction is left with an
+-- error of our own once the value has been saved: variables survive the rollback, while nothing that
+-- a function has set, taken or cached in a plan does.
 --
 -- On return the session's own settings (except the search path) are still in force: pin them again.
 --
@@ -22,7 +22,6 @@ CREATE OR REPLACE FUNCTION ayb_realtime.cohort_values(
 AS $values$
 DECLARE
     cohorts constant integer := array_length(settings, 1) - 1;
-    width constant integer := array_length(settings, 2);
     has_stale_plans constant boolean := ayb_realtime.keeps_plans_of_settings();
     timeout constant interval := current_setting('statement_timeout')::interval;
     deadline constant timestamptz := CASE WHEN timeout > interval '0' THEN statement_timestamp() + timeout * 0.9 END;
@@ -39,11 +38,7 @@ BEGIN
             PERFORM ayb_realtime.discard_plans();
         END IF;
         BEGIN
-            FOR n IN 1 .. width LOOP
-                is_assumed := pg_catalog.set_config(pg_catalog.convert_from(settings[1][n], 'UTF8'),
-                    pg_catalog.convert_from(settings[place OPERATOR(pg_catalog.+) 1][n], 'UTF8'), true) IS NULL;
-            END LOOP;
-            is_assumed := pg_catalog.set_config('role', client, true) IS NULL;
+            is_assumed := ayb_realtime.assume_client(client, settings, place);
             EXECUTE query INTO STRICT value USING limits;
             is_kept := true;
             RAISE SQLSTATE 'AYB02';

@@ -10,9 +10,9 @@
 -- The joined form: the question, a SELECT that the gateway wrote from the rules, is asked once for
 -- all cohorts. `kept` holds values that the gateway already knows for groups of cohorts. If a query
 -- `computed` is given, it first runs for each cohort separately (see cohort_values), under its
--- `settings` (see assume_client). `keys` is a query that reads from the images the values to which `computed` is limited. `others` is a list of
--- alternating names and values: further settings under which the kept values were computed. If one
--- of them has a different value now, AYB03 is raised.
+-- `settings` (see assume_client). `keys` is a query that reads from the images the values to which
+-- `computed` is limited. `others` is a list of alternating names and values: further settings under
+-- which the kept values were computed. If one of them has a different value now, AYB03 is raised.
 --
 -- A row of kind -1 means that the rules are no longer the expected ones. A row of kind -2 means
 -- that something the policies call has read the table itself, so an old image would be judged by

@@ -17,21 +17,20 @@ DECLARE
     ];
     own text[] := '{}';
     found text;
-    place integer := 1;
+    is_null boolean;
 BEGIN
-    PERFORM pg_catalog.set_config('transaction_read_only', 'on', true),
-        pg_catalog.set_config('row_security', 'on', true),
-        pg_catalog.set_config('max_parallel_workers_per_gather', '0', true),
-        pg_catalog.set_config('quote_all_identifiers', 'off', true),
-        pg_catalog.set_config('standard_conforming_strings', 'on', true),
-        pg_catalog.set_config('transform_null_equals', 'off', true);
-    WHILE place OPERATOR(pg_catalog.<) pg_catalog.array_length(pins, 1) LOOP
+    is_null := pg_catalog.set_config('transaction_read_only', 'on', true) IS NULL
+        OR pg_catalog.set_config('row_security', 'on', true) IS NULL
+        OR pg_catalog.set_config('max_parallel_workers_per_gather', '0', true) IS NULL
+        OR pg_catalog.set_config('quote_all_identifiers', 'off', true) IS NULL
+        OR pg_catalog.set_config('standard_conforming_strings', 'on', true) IS NULL
+        OR pg_catalog.set_config('transform_null_equals', 'off', true) IS NULL;
+    FOR place IN 1 .. 19 BY 2 LOOP
         found := pg_catalog.current_setting(pins[place]);
         IF found OPERATOR(pg_catalog.<>) pins[place OPERATOR(pg_catalog.+) 1] THEN
             own := own OPERATOR(pg_catalog.||) ARRAY[pins[place], found];
-            PERFORM pg_catalog.set_config(pins[place], pins[place OPERATOR(pg_catalog.+) 1], true);
+            is_null := pg_catalog.set_config(pins[place], pins[place OPERATOR(pg_catalog.+) 1], true) IS NULL;
         END IF;
-        place := place OPERATOR(pg_catalog.+) 2;
     END LOOP;
     RETURN own;
 END

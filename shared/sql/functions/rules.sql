@@ -28,6 +28,12 @@ DECLARE
     policies oid[] := '{}';
     nested oid[];
     expressions text := '';
+    calls_functions boolean;
+    reads_others boolean;
+    names_types boolean;
+    uses_operators boolean;
+    uses_else boolean;
+    has_casts boolean;
     facts json;
 BEGIN
     SELECT r.oid, r.rolsuper OR r.rolbypassrls INTO role_oid, privileged
@@ -59,7 +65,20 @@ BEGIN
             FROM pg_policy p WHERE p.oid = ANY (policies)
         ), '');
     END IF;
-    nested := ayb_realtime.nested_policies(table_oid, policies);
+    -- Most tables need few of the facts below, and each costs a query.
+    SELECT coalesce(bool_or(d.refclassid = 'pg_proc'::regclass), false),
+        coalesce(bool_or(d.refclassid = 'pg_class'::regclass AND d.refobjid <> table_oid), false),
+        coalesce(bool_or(d.refclassid = 'pg_type'::regclass), false),
+        coalesce(bool_or(d.refclassid = 'pg_operator'::regclass), false),
+        coalesce(bool_or(d.refclassid NOT IN (
+            'pg_proc'::regclass, 'pg_class'::regclass, 'pg_type'::regclass,
+            'pg_operator'::regclass, 'pg_collation'::regclass
+        )), false)
+    INTO calls_functions, reads_others, names_types, uses_operators, uses_else
+    FROM pg_depend d
+    WHERE d.classid = 'pg_policy'::regclass AND d.objid = ANY (policies);
+    has_casts := EXISTS (SELECT FROM pg_cast WHERE oid >= 16384::oid);
+    nested := CASE WHEN reads_others THEN ayb_realtime.nested_policies(table_oid, policies) ELSE '{}' END;
 
     SELECT json_build_object(
         'schema', n.nspname,
@@ -71,7 +90,7 @@ BEGIN
         'doubtful', CASE WHEN NOT bypass THEN ayb_realtime.doubtful_values(table_oid) END,
         -- Values of enums are kept as text: whatever changes labels changes the fingerprint.
         'labels', (SELECT json_build_array(count(*), sum(e.xmin::text::bigint)) FROM pg_enum e),
-        'needs', ayb_realtime.needed_columns(table_oid, policies, expressions),
+        'needs', CASE WHEN policies <> '{}' THEN ayb_realtime.needed_columns(table_oid, policies, expressions) END,
         'policies', (
             SELECT json_agg(json_build_object(
                 'name', p.polname,
@@ -81,11 +100,11 @@ BEGIN
             ) ORDER BY p.polname)
             FROM pg_policy p WHERE p.oid = ANY (policies)
         ),
-        'functions', ayb_realtime.function_facts(table_oid, role_oid, policies),
-        'relations', ayb_realtime.relation_facts(table_oid, policies, false),
-        'nested_functions', ayb_realtime.function_facts(table_oid, role_oid, nested),
-        'nested_relations', ayb_realtime.relation_facts(table_oid, nested, true),
-        'types', (
+        'functions', CASE WHEN calls_functions THEN ayb_realtime.function_facts(table_oid, role_oid, policies) END,
+        'relations', CASE WHEN reads_others THEN ayb_realtime.relation_facts(table_oid, policies, false) END,
+        'nested_functions', CASE WHEN nested <> '{}' THEN ayb_realtime.function_facts(table_oid, role_oid, nested) END,
+        'nested_relations', CASE WHEN nested <> '{}' THEN ayb_realtime.relation_facts(table_oid, nested, true) END,
+        'types', CASE WHEN names_types THEN (
             SELECT json_agg(json_build_object('name', format_type(t.oid, NULL), 'kind', t.typtype) ORDER BY t.oid)
             FROM pg_type t
             WHERE t.oid IN (
@@ -93,17 +112,18 @@ BEGIN
                 WHERE d.classid = 'pg_policy'::regclass AND d.objid = ANY (policies)
                 AND d.refclassid = 'pg_type'::regclass
             )
-        ),
-        'operators', ayb_realtime.operator_schemas(policies, true),
-        'own_operators', ayb_realtime.operator_schemas(policies || nested, false),
-        'casts', ayb_realtime.own_casts(table_oid, policies),
+        ) END,
+        'operators', CASE WHEN uses_operators THEN ayb_realtime.operator_schemas(policies, true) END,
+        'own_operators', CASE WHEN uses_operators OR nested <> '{}'
+            THEN ayb_realtime.operator_schemas(policies || nested, false) END,
+        'casts', has_casts AND ayb_realtime.own_casts(table_oid, policies),
         -- to_jsonb and similar functions call these casts, but pg_depend does not record it.
-        'json_casts', EXISTS (
+        'json_casts', has_casts AND EXISTS (
             SELECT FROM pg_cast
             WHERE castsource >= 16384::oid AND casttarget IN ('json'::regtype, 'jsonb'::regtype)
             AND castfunc <> 0
         ),
-        'others', (
+        'others', CASE WHEN uses_else THEN (
             SELECT json_agg(DISTINCT d.refclassid::regclass::text ORDER BY d.refclassid::regclass::text)
             FROM pg_depend d
             WHERE d.classid = 'pg_policy'::regclass AND d.objid = ANY (policies)
@@ -111,7 +131,7 @@ BEGIN
                 'pg_proc'::regclass, 'pg_class'::regclass, 'pg_type'::regclass,
                 'pg_operator'::regclass, 'pg_collation'::regclass
             )
-        )
+        ) END
     ) INTO facts
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid = table_oid;
