@@ -297,11 +297,16 @@ class Delivery:
             yield piece, await self._backlog.whole_images(seqs) if seqs else {}
 
     def _write_notice(self, notice: Notice) -> None:
-        """Report an error, for each connection and table once in a while at most."""
+        """Report an error, for each connection and table once in a while at most.
+
+        What a connection has missed is made good later: see `gateway.fanout.heartbeat`.
+        """
         now = time.monotonic()
         frame = sse.error_frame(f"{sse.display_name(notice.table)}: {notice.message}")
         for group in notice.groups:
             for connection in group:
+                if notice.has_missed:
+                    connection.missed.setdefault(notice.table, now)
                 reported_at = connection.reported.get(notice.table)
                 if reported_at is None or now - reported_at >= _NOTICES_APART_SECONDS:
                     connection.reported[notice.table] = now

@@ -53,11 +53,15 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """An error to report to connections whose own policy or role fails on a table."""
+    """An error to report to connections whose own policy or role fails on a table.
+
+    With `has_missed`, it is not known which changes they may see, and none was sent.
+    """
 
     table: str
     message: str
     groups: Groups
+    has_missed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

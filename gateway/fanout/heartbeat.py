@@ -1,4 +1,11 @@
-"""Signs of life, and the end of streams whose token has expired: one sweep for all of them."""
+"""Signs of life, the end of expired streams, and what was missed: one sweep for all connections.
+
+A connection misses changes of a table while its policies fail or take too long for it: it gets an
+error frame, and none of the changes. Failed is not denied, so a while later, when a user who was
+set aside for being slow is asked about again, it gets `resync` for the table; and again as long as
+it goes on missing changes. Until then heartbeats do not move its position: for a client that comes
+back from before, the changes are judged again.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +23,8 @@ if TYPE_CHECKING:
     from gateway.streams.connection import Connection
 
 _SWEEP_SECONDS: Final = 0.5
+_MAKE_GOOD_AFTER_SECONDS: Final = 61.0
+"""Longer than a user whose policies are slow is set aside."""
 
 
 class Heartbeat:
@@ -41,7 +50,7 @@ class Heartbeat:
             frame = sse.heartbeat_frame(self._hub.delivered)
             for connection in self._idle(self._hub.connections()):
                 cursor = max(connection.cursor, delivered)
-                if self._backlog.is_taken_back(cursor):
+                if connection.missed or self._backlog.is_taken_back(cursor):
                     connection.write(sse.HEARTBEAT)
                     continue
                 connection.cursor = cursor
@@ -49,16 +58,18 @@ class Heartbeat:
                     frame if cursor == delivered else sse.heartbeat_frame(position_at(cursor))
                 )
             for connection in self._idle(self._replayer.connections()):
-                if self._backlog.is_taken_back(connection.cursor):
+                if connection.missed or self._backlog.is_taken_back(connection.cursor):
                     connection.write(sse.HEARTBEAT)
                 else:
                     connection.write(sse.heartbeat_frame(position_at(connection.cursor)))
 
     def _idle(self, connections: list[Connection]) -> list[Connection]:
-        """Return the connections that were silent for long, and expire what has to."""
+        """Return the connections that were silent for long; expire and make good what is due."""
         now, clock = time.monotonic(), time.time()
         idle = []
         for connection in connections:
+            if connection.missed:
+                connection.make_good(missed_before=now - _MAKE_GOOD_AFTER_SECONDS)
             if connection.expires_at is not None and connection.expires_at <= clock:
                 connection.expire()
             elif now - connection.wrote_at >= self._seconds:

@@ -146,7 +146,10 @@ def route(
                 dispatches.append(dispatch)
     return Judged(
         dispatches,
-        [Notice(table, message, [everyone[n]]) for n, message in answer.broken.items()],
+        [
+            Notice(table, message, [everyone[n]], has_missed=n not in answer.unanswered)
+            for n, message in answer.broken.items()
+        ],
     )
 
 

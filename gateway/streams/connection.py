@@ -60,9 +60,10 @@ class Connection:
     """A stream that has been accepted.
 
     `cursor` is how far it has been served, and `staged` what delivery is about to write to it (see
-    `gateway.fanout.delivery`); `reported` is when it last got an error frame, by table. `role` is
-    None while authentication is off. `unsent` returns how many bytes the server has not yet handed
-    to the socket.
+    `gateway.fanout.delivery`). By table, `reported` is when it last got an error frame, and
+    `missed` since when it has missed changes because its policies failed. `role` is None while
+    authentication is off. `unsent` returns how many bytes the server has not yet handed to the
+    socket.
     """
 
     __slots__ = (
@@ -83,6 +84,7 @@ class Connection:
         "cursor",
         "expires_at",
         "leave",
+        "missed",
         "reported",
         "role",
         "settings",
@@ -122,6 +124,7 @@ class Connection:
         self.cursor: Cursor = START
         self.staged: list[bytes] = []
         self.reported: dict[str, float] = {}
+        self.missed: dict[str, float] = {}
         self.wrote_at = time.monotonic()
         self.close_reason: CloseReason | None = None
         self._send = send
@@ -180,9 +183,21 @@ class Connection:
         self.cursor = cursor_at(position)
         self._write([sse.resync_frame(position, reason, self.tables)])
 
+    def make_good(self, *, missed_before: float | None = None) -> None:
+        """Ask the client to fetch the tables again of which it has missed changes.
+
+        With a time, in seconds of the monotonic clock, only those that it misses since before then.
+        """
+        tables = [t for t, at in self.missed.items() if missed_before is None or at < missed_before]
+        for table in tables:
+            del self.missed[table]
+        if tables:
+            self.write(sse.resync_frame(None, "overflow", tables))
+
     def expire(self) -> None:
         """End the stream since its token has expired, and say so."""
         self.staged.clear()
+        self.make_good()
         self._write([sse.expired_frame()])
         self.close(CloseReason.EXPIRED)
 

@@ -82,5 +82,6 @@ class Drain:
 
     def _end(self, connection: Connection) -> None:
         retry_milliseconds = random.randint(200, 3_000)  # noqa: S311 (spreading, not secrecy)
+        connection.make_good()
         connection.write(sse.closing_frame(retry_milliseconds))
         connection.close(CloseReason.DRAINED)

@@ -13,7 +13,8 @@ ask each cohort by itself. `self_check` compares answers with a real SELECT.
 
 * the database cannot be asked, or a replica lags: `DatabaseUnavailableError`, and the events wait;
 * the rules changed under the question: the answer is discarded, and the question asked again;
-* a policy raises or takes too long for a cohort: that cohort is denied and gets an error frame;
+* a policy raises or takes too long for a cohort: that cohort gets an error frame, none of the
+  changes, and a `resync` later;
 * an image cannot be judged: no one sees it, and subscribers get `resync`;
 * the self-check finds a difference: the stricter answer counts, and the table is asked otherwise.
 """

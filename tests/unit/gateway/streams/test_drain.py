@@ -21,6 +21,9 @@ class Stream:
     def write(self, *frames: bytes) -> None:
         self.written += b"".join(frames)
 
+    def make_good(self) -> None:
+        self.written += b"event: resync\n\n"
+
     def close(self, reason: CloseReason) -> None:
         self.reason = reason
 
