@@ -13,6 +13,7 @@ from gateway.auth.api_keys import ApiKeys, key_throttle
 from gateway.auth.issuer import TokenIssuer
 from gateway.auth.login import Login
 from gateway.auth.passwords import PasswordChecker
+from gateway.auth.revoked_sessions import RevokedSessions
 from gateway.auth.throttle import LoginThrottle
 from gateway.auth.users import Users
 from gateway.auth.verifier import TokenVerifier
@@ -326,6 +327,10 @@ def _login(settings: GatewaySettings, users: Users) -> Login:
         ),
         passwords=PasswordChecker(),
         throttle=LoginThrottle(),
+        revoked=RevokedSessions(
+            settings.session_redis_url.get_secret_value(),
+            prefix=settings.realtime_channel_prefix,
+        ),
     )
 
 

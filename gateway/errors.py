@@ -150,6 +150,10 @@ class KeysUnavailableError(ServiceUnavailableError):
     """token keys unavailable"""
 
 
+class SessionsUnavailableError(ServiceUnavailableError):
+    """sessions unavailable"""
+
+
 class PositionAheadError(GatewayError):
     """position not reached yet"""
 

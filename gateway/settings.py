@@ -103,6 +103,9 @@ class GatewaySettings(CommonSettings):
 
     auth_anon_role: Role | None = None
     auth_login_enabled: bool = False
+    auth_redis_url: RedisUrl | None = None
+    """The Redis in which log-outs are recorded; None is that of `redis_url`."""
+
     auth_api_keys: bool = False
     """Whether AYB's API keys are accepted as tokens."""
 
@@ -166,6 +169,11 @@ class GatewaySettings(CommonSettings):
         if not self.auth_jwt_algorithms:
             return usable
         return {name for name in usable if name in self.auth_jwt_algorithms}
+
+    @property
+    def session_redis_url(self) -> SecretStr:
+        """The URL of the Redis in which log-outs are recorded."""
+        return self.redis_url if self.auth_redis_url is None else self.auth_redis_url
 
     @property
     def setting_names(self) -> tuple[str, ...]:

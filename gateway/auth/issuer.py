@@ -4,9 +4,10 @@ An access token is like every AYB token: HS256 with the shared secret, so that A
 accept it. A refresh token is signed with a key of its own, derived from the secret: neither passes
 for the other, whatever its claims.
 
-Nothing is stored, so any gateway can renew a session that another began, and a single session
-cannot be revoked. But a refresh token holds a fingerprint of the password's hash: it becomes void
-with a new password, or when the user is deleted.
+Nothing is stored, so any gateway can renew a session that another began. A refresh token holds a
+fingerprint of the password's hash: it becomes void with a new password, or when the user is
+deleted. It also names its session, which all refresh tokens after one login share, so that a
+log-out can void them all (see `gateway.auth.revoked_sessions`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import hashlib
 import hmac
 import secrets
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from jose import jwt
@@ -31,6 +33,15 @@ ACCESS_SECONDS: Final = 15 * 60
 REFRESH_SECONDS: Final = 7 * 24 * 60 * 60
 
 _REFRESH: Final = "ayb-realtime refresh token"
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshClaims:
+    """What a refresh token says; `password_mark` is for `TokenIssuer.is_current`."""
+
+    user_id: str
+    password_mark: str = field(repr=False)
+    session: str = field(repr=False)
 
 
 class TokenIssuer:
@@ -63,8 +74,11 @@ class TokenIssuer:
         }
         return jwt.encode({**claims, **self._common}, self._secret, algorithm="HS256")
 
-    def refresh_token(self, user_id: str, password_hash: str) -> str:
-        """Sign a token that gets new tokens for 7 days, as long as the password stays."""
+    def refresh_token(self, user_id: str, password_hash: str, session: str | None = None) -> str:
+        """Sign a token that gets new tokens for 7 days, as long as the password stays.
+
+        It belongs to a session, a new one if none is given.
+        """
         now = int(self._clock())
         claims: dict[str, Any] = {
             "typ": "refresh",
@@ -72,14 +86,13 @@ class TokenIssuer:
             "iat": now,
             "exp": now + REFRESH_SECONDS,
             "pwd": self._password_mark(password_hash),
+            "sid": session or secrets.token_hex(16),
+            "jti": secrets.token_hex(8),
         }
         return jwt.encode(claims, self._refresh_secret, algorithm="HS256")
 
-    def user_of(self, refresh_token: str) -> tuple[str, str]:
-        """Read a refresh token: the user's id, and the mark for `is_current`.
-
-        Raises `TokenRefusedError`.
-        """
+    def read_refresh_token(self, refresh_token: str) -> RefreshClaims:
+        """Read a refresh token; raises `TokenRefusedError`."""
         signed = parse_token(refresh_token)
         if signed.algorithm != "HS256":
             raise TokenRefusedError("algorithm is not accepted")
@@ -87,7 +100,13 @@ class TokenIssuer:
         claims = parse_object(signed.payload)
         if seconds_of(claims, "exp") <= self._clock():
             raise TokenRefusedError("expired")
-        return str(claims["sub"]), str(claims["pwd"])
+        # A token of a release without sessions is the only one of its own.
+        session = str(claims.get("sid") or _fingerprint(self._refresh_secret, refresh_token))
+        return RefreshClaims(str(claims["sub"]), str(claims["pwd"]), session)
+
+    def session_digest(self, session: str) -> str:
+        """Return what a session is recorded under, which says nothing of its tokens."""
+        return _fingerprint(self._refresh_secret, f"session {session}")
 
     def is_current(self, mark: str, password_hash: str) -> bool:
         """Return whether the password is still the one that a refresh token was made for."""

@@ -40,7 +40,7 @@ class Credentials(_Wire):
 
 
 class Renewal(_Wire):
-    """The body of a refresh."""
+    """The body of a refresh, or of a log-out."""
 
     refresh_token: str = Field(min_length=1)
 
@@ -63,7 +63,7 @@ class Session(_Wire):
 
 
 def login_router(*, login: Login, users: Users, verifier: TokenVerifier) -> APIRouter:
-    """Build `/api/auth/login`, `/api/auth/refresh` and `/api/auth/me`."""
+    """Build `/api/auth/login`, `/api/auth/refresh`, `/api/auth/logout` and `/api/auth/me`."""
     routes = APIRouter(prefix="/api/auth", tags=["login"])
 
     @routes.post(
@@ -88,6 +88,18 @@ def login_router(*, login: Login, users: Users, verifier: TokenVerifier) -> APIR
         asked = await read_body(request, Renewal, "refreshToken is required")
         response.headers["Cache-Control"] = "no-store"
         return Session.model_validate(await login.renew(asked.refresh_token))
+
+    @routes.post(
+        "/logout",
+        status_code=204,
+        openapi_extra=body_schema(Renewal),
+        responses=error_responses(400, 408, 413, 503),
+    )
+    async def log_out(request: Request) -> Response:
+        """Void a refresh token, and all others of the session that it belongs to."""
+        asked = await read_body(request, Renewal, "refreshToken is required")
+        await login.log_out(asked.refresh_token)
+        return Response(status_code=204, headers={"Cache-Control": "no-store"})
 
     @routes.get("/me", responses=error_responses(401, 503))
     async def me(request: Request, response: Response) -> User:

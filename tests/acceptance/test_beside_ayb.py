@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from gateway.auth.api_key_watch import LOOK_SECONDS
 from tests.support.ayb_tables import add_api_key, change_api_key, make_api_keys
+from tests.support.browser import PAGES
 
 if TYPE_CHECKING:
+    from tests.support.requirements import Requirements
     from tests.support.stack import Stack
 
 TABLES = """
@@ -61,3 +64,23 @@ async def test_an_api_key_opens_a_stream_and_ends_it(start_stack: Any) -> None:
     assert "API key was revoked" in logged
     assert key[4:] not in logged
     assert free[4:] not in logged
+
+
+async def test_the_npm_client_logs_out(stack: Stack, require: Requirements) -> None:
+    """Its refresh tokens are void on both gateways then, whichever it logged out from."""
+    node = require.program("node", package="nodejs")
+    require.that((PAGES / "node_modules").is_dir(), f"npm ci has not run in {PAGES}")
+    await stack.add_user("user@example.com", "password")
+    other = await stack.add_gateway("other")
+    process = await asyncio.create_subprocess_exec(
+        node, PAGES / "logout.mjs", stack.gateway_url, other, "user@example.com", "password",
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(30):
+        said, _ = await process.communicate()
+    seen = json.loads(said)
+    assert seen.pop("logout") == "ok"
+    assert seen.pop("token") is None
+    assert seen.pop("again") == "ok"
+    assert set(seen.values()) == {"401 invalid or expired refresh token"}
+    assert len(seen) == 4

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from gateway.auth.issuer import TokenIssuer
 from gateway.auth.login import Login
 from gateway.auth.passwords import PasswordChecker
+from gateway.auth.revoked_sessions import RevokedSessions
 from gateway.auth.throttle import LoginThrottle
 from gateway.auth.users import Users
 from gateway.auth.verifier import TokenVerifier
@@ -26,10 +27,12 @@ from tests.support.tokens import SECRET, USER_ID, claims, gateway_settings, hs25
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from devstack.servers import ValkeyServer
     from tests.support.databases import Database
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 PASSWORD = "correct horse"
+NO_REDIS = "redis://127.0.0.1:1"
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d*[1-9])?Z")
 
 USERS = """
@@ -87,13 +90,16 @@ class Client:
     async def refresh(self, token: Any) -> httpx.Response:
         return await self.request("POST", "refresh", json={"refreshToken": token})
 
+    async def log_out(self, token: Any) -> httpx.Response:
+        return await self.request("POST", "logout", json={"refreshToken": token})
+
     async def me(self, token: str) -> httpx.Response:
         return await self.request("GET", "me", headers={"Authorization": f"Bearer {token}"})
 
 
 @contextlib.asynccontextmanager
 async def served(
-    dsn: str, throttle: LoginThrottle | None = None, **changes: Any
+    dsn: str, redis_url: str = NO_REDIS, throttle: LoginThrottle | None = None, **changes: Any
 ) -> AsyncIterator[Client]:
     """The routes over a pool like the gateway's."""
     settings = gateway_settings(auth_login_enabled=True, **changes)
@@ -115,6 +121,7 @@ async def served(
             ),
             passwords=PasswordChecker(),
             throttle=throttle or LoginThrottle(),
+            revoked=RevokedSessions(redis_url),
         )
         app.include_router(
             login_router(login=login, users=users, verifier=TokenVerifier(settings.token_options))
@@ -123,8 +130,8 @@ async def served(
 
 
 @pytest.fixture
-async def client(users: Database) -> AsyncIterator[Client]:
-    async with served(users.gateway_dsn) as made:
+async def client(users: Database, valkey_server: ValkeyServer) -> AsyncIterator[Client]:
+    async with served(users.gateway_dsn, valkey_server.url) as made:
         yield made
 
 
@@ -247,12 +254,16 @@ async def test_refreshing_goes_on_with_the_same_user(client: Client) -> None:
     assert (await client.refresh(second["refreshToken"])).status_code == 200
 
 
-async def test_another_gateway_takes_the_refresh_token(users: Database, client: Client) -> None:
+async def test_another_gateway_takes_the_refresh_token(
+    users: Database, client: Client, valkey_server: ValkeyServer
+) -> None:
     """Nothing is kept in a gateway: any replica with the secret renews a session."""
     first = (await client.log_in("user@example.com", PASSWORD)).json()
-    async with served(users.gateway_dsn) as other:
+    async with served(users.gateway_dsn, valkey_server.url) as other:
         assert (await other.refresh(first["refreshToken"])).status_code == 200
-    async with served(users.gateway_dsn, auth_jwt_secret=SECRET[::-1]) as stranger:
+    async with served(
+        users.gateway_dsn, valkey_server.url, auth_jwt_secret=SECRET[::-1]
+    ) as stranger:
         response = await stranger.refresh(first["refreshToken"])
         assert is_error(response, 401, "invalid or expired refresh token")
 
@@ -310,7 +321,7 @@ async def test_too_many_wrong_passwords(users: Database) -> None:
     """After too many failures an address is refused for a while, even with the right password;
     the account's owner, elsewhere, is not."""
     throttle = LoginThrottle(per_network=(100, 1.0), per_account=(3, 1000.0))
-    async with served(users.gateway_dsn, throttle) as client:
+    async with served(users.gateway_dsn, throttle=throttle) as client:
         assert (await client.log_in("user@example.com", PASSWORD)).status_code == 200
         for email in ("user@example.com", "USER@example.com", " user@Example.com"):
             response = await client.log_in(email, "wrong", address="192.0.2.77")
@@ -327,7 +338,7 @@ async def test_too_many_wrong_passwords(users: Database) -> None:
 async def test_too_many_tries_from_one_network(users: Database) -> None:
     """After too many failures a network is refused, whatever e-mail address it tries."""
     throttle = LoginThrottle(per_network=(3, 1000.0), per_account=(100, 1.0))
-    async with served(users.gateway_dsn, throttle) as client:
+    async with served(users.gateway_dsn, throttle=throttle) as client:
         for number in range(3):
             response = await client.log_in(f"{number}@x", "x", address=f"2001:db8::{number}")
             assert response.status_code == 401
@@ -377,7 +388,7 @@ async def test_missing_tables_and_grants_are_the_operators_affair(
 async def test_without_a_database() -> None:
     """While the database is away, login is a 503 and no try is counted."""
     throttle = LoginThrottle(per_network=(1, 1000.0), per_account=(1, 1000.0))
-    async with served("postgres://ayb_gateway@127.0.0.1:1/none", throttle) as client:
+    async with served("postgres://ayb_gateway@127.0.0.1:1/none", throttle=throttle) as client:
         for _ in range(3):
             response = await client.log_in("user@example.com", PASSWORD)
             assert is_error(response, 503, "database unavailable")

@@ -35,16 +35,16 @@ async def test_an_access_token_passes_the_configured_issuer_and_audience() -> No
 def test_a_refresh_token_names_its_user_for_seven_days() -> None:
     """A refresh token names the user it was made for, for 7 days."""
     token = issuer().refresh_token(USER_ID, "hash")
-    assert issuer(NOW + REFRESH_SECONDS - 1).user_of(token)[0] == USER_ID
+    assert issuer(NOW + REFRESH_SECONDS - 1).read_refresh_token(token).user_id == USER_ID
     with pytest.raises(TokenRefusedError):
-        issuer(NOW + REFRESH_SECONDS).user_of(token)
+        issuer(NOW + REFRESH_SECONDS).read_refresh_token(token)
     assert REFRESH_SECONDS == 7 * 86_400
 
 
 def test_a_refresh_token_ends_with_the_password() -> None:
     """A refresh token is for the password it was made with, and holds nothing of its hash."""
     token = issuer().refresh_token(USER_ID, "hash of the old one")
-    _user, mark = issuer().user_of(token)
+    mark = issuer().read_refresh_token(token).password_mark
     assert issuer().is_current(mark, "hash of the old one")
     assert not issuer().is_current(mark, "hash of the new one")
     assert not issuer().is_current(mark, "")
@@ -66,4 +66,4 @@ def test_a_refresh_token_ends_with_the_password() -> None:
 def test_nothing_else_is_a_refresh_token(token: str) -> None:
     """An access token, one of another secret, and made-up ones are no refresh tokens."""
     with pytest.raises(TokenRefusedError):
-        issuer().user_of(token)
+        issuer().read_refresh_token(token)
