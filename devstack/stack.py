@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from devstack.demo import TABLES, install_demo, uncaptured
+from devstack.demo_server import DemoServer
 from devstack.process import Child
 from devstack.servers import PostgresServer, ValkeyServer, check_port, free_port
 from devstack.settings import jwt_secret, open_data_dir
@@ -36,6 +37,7 @@ class Stack:
         self._tell = tell
         self._servers: list[PostgresServer | ValkeyServer] = []
         self._children: list[Child] = []
+        self._demo: DemoServer | None = None
         self._read: dict[str, int] = {}
         self.psql = 'psql "$AYB_DATABASE_URL"'  # which may hold a password
         self.database_url = ""
@@ -59,6 +61,7 @@ class Stack:
         common = {
             "AYB_LOG_FORMAT": "console",
             "AYB_AUTH_LOGIN_ENABLED": "true",
+            "AYB_CONSOLE_ENABLED": "true",
             "AYB_REALTIME_DRAIN_DELAY_SECONDS": "0",
             "AYB_REALTIME_DRAIN_SECONDS": "1",
             "AYB_SERVER_HOST": "localhost",
@@ -71,12 +74,15 @@ class Stack:
         }
         self._run(folder, "relay", ["relay", "run"], {**common, "AYB_DATABASE_URL": relay_url})
         asyncio.run(self._wait_until_captured())
-        self._run(
-            folder,
-            "gateway",
-            ["gateway"],
-            {**common, "AYB_DATABASE_URL": read_url, "AYB_READ_DATABASE_URL": read_url},
-        )
+        port = settings.server_port
+        origins = [f"http://localhost:{port}", f"http://127.0.0.1:{port}", f"http://[::1]:{port}"]
+        self._demo = DemoServer(self.database_url, origins=origins)
+        addresses = {
+            "AYB_CONSOLE_DEMO_URL": self._demo.url,
+            "AYB_DATABASE_URL": read_url,
+            "AYB_READ_DATABASE_URL": read_url,
+        }
+        self._run(folder, "gateway", ["gateway"], {**common, **addresses})
         self._wait_until_ready(f"{self.gateway_url}/readyz")
 
     def watch(self) -> None:
@@ -91,6 +97,9 @@ class Stack:
 
     def stop(self) -> None:
         """Stop what was started, in reverse order."""
+        if self._demo is not None:
+            self._demo.close()
+            self._demo = None
         while self._children:
             child = self._children.pop()
             child.stop()

@@ -36,6 +36,7 @@ from gateway.web.admin import admin_router
 from gateway.web.admission import Admission
 from gateway.web.authentication import Authentication
 from gateway.web.client_module import client_module_router
+from gateway.web.console import ConsoleOptions, console_router
 from gateway.web.cors import CorsPolicy
 from gateway.web.error_responses import error_body, install_error_handlers
 from gateway.web.health import health_router
@@ -295,6 +296,20 @@ class Gateway:
                     deletes=settings.realtime_deletes,
                     trusted_functions=frozenset(settings.realtime_trusted_functions),
                     setting_names=settings.setting_names,
+                )
+            )
+        if settings.console_enabled:
+            web.include_router(
+                console_router(
+                    ConsoleOptions(
+                        has_auth=settings.auth_enabled,
+                        has_login=settings.auth_login_enabled,
+                        has_explain=settings.explain_secret is not None,
+                        allows_anonymous=settings.auth_anon_role is not None,
+                        demo_url=settings.console_demo_url,
+                    ),
+                    pool=pool,
+                    authentication=authentication,
                 )
             )
         management = web

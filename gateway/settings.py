@@ -112,6 +112,12 @@ class GatewaySettings(CommonSettings):
     explain_secret: SecretStr | None = Field(default=None, min_length=32)
     """Opens `POST /api/admin/explain`; without it there is none."""
 
+    console_enabled: bool = False
+    """Whether `/console` is served."""
+
+    console_demo_url: str | None = Field(default=None, pattern=r"^http://localhost:[0-9]{1,5}$")
+    """Where the console's buttons write rows of the demo; `make dev` sets it."""
+
     realtime_deletes: Literal["all", "visible"] = "all"
     realtime_heartbeat_seconds: float = Field(default=25, gt=0)
     realtime_max_connections: int = Field(default=20_000, ge=1)
