@@ -127,7 +127,7 @@ export class Pane {
     this.#find(".log-out").hidden = !this.#options.auth;
     this.#ages = new Ages(() => this.#token({}));
     this.#realtime = connect({
-      url: this.#options.url,
+      url: new URL(".", document.baseURI).href, // with the path prefix, if there is one
       token: (about) => this.#token(about),
       onState: (state, detail) => this.#state(state, detail),
     });
