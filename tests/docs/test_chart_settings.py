@@ -18,6 +18,7 @@ NOT_FOR_PODS = {
     "gateway": {
         "AYB_DATABASE_URL": "AYB_READ_DATABASE_URL takes its place",
         "AYB_DATABASE_PASSWORD_FILE": "AYB_READ_DATABASE_PASSWORD_FILE takes its place",
+        "AYB_CONSOLE_DEMO_URL": "only `make dev` has the demo",
     },
     "relay": {
         "AYB_READ_DATABASE_URL": "only the doctor looks at it, and a relay needs no second login",
