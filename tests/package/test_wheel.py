@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,8 +37,8 @@ def run(
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of what git would clone."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an sdist, of what git would clone, and of the wheel built from that sdist."""
     folder = tmp_path_factory.mktemp("package")
     files = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=PROJECT)
     assert files.returncode == 0, files.stderr
@@ -47,9 +48,21 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             copy = source / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes((PROJECT / name).read_bytes())
-    built = run(sys.executable, *PIP, "wheel", "--no-deps", "-w", folder, source, cwd=folder)
-    assert built.returncode == 0, built.stderr
-    (found,) = folder.glob("ayb_realtime-*.whl")
+    builder = folder / "builder"
+    for command in (
+        (sys.executable, "-m", "venv", builder),
+        (builder / "bin/python", *PIP, "install", "build"),
+        (builder / "bin/python", "-m", "build", "--outdir", folder, source),
+    ):
+        done = run(*command, cwd=folder)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    """The wheel."""
+    (found,) = built.glob("ayb_realtime-*.whl")
     return found
 
 
@@ -66,14 +79,14 @@ def installed(wheel: Path) -> Path:
     return environment / "bin"
 
 
-def test_the_wheel_holds_what_the_sources_hold(wheel: Path) -> None:
+def test_the_wheel_holds_what_the_sources_hold(built: Path, wheel: Path) -> None:
     """Every module, query, migration, function and page is in the wheel, and nothing else."""
-    kinds = {".py", ".sql", ".html"}
+    source = built / "source"
     expected = {
-        path.relative_to(PROJECT).as_posix()
+        path.relative_to(source).as_posix()
         for package in ("shared", "relay", "gateway")
-        for path in (PROJECT / package).rglob("*")
-        if path.suffix in kinds
+        for path in (source / package).rglob("*")
+        if path.is_file()
     }
     with zipfile.ZipFile(wheel) as archive:
         found = {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -81,6 +94,15 @@ def test_the_wheel_holds_what_the_sources_hold(wheel: Path) -> None:
     assert found == expected
     assert any(name.endswith(".sql") for name in found)
     assert b"License-Expression: Apache-2.0" in metadata
+
+
+def test_the_sdist_holds_what_building_needs(built: Path) -> None:
+    """The sdist has the sources, the metadata and the license; the wheel was made of it alone."""
+    (file,) = built.glob("ayb_realtime-*.tar.gz")
+    with tarfile.open(file) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"pyproject.toml", "README.md", "LICENSE", "PKG-INFO"} <= names
+    assert "relay/schema/roles.sql" in names
 
 
 def test_the_relay_runs(installed: Path, tmp_path: Path) -> None:
