@@ -268,6 +268,7 @@ class Gateway:
             ),
         )
         scrape = Scrape(
+            pool=pool,
             metrics=metrics,
             limits=limits,
             replayer=self.replayer,

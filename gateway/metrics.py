@@ -76,6 +76,11 @@ class GatewayMetrics:
             "1 while ticks arrive in time, 0 while the outbox is polled",
             registry=r,
         )
+        self.read_database_place = Gauge(
+            "ayb_read_database_place",
+            "Place of the host in use among those of AYB_READ_DATABASE_URL; 0 is the first",
+            registry=r,
+        )
         self.staleness_seconds = Gauge(
             "ayb_staleness_seconds",
             "How far the read database is behind the relay; about 1 while nothing is written",

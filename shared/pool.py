@@ -5,6 +5,11 @@ is reset and pinned again. Where a new session is refused (a changed password, s
 open but busy, the caller waits for one of those. And failed connects are spaced out: between two
 attempts every caller gets the error of the last one at once, so that a thousand questions do not
 make a thousand failed logins.
+
+Where the URL names several hosts, all sessions are on one of them: on the first that lets us in.
+While that is not the first of the list, better ones are tried every few seconds, further apart if
+they do not last. The pool goes back to one that has replayed what the present host has, and
+replaces its sessions one by one as they are used next.
 """
 
 from __future__ import annotations
@@ -18,15 +23,28 @@ import asyncpg
 import structlog
 
 from shared.backoff import Backoff
-from shared.errors import DatabaseUnavailableError
-from shared.postgres import DatabaseAddress, connect, pin_statement
+from shared.errors import AybError, DatabaseUnavailableError
+from shared.postgres import (
+    CONNECT_IN_TURN_SECONDS,
+    CONNECT_SECONDS,
+    UNAVAILABLE,
+    DatabaseAddress,
+    connect,
+    pin_statement,
+)
+from shared.sql import queries
+from shared.tasks import end
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
-
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 log = structlog.get_logger(__name__)
 
+_SQL: Final = queries("shared", "pool.sql")
+
 _RETRY_SECONDS: Final = 2.0
+_RETURN_SECONDS: Final = 4.0
+_MOST_RETURN_SECONDS: Final = 15.0
+_LASTING_SECONDS: Final = 60.0
 _CLOSE_SECONDS: Final = 2.0
 
 
@@ -61,14 +79,44 @@ async def open_pool(
 
     pool = _Pool(opener, reset=reset, size=most)
     await pool
+    following = asyncio.create_task(_follow(opener, pool), name="hosts of the database")
     try:
         yield pool
     finally:
+        await end([following])
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await pool.close()
         except TimeoutError:
             pool.terminate()
+
+
+async def _follow(opener: _Opener, pool: _Pool) -> None:
+    """Replace the sessions after each move, and go back to better hosts, until cancelled."""
+    backoff = Backoff(first_seconds=_RETURN_SECONDS, most_seconds=_MOST_RETURN_SECONDS)
+    moved_at = float("-inf")
+    while True:
+        try:
+            async with asyncio.timeout(backoff.next_seconds() if opener.place else None):
+                await opener.moved.wait()
+        except TimeoutError:
+            await opener.find_better(lambda: _wal_position(pool))
+            continue
+        opener.moved.clear()
+        await pool.expire_connections()
+        if time.monotonic() - moved_at > _LASTING_SECONDS:
+            backoff.reset()
+        moved_at = time.monotonic()
+
+
+async def _wal_position(session: asyncpg.Pool | asyncpg.Connection) -> int | None:
+    """Read how far a server's data is; None if it does not say."""
+    try:
+        async with asyncio.timeout(_RETRY_SECONDS):
+            position: int | None = await session.fetchval(_SQL["wal_position"])
+            return position
+    except (*UNAVAILABLE, asyncpg.PostgresError):
+        return None
 
 
 class _Opener:
@@ -83,7 +131,11 @@ class _Opener:
         command_seconds: float | None,
         on_refused: Callable[[], object],
     ) -> None:
-        self._address = address
+        self._hosts = address.hosts
+        self._place = 0
+        self._away_because = ""
+        self.moved = asyncio.Event()
+        """Set when new sessions are opened on another host than before."""
         self._application_name = application_name
         self._settings = settings
         self._command_seconds = command_seconds
@@ -97,12 +149,7 @@ class _Opener:
         if time.monotonic() < self._retry_at:
             raise DatabaseUnavailableError(self.error)
         try:
-            connection = await connect(
-                self._address,
-                application_name=self._application_name,
-                settings=self._settings,
-                command_seconds=self._command_seconds,
-            )
+            connection = await self._open_any()
         except DatabaseUnavailableError as error:
             self._refused(str(error))
             raise
@@ -112,12 +159,86 @@ class _Opener:
         self._backoff.reset()
         return connection
 
+    @property
+    def place(self) -> int:
+        """The place in the list of the host that the sessions are on; 0 is the first."""
+        return self._place
+
+    @property
+    def elsewhere(self) -> str | None:
+        """Which host is used in place of the first, and why; None on the first."""
+        if self._place == 0:
+            return None
+        return f"uses {self._hosts[self._place].name}: {self._away_because}"
+
+    async def find_better(self, position: Callable[[], Awaitable[int | None]]) -> None:
+        """Move to a host that comes earlier in the list, if one lets us in.
+
+        It has to have the data up to `position`, that of the present host, unless that is None.
+        """
+        for place, host in enumerate(self._hosts[: self._place]):
+            try:
+                session = await self._connect(host)
+            except (AybError, asyncpg.PostgresError) as error:
+                self._away_because = _told(host, error)
+                continue
+            try:
+                needed = await position()
+                has = await _wal_position(session)
+            finally:
+                session.terminate()
+            if needed is not None and has is not None and has < needed:
+                self._away_because = f"{host.name}: has not replayed what the present host has"
+                continue
+            self._move(place)
+            return
+
+    async def _open_any(self) -> asyncpg.Connection:
+        """Open a session on the present host, else on the first of the others."""
+        errors = []
+        places = range(len(self._hosts))
+        for place in sorted(places, key=lambda place: (place != self._place, place)):
+            try:
+                connection = await self._connect(self._hosts[place])
+            except DatabaseUnavailableError as error:
+                if len(self._hosts) == 1:
+                    raise
+                errors.append(_told(self._hosts[place], error))
+                continue
+            if place != self._place:
+                self._away_because = "; ".join(errors)
+                self._move(place)
+            return connection
+        raise DatabaseUnavailableError(f"database unavailable: {'; '.join(errors)}")
+
+    async def _connect(self, host: DatabaseAddress) -> asyncpg.Connection:
+        return await connect(
+            host,
+            application_name=self._application_name,
+            settings=self._settings,
+            command_seconds=self._command_seconds,
+            connect_seconds=CONNECT_SECONDS if len(self._hosts) == 1 else CONNECT_IN_TURN_SECONDS,
+        )
+
+    def _move(self, place: int) -> None:
+        host = self._hosts[place].name
+        if place == 0:
+            log.info("back on the first host of the database URL", host=host)
+        else:
+            log.warning("another host of the database URL", host=host, reason=self._away_because)
+        self._place = place
+        self.moved.set()
+
     def _refused(self, error: str) -> None:
         self._on_refused()
         self._retry_at = time.monotonic() + self._backoff.next_seconds()
         if error != self.error:
             log.warning("no new connection to the database", error=error)
         self.error = error
+
+
+def _told(host: DatabaseAddress, error: Exception) -> str:
+    return f"{host.name}: {str(error).removeprefix('database unavailable: ')}"
 
 
 class _Pool(asyncpg.Pool):  # type: ignore[misc]  # it has no types
@@ -142,6 +263,16 @@ class _Pool(asyncpg.Pool):  # type: ignore[misc]  # it has no types
     def refusal(self) -> str | None:
         """Why no new session can be opened at present, None where nothing is known against it."""
         return self._opener.error or None
+
+    @property
+    def place(self) -> int:
+        """The place of the host in use among those of the URL; 0 is the first."""
+        return self._opener.place
+
+    @property
+    def elsewhere(self) -> str | None:
+        """Which host is used in place of the first, and why; None on the first."""
+        return self._opener.elsewhere
 
     async def release(self, connection: Any, *, timeout: float | None = None) -> None:  # noqa: ANN401, ASYNC109
         """Return a session to the pool."""

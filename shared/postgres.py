@@ -14,18 +14,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
 from shared.errors import DatabaseUnavailableError, OperatorError, SettingsError
+from shared.postgres_url import each_host, host_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 CONNECT_SECONDS: Final = 10.0
+CONNECT_IN_TURN_SECONDS: Final = 5.0
+"""How long one of several hosts may take to let us in."""
+
 _POOLER_TEST_SECONDS: Final = 5.0
 _POOLER_TEST_ROUNDS: Final = 5
 
@@ -90,6 +94,16 @@ class DatabaseAddress:
     url: str
     password_file: Path | None = None
 
+    @property
+    def hosts(self) -> tuple[DatabaseAddress, ...]:
+        """The same database at each of the hosts that the URL names, in order."""
+        return tuple(replace(self, url=url) for url in each_host(self.url))
+
+    @property
+    def name(self) -> str:
+        """The host and port, for logs."""
+        return host_of(self.url)
+
     def read_password(self) -> str | None:
         """Read the password as it is now; None where the URL has it. Raises `OSError`."""
         if self.password_file is None:
@@ -145,16 +159,23 @@ async def connect(
     application_name: str,
     settings: Mapping[str, str] | None = None,
     command_seconds: float | None = None,
+    connect_seconds: float | None = None,
 ) -> asyncpg.Connection:
     """Open one connection with its settings pinned; `address` may be a URL with the password in it.
 
-    `command_seconds` is the most that one statement may take before the server counts as gone.
+    If the URL names several hosts, they are tried in order. Unlike libpq, that goes on after a host
+    that refuses the login: a replica that was just promoted may lack a line in its pg_hba.conf.
+
+    `connect_seconds` is the most that one host may take to let us in, `command_seconds` the most
+    that one statement may take, before the server counts as gone.
     Raises `DatabaseUnavailableError` where there is no server or it refuses the login,
     `SettingsError` where the URL cannot be read, `TransactionPoolingError`.
     """
     if isinstance(address, str):
         address = DatabaseAddress(address)
-    connection = await _open(address, application_name, command_seconds)
+    connection, address = await _open_first(
+        address, application_name, command_seconds, connect_seconds
+    )
     try:
         with unavailable_as_ours():
             if await _is_pooled_by_transaction(connection, address, application_name):
@@ -176,14 +197,46 @@ def pin_statement(connection: asyncpg.Connection, settings: Mapping[str, str]) -
     )
 
 
+async def _open_first(
+    address: DatabaseAddress,
+    application_name: str,
+    command_seconds: float | None,
+    connect_seconds: float | None,
+) -> tuple[asyncpg.Connection, DatabaseAddress]:
+    """Open a connection to the first host that accepts it; return that host too."""
+    hosts = address.hosts
+    if connect_seconds is None:
+        connect_seconds = CONNECT_SECONDS if len(hosts) == 1 else CONNECT_IN_TURN_SECONDS
+    if len(hosts) == 1:
+        connection = await _open(
+            address, application_name, command_seconds, connect_seconds=connect_seconds
+        )
+        return connection, address
+    errors = []
+    for host in hosts:
+        try:
+            connection = await _open(
+                host, application_name, command_seconds, connect_seconds=connect_seconds
+            )
+        except DatabaseUnavailableError as error:
+            errors.append(f"{host.name}: {str(error).removeprefix('database unavailable: ')}")
+        else:
+            return connection, host
+    raise DatabaseUnavailableError(f"database unavailable: {'; '.join(errors)}")
+
+
 async def _open(
-    address: DatabaseAddress, application_name: str, command_seconds: float | None
+    address: DatabaseAddress,
+    application_name: str,
+    command_seconds: float | None,
+    *,
+    connect_seconds: float = CONNECT_SECONDS,
 ) -> asyncpg.Connection:
     try:
         connection = await asyncpg.connect(
             address.url,
             password=address.read_password if address.password_file is not None else None,
-            timeout=CONNECT_SECONDS,
+            timeout=connect_seconds,
             command_timeout=command_seconds,
             server_settings={"application_name": application_name},
         )

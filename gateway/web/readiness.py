@@ -114,6 +114,8 @@ class Readiness:
             )
         if probe.other_roles != OK:
             others["other roles"] = probe.other_roles
+        if self._pool.elsewhere is not None:
+            others["read database"] = self._pool.elsewhere
         if self._pool.refusal is not None:
             others["new connections"] = self._pool.refusal
         tolerated = {"events"} if held is not None and self._is_tolerated(held) else set()

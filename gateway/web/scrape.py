@@ -19,6 +19,8 @@ from shared.errors import DatabaseUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
+    import asyncpg
+
     from gateway.fanout.backlog import Backlog
     from gateway.fanout.bus import Bus
     from gateway.fanout.hub import Hub
@@ -39,6 +41,7 @@ class Scrape:
     def __init__(
         self,
         *,
+        pool: asyncpg.Pool,
         metrics: GatewayMetrics,
         limits: StreamLimits,
         replayer: Replayer,
@@ -49,6 +52,7 @@ class Scrape:
         find_gone: FindGone,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._pool = pool
         self._metrics = metrics
         self._limits = limits
         self._replayer = replayer
@@ -70,6 +74,7 @@ class Scrape:
             metrics.replaying.set(len(self._replayer))
             metrics.ring_bytes.set(self._backlog.ring_bytes)
             metrics.holding.set(self._hub.held is not None)
+            metrics.read_database_place.set(self._pool.place)
             metrics.pushing.set(self._bus.is_pushing and not self._staleness.ticks_are_late)
             metrics.staleness_seconds.set(self._staleness.seconds)
             metrics.stale.set(self._staleness.is_stale)

@@ -28,10 +28,11 @@ class World:
         self.error: Exception | None = None
         self.now = 0.0
         parts: Any = SimpleNamespace(
-            total=3, ring_bytes=7, held=None, is_pushing=True,
+            place=1, total=3, ring_bytes=7, held=None, is_pushing=True,
             ticks_are_late=False, seconds=1.5, is_stale=False, rivals=None,
         )  # fmt: skip
         self.scrape = Scrape(
+            pool=parts,
             metrics=self.metrics,
             limits=parts,
             replayer=[1, 2],  # type: ignore[arg-type]

@@ -1,0 +1,35 @@
+"""A Postgres URL that names several hosts, in the order in which they are tried.
+
+    postgresql://user@own:5432,other:5432/database?target_session_attrs=standby
+
+libpq and asyncpg read such a URL too, but with one time limit for the whole list, so that a first
+host that answers nothing keeps the others from being tried. Here each host is a URL of its own.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit, urlunsplit
+
+_PREFERRING = "target_session_attrs=prefer-standby"
+
+
+def each_host(url: str) -> tuple[str, ...]:
+    """Return a URL for each host, in order; the URL itself if it names one.
+
+    A list that prefers standbys is left to asyncpg, which looks at all hosts before it chooses.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # told where it is used
+        return (url,)
+    login, at, hosts = parts.netloc.rpartition("@")
+    if "," not in hosts or _PREFERRING in parts.query:
+        return (url,)
+    return tuple(
+        urlunsplit(parts._replace(netloc=f"{login}{at}{host}")) for host in hosts.split(",") if host
+    )
+
+
+def host_of(url: str) -> str:
+    """Name the host of a URL, with its port if that is given, and without login."""
+    return urlsplit(url).netloc.rpartition("@")[2] or "the default host"
