@@ -51,7 +51,7 @@ CREATE TABLE factors (user_id uuid, status text);
 CREATE INDEX ON factors (user_id);
 CREATE TABLE docs (id bigint PRIMARY KEY, author_id uuid, email text, org_id int, tenant_id text,
     team_id int, project_id int, published boolean, path text, starts_at timestamptz,
-    ends_at timestamptz);
+    ends_at timestamptz, version int NOT NULL DEFAULT 0);
 ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
 ALTER TABLE shared_projects ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON guarded USING (user_id = (SELECT auth.uid()));
