@@ -28,6 +28,12 @@ class SchemaError(OperatorError):
     """The schema ayb_realtime is missing or too old; run `python -m relay install`."""
 
 
+OLDER_SCHEMA = (
+    "the schema ayb_realtime is older than this gateway: upgrade the relay first, "
+    "or run `python -m relay install`"
+)
+
+
 class DatabaseUnavailableError(AybError):
     """database unavailable"""  # noqa: D400, D415
 

@@ -138,6 +138,17 @@ async def log_state(connection: Connection) -> LogState:
     return LogState(row["epoch"], row["last_batch"], row["horizon"], first_batches, row["history"])
 
 
+async def functions_version(connection: Connection) -> int:
+    """Read which version of our functions is installed; raises `SchemaError` if none is."""
+    try:
+        version: int | None = await connection.fetchval(_SQL["functions_version"])
+    except _MISSING as error:
+        raise SchemaError from error
+    if version is None:
+        raise SchemaError
+    return version
+
+
 async def read_batches(
     connection: Connection,
     *,

@@ -13,6 +13,10 @@ SELECT
         JOIN pg_catalog.pg_database d ON d.oid = newest.database AND d.datname = current_database()
     ) AS history
 
+-- name: functions_version
+-- The version of our functions that the relay has installed.
+SELECT version FROM ayb_realtime.installed_functions
+
 -- name: read_batches
 -- Recorded batches after $1 and up to $2, with their changes to the tables named in $3 or with an
 -- OID in $4. Returns as many as fit ($5 batches, $6 changes, $7 bytes), but at least one. Images

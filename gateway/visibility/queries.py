@@ -18,7 +18,7 @@ import msgspec
 from gateway.visibility.cohorts import KNOWN_SETTINGS
 from gateway.visibility.joined.setting_expressions import Builtins
 from gateway.visibility.rules import Rules, decode_rules
-from shared.errors import AybError, DatabaseUnavailableError, ReplicaLagsError
+from shared.errors import OLDER_SCHEMA, AybError, DatabaseUnavailableError, ReplicaLagsError
 from shared.postgres import UNAVAILABLE, unavailable_as_ours
 from shared.sql import queries
 
@@ -37,6 +37,8 @@ RULES_DIFFER: Final = "AYB06"
 """A session has other rules than those that values are to be computed under."""
 _OURS: Final = (QUERY_CANCELED, SETTINGS_DIFFER, "AYB04", RULES_DIFFER)
 """What a question may fail with though its class says nothing of policies; AYB04: out of time."""
+UNDEFINED: Final = frozenset(("3F000", "42703", "42704", "42883", "42P01"))
+"""States of names that are not found."""
 _SESSIONS: Final = 10
 """How many sessions are tried: more than a pool usually has."""
 _ELSEWHERE: Final = ("08", "40", "53", "57", "58", "XX", "AY")
@@ -73,6 +75,13 @@ class TableReadError(AybError):
 
 class PolicyStallsError(DatabaseUnavailableError):
     """An error that is the server's by its class, but was raised while policies ran."""
+
+
+class SchemaOlderError(DatabaseUnavailableError):
+    """The database lacks something of ours that this gateway asks for."""
+
+    def __init__(self, missing: str) -> None:
+        super().__init__(f"{OLDER_SCHEMA} ({missing})")
 
 
 class RulesStallError(DatabaseUnavailableError):
@@ -384,6 +393,14 @@ def _catalog_errors() -> Iterator[None]:
         raise DatabaseUnavailableError(f"database unavailable ({error.sqlstate})") from None
 
 
+def _is_of_ours(error: asyncpg.PostgresError) -> bool:
+    """Whether a name that is not found is one of ours.
+
+    What is missing in a policy is missing within functions of ours, which the context names.
+    """
+    return not getattr(error, "context", None) or "ayb_realtime." in str(error)
+
+
 @contextlib.contextmanager
 def _errors() -> Iterator[None]:
     with unavailable_as_ours():
@@ -393,6 +410,8 @@ def _errors() -> Iterator[None]:
             state = error.sqlstate or "XX000"
             if state == "AYB01":
                 raise ReplicaLagsError from None
+            if state in UNDEFINED and _is_of_ours(error):
+                raise SchemaOlderError(str(error)) from None
             if state in _OURS or not state.startswith(_ELSEWHERE):
                 # No cause: its text may hold values of rows.
                 raise QuestionError(state) from None

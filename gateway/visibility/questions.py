@@ -16,6 +16,7 @@ from gateway.visibility.plan import Form, Plan
 from gateway.visibility.policy_errors import NO_KEY, explain_failure
 from gateway.visibility.queries import (
     SETTINGS_DIFFER,
+    UNDEFINED,
     CohortQuestion,
     JoinedFailsError,
     PolicyStallsError,
@@ -42,8 +43,6 @@ _MOST_IMAGES: Final = 1_000
 _MOST_BYTES: Final = 8 * 1024 * 1024
 _OF_THE_STATEMENT: Final = ("0A", "42", "54")
 """Classes of SQLSTATE that say something of the statement, whatever the images and cohorts."""
-_UNDEFINED: Final = frozenset(("3F000", "42703", "42704", "42883", "42P01"))
-"""States of names that are not found."""
 
 
 class NamesNotFoundError(AybError):
@@ -164,7 +163,7 @@ class Questions:
             partial = await self._loop(plan, subject, _looped(plan, texts), asked)
             if partial.broken and len(partial.broken) == len(grouping) and plan.rules.key:
                 states = set(partial.broken.values())
-                if states <= _UNDEFINED:
+                if states <= UNDEFINED:
                     raise NamesNotFoundError(f"SQLSTATE {', '.join(sorted(states))}")
         else:
             partial = await self._ask_joined(plan, subject, grouping, asked, texts)

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from shared import outbox
-from shared.errors import DatabaseUnavailableError, SchemaError
+from shared.errors import OLDER_SCHEMA, DatabaseUnavailableError, SchemaError
 from shared.postgres import unavailable_as_ours
+from shared.sql import FUNCTIONS_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -169,6 +170,9 @@ class Readiness:
         try:
             async with self._pool.acquire() as connection:
                 await outbox.log_state(connection)
+                installed = await outbox.functions_version(connection)
+            if installed < FUNCTIONS_VERSION:
+                return f"{OLDER_SCHEMA} (version {installed} instead of {FUNCTIONS_VERSION})"
         except SchemaError as error:
             return str(error)
         except asyncpg.InsufficientPrivilegeError as error:
