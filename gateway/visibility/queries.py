@@ -322,7 +322,7 @@ class VisibilityQueries:
     ) -> LoopedAnswer:
         """Ask a question for each cohort by itself, as many as the time allows, one at least.
 
-        Raises `RulesChangedError`, `QuestionError`, `DatabaseUnavailableError`.
+        Raises `RulesChangedError`, `TableReadError`, `QuestionError`, `DatabaseUnavailableError`.
         """
         settings = encode_settings(self._names, cohorts)
         about = (subject.lsn, subject.relid, subject.role, subject.fingerprint)
@@ -342,6 +342,8 @@ class VisibilityQueries:
         last = rows[-1]
         if last["cohort"] == -1:
             raise RulesChangedError
+        if last["cohort"] == -2:
+            raise TableReadError
         changed = frozenset(n - 1 for n in last["superseded"] or ())
         answer = LoopedAnswer(
             undecidable=[n - 1 for n in last["visible"]],

@@ -6,6 +6,10 @@
 --   cohort = 0   once, last; visible: the images that cannot be judged; next_cohort: the cohort to
 --                continue with, if the time ran out; costs: the seconds that each cohort took
 --   cohort = -1  the rules have changed in the meantime, or are not the expected ones (a digest)
+--   cohort = -2  something that the policies call has read the table itself, so an old image would be
+--                judged by the table's current rows
+--
+-- With the last two, the caller must discard the other rows.
 --
 -- The statement's names are resolved as they were written, with only pg_catalog in the search path,
 -- so no object created later can capture one. See gateway/visibility/looped.py.
@@ -25,6 +29,7 @@ DECLARE
     numbers integer[];
     go_on integer;
     spent real[];
+    scans bigint;
 BEGIN
     PERFORM ayb_realtime.catch_up(after_lsn);
     deadline := clock_timestamp() + budget;
@@ -33,6 +38,7 @@ BEGIN
         RETURN NEXT;
         RETURN;
     END IF;
+    scans := ayb_realtime.scans_of(table_oid);
     rows_ := ayb_realtime.read_images(client, row_type, images, lenient);
     SELECT array_agg(u.n::integer ORDER BY u.n) FILTER (WHERE u.row_ IS NOT NULL),
         coalesce(array_agg(u.n::integer ORDER BY u.n) FILTER (WHERE u.row_ IS NULL), '{}')
@@ -51,7 +57,8 @@ BEGIN
             END IF;
         END LOOP;
     END IF;
-    cohort := CASE WHEN md5(ayb_realtime.rules(table_oid, client)::text) IS DISTINCT FROM expected THEN -1 ELSE 0 END;
+    cohort := CASE WHEN md5(ayb_realtime.rules(table_oid, client)::text) IS DISTINCT FROM expected THEN -1
+        WHEN ayb_realtime.scans_of(table_oid) <> scans THEN -2 ELSE 0 END;
     visible := unread;
     superseded := NULL;
     failure := NULL;

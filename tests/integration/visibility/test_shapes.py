@@ -8,6 +8,7 @@ import json
 import pytest
 
 from bench.policy_shapes import SCHEMA, SHAPES, rows, settings
+from gateway.visibility.engine import Visibility
 from tests.integration.visibility.conftest import ROLE
 from tests.integration.visibility.conftest import settings as plain
 
@@ -182,8 +183,10 @@ async def test_who_is_a_member_changes(engine):
     ],
     ids=["name built at run time", "behind another function, for one user", "a view"],
 )
-async def test_function_that_reads_the_table_is_found_out(engine, function):
+@pytest.mark.parametrize("is_joining", [True, False])
+async def test_function_that_reads_the_table_is_found_out(engine, function, is_joining):
     """An image of then is not judged by what a function reads of the table now."""
+    engine.visibility = Visibility(engine.pool, observer=engine.recorder, is_joining=is_joining)
     await engine.admin.execute(
         f"{HELPERS} {function}; CREATE POLICY p ON docs USING (id IN (SELECT visible_ids()))"
     )
