@@ -223,7 +223,8 @@ class Visibility:
             if not self._is_joining:
                 plan = plan.without_join("joining is switched off", self._trusted)
             try:
-                plan = await self._joined.complete(plan, role)
+                subject = Subject(relid, role, lsn, plan.fingerprint)
+                plan = await self._joined.complete(plan, subject)
             except JoinedFailsError as error:
                 plan = plan.without_join(str(error), self._trusted)
             self._keep(relid, role, plan)

@@ -199,14 +199,30 @@ class VisibilityQueries:
         return Builtins(frozenset(row["pure"]), frozenset(row["scalar"]))
 
     async def expression_types(
-        self, role: str, expressions: Sequence[str], is_set: Sequence[bool], settings: Sequence[str]
+        self,
+        subject: Subject,
+        expressions: Sequence[str],
+        is_set: Sequence[bool],
+        settings: Sequence[str],
     ) -> tuple[list[str | None], list[str | None]]:
         """Read the types of expressions, and the present values of settings.
 
-        A type is None where its values cannot be kept as text. Raises `QuestionError`.
+        A type is None where its values cannot be kept as text. Raises `QuestionError`, and
+        `RulesChangedError` where other rules are in force than those of the subject: of several
+        read servers, one may lag.
         """
         with _errors():
-            [row] = await self._fetch(_SQL["expression_types"], role, expressions, is_set, settings)
+            [row] = await self._fetch(
+                _SQL["expression_types"],
+                subject.role,
+                expressions,
+                is_set,
+                settings,
+                subject.relid,
+                subject.fingerprint,
+            )
+        if not row["is_current"]:
+            raise RulesChangedError
         return row["types"], row["settings"]
 
     async def cohort_values(

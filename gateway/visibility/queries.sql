@@ -32,7 +32,9 @@ FROM ayb_realtime.judge_opaque($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12
 SELECT ayb_realtime.expression_types($1, $2, $3) AS types, ARRAY(
     SELECT pg_catalog.current_setting(s.name, true)
     FROM pg_catalog.unnest($4::text[]) WITH ORDINALITY AS s (name, n) ORDER BY s.n
-) AS settings
+) AS settings,
+-- In the snapshot from before the types: a later change is found out by the question itself.
+pg_catalog.md5(ayb_realtime.rules($5, $1)::pg_catalog.text) IS NOT DISTINCT FROM $6 AS is_current
 
 -- name: cohort_values
 -- The values that a query returns for each cohort separately, under the expected rules.

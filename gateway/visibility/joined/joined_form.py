@@ -36,10 +36,10 @@ class JoinedForm:
         self._kept: dict[tuple[int, str], tuple[Plan, KeptValues]] = {}
         self._at_once: dict[tuple[int, str], int] = {}
 
-    async def complete(self, plan: Plan, role: str) -> Plan:
+    async def complete(self, plan: Plan, subject: Subject) -> Plan:
         """Write the statement of a plan that has only a draft.
 
-        Raises `JoinedFailsError`, `DatabaseUnavailableError`.
+        Raises `JoinedFailsError`, `RulesChangedError`, `DatabaseUnavailableError`.
         """
         draft = plan.draft
         if draft is None:
@@ -48,7 +48,7 @@ class JoinedForm:
         names = sorted({name for expression in expressions for name in expression.others})
         try:
             types, values = await self._queries.expression_types(
-                role,
+                subject,
                 [e.sql for e in expressions] + [key_expression(plan.rules, k) for k in draft.keys],
                 [e.is_set for e in expressions] + [True] * len(draft.keys),
                 names,

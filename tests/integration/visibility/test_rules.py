@@ -10,6 +10,7 @@ import pytest
 from gateway.visibility import looped
 from gateway.visibility.cohorts import Audience
 from gateway.visibility.engine import EVERYBODY, Visibility
+from gateway.visibility.queries import RulesChangedError, Subject, VisibilityQueries
 from shared.errors import DatabaseUnavailableError
 from tests.integration.visibility.conftest import ROLE, gateway_pool, settings
 from tests.integration.visibility.test_cases import AUTHOR, POSTS, A, B, post
@@ -110,6 +111,21 @@ async def test_schema_out_of_reach(engine):
         "GRANT SELECT ON hidden.posts TO ayb_authenticated"
     )
     assert (await engine.ask("hidden.posts", MEMBERS, [{"id": 1}])).answer.columns == frozenset()
+
+
+async def test_types_are_those_of_the_rules(engine):
+    """The types of expressions belong to the rules that they were taken from: of several read
+    servers, one may lag.
+    """
+    await engine.admin.execute(POSTS + AUTHOR)
+    queries = VisibilityQueries(engine.pool)
+    relid = await engine.relid("posts")
+    known = await queries.rules(relid, ROLE)
+    subject = Subject(relid, ROLE, 0, known.fingerprint)
+    assert await queries.expression_types(subject, ["1"], [False], []) == (["pg_catalog.int4"], [])
+    await engine.admin.execute("ALTER POLICY author ON posts USING (true)")
+    with pytest.raises(RulesChangedError):
+        await queries.expression_types(subject, ["1"], [False], [])
 
 
 @pytest.mark.parametrize("is_joining", [True, False])
