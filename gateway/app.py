@@ -41,6 +41,7 @@ from gateway.web.cors import CorsPolicy
 from gateway.web.error_responses import error_body, install_error_handlers
 from gateway.web.health import health_router
 from gateway.web.login import login_router
+from gateway.web.oauth_stream import OAuthStream, is_oauth
 from gateway.web.open_files import allow_streams
 from gateway.web.openapi import describe, document_router
 from gateway.web.protocol import STREAM_PATH
@@ -321,7 +322,8 @@ class Gateway:
         management.include_router(metrics_router(scrape))
         document = describe(web, STREAM_PATH)
         management.include_router(document_router(document))
-        self.app = _dispatch(stream, web)
+        self.oauth = OAuthStream(settings.server_url, limits=limits, drain=self._drain, cors=cors)
+        self.app = _dispatch(stream, self.oauth, web)
         self.management = management
 
     async def stop(self, stop_accepting: Callable[[], None]) -> None:
@@ -329,6 +331,7 @@ class Gateway:
         await self._drain.run(
             lambda: [*self.hub.connections(), *self.replayer.connections()], stop_accepting
         )
+        await self.oauth.close()
 
 
 def _login(settings: GatewaySettings, users: Users) -> Login:
@@ -350,7 +353,7 @@ def _login(settings: GatewaySettings, users: Users) -> Login:
     )
 
 
-def _dispatch(stream: StreamEndpoint, web: ASGIApp) -> ASGIApp:
+def _dispatch(stream: StreamEndpoint, oauth: OAuthStream, web: ASGIApp) -> ASGIApp:
     """Lead the stream past the framework: nothing may stand between the hub and the socket."""
 
     async def app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:  # noqa: ANN401
@@ -358,7 +361,8 @@ def _dispatch(stream: StreamEndpoint, web: ASGIApp) -> ASGIApp:
             await web(scope, receive, send)
         elif scope["method"] == "GET":
             with contextlib.suppress(ConnectionError):
-                await stream(scope, receive, send)
+                serve = oauth if is_oauth(scope["query_string"]) else stream
+                await serve(scope, receive, send)
         else:
             refusal = error_body(405, "method not allowed", {"Allow": "GET, OPTIONS"})
             await refusal(scope, receive, send)

@@ -150,6 +150,14 @@ class KeysUnavailableError(ServiceUnavailableError):
     """token keys unavailable"""
 
 
+class OAuthElsewhereError(GatewayError):
+    """oauth streams are served by AYB itself: the gateway knows no AYB_SERVER_URL"""
+
+
+class OAuthUnavailableError(ServiceUnavailableError):
+    """AYB's server unavailable"""
+
+
 class SessionsUnavailableError(ServiceUnavailableError):
     """sessions unavailable"""
 

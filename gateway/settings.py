@@ -35,6 +35,7 @@ ALGORITHMS: Final = ("HS256", *PUBLIC_KEY_ALGORITHMS)
 
 _SECRET_CHARACTERS: Final = 32
 _MIB: Final = 1024 * 1024
+_SERVER_URL: Final = r"(?i)^https?://[^/?#@\s]+(/[^?#\s]*)?$"
 _ORIGIN = re.compile(r"https?://[^/?#\s]+|null")
 
 
@@ -103,6 +104,9 @@ class GatewaySettings(CommonSettings):
 
     auth_anon_role: Role | None = None
     auth_login_enabled: bool = False
+    server_url: str | None = Field(default=None, pattern=_SERVER_URL)
+    """Where AYB's own server is, to which `?oauth=true` is passed on."""
+
     auth_redis_url: RedisUrl | None = None
     """The Redis in which log-outs are recorded; None is that of `redis_url`."""
 

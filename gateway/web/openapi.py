@@ -39,6 +39,7 @@ def describe(web: FastAPI, path: str) -> dict[str, Any]:
                 _parameter("tables", required=True, text="comma-separated names"),
                 _parameter("token", text="a JWT, if no header can be sent"),
                 _parameter("lastEventId", text="continue after this position"),
+                _parameter("oauth", text="true: AYB's own stream for a sign-in, passed on"),
                 _parameter("leave", text="true: a delete for a row that leaves the client's sight"),
                 _parameter("Authorization", place="header", text="Bearer JWT"),
                 _parameter("Last-Event-ID", place="header", text="continue after this position"),

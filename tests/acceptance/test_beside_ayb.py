@@ -84,3 +84,108 @@ async def test_the_npm_client_logs_out(stack: Stack, require: Requirements) -> N
     assert seen.pop("again") == "ok"
     assert set(seen.values()) == {"401 invalid or expired refresh token"}
     assert len(seen) == 4
+
+
+class AybServer:
+    """Stands in for AYB's server: answers each request as `answer` says, and keeps its head."""
+
+    def __init__(self) -> None:
+        self.answer = b""
+        self.heads: list[bytes] = []
+        self.writers: list[asyncio.StreamWriter] = []
+        self.ended = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+        self.writers.append(writer)
+        writer.write(self.answer)
+        if not self.answer.startswith(STREAM):
+            writer.close()
+            return
+        await reader.read()
+        self.ended.set()
+        writer.close()
+
+
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nSet-Cookie: a=b\r\n\r\n"
+CONNECTED = b'event: connected\ndata: {"clientId":"c1"}\n\n'
+
+
+async def test_oauth_streams_are_passed_on(start_stack: Any) -> None:
+    """To AYB's server, and there only; with nothing of the request, and an end on either side."""
+    ayb = AybServer()
+    server = await asyncio.start_server(ayb.serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    stack: Stack = await start_stack(gateway={"AYB_SERVER_URL": f"{url}/base/"})
+    path = f"{stack.gateway_url}/api/realtime"
+    secret = stack.token()
+    headers = {"Authorization": f"Bearer {secret}", "Cookie": "c=1", "Accept": "text/event-stream"}
+    async with server, httpx.AsyncClient(trust_env=False, headers=headers, timeout=15) as http:
+        ayb.answer = STREAM + CONNECTED
+        asked = {"oauth": "true", "token": secret, "tables": "x", "url": "http://192.0.2.1/"}
+        async with http.stream("GET", path, params=asked) as stream:
+            assert stream.status_code == 200
+            assert stream.headers["content-type"] == "text/event-stream"
+            assert stream.headers["access-control-allow-origin"] == "*"
+            assert "set-cookie" not in stream.headers
+            parts = stream.aiter_raw()
+            assert await anext(parts) == CONNECTED
+            ayb.writers[-1].write(b"event: oauth\ndata: {}\n\n")
+            assert await anext(parts) == b"event: oauth\ndata: {}\n\n"
+            ayb.writers[-1].close()  # AYB ends its stream after the event
+            assert [part async for part in parts] == []
+        head = ayb.heads[-1].decode()
+        assert head.startswith("GET /base/api/realtime?oauth=true HTTP/1.1\r\n")
+        assert "x-forwarded-for: 127.0.0.1" in head.lower()
+        for part in (secret, "authorization", "cookie", "192.0.2.1", "tables"):
+            assert part not in head.lower()
+
+        ayb.ended.clear()
+        async with http.stream("GET", path, params={"oauth": "true"}) as stream:
+            assert await anext(stream.aiter_raw()) == CONNECTED
+        async with asyncio.timeout(10):
+            await ayb.ended.wait()  # the client has gone
+
+        ayb.answer = STREAM + b":" + b"x" * 300_000
+        async with http.stream("GET", path, params={"oauth": "true"}) as stream:
+            assert sum([len(part) async for part in stream.aiter_raw()]) <= 256 * 1024
+
+        for answer in (
+            b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nhi",
+            b"nonsense\r\n\r\n",
+            b"",
+        ):
+            ayb.answer = answer
+            seen = len(ayb.heads)
+            plain = await http.get(path, params={"oauth": "true"}, headers={"Accept": "*/*"})
+            assert (plain.status_code, plain.json()["message"]) == (503, "AYB's server unavailable")
+            passing = await http.get(path, params={"oauth": "true"})
+            assert passing.status_code == 200
+            assert b"event: busy" in passing.content
+            assert len(ayb.heads) == seen + 2
+
+        via = await http.get(path, params={"oauth": "true"}, headers={"Via": "1.1 ayb-realtime"})
+        assert via.status_code == 400
+        assert "leads back" in stack.log("gateway")
+
+        ayb.answer = STREAM + CONNECTED
+        ayb.ended.clear()
+        async with http.stream("GET", path, params={"oauth": "true"}) as stream:
+            parts = stream.aiter_raw()
+            assert await anext(parts) == CONNECTED
+            async with asyncio.timeout(20):
+                assert await stack.stop("gateway") == 0
+                await ayb.ended.wait()
+    assert secret not in stack.log("gateway")
+
+
+async def test_without_ayb_oauth_streams_are_refused(stack: Stack) -> None:
+    """Where the gateway knows no server of AYB, it says so, and does not ask for a token."""
+    async with httpx.AsyncClient(trust_env=False, base_url=stack.gateway_url) as http:
+        answer = await http.get("/api/realtime?oauth=true")
+        assert answer.status_code == 400
+        assert "AYB_SERVER_URL" in answer.json()["message"]
+        for query in ("oauth=1", "oauth=", "xoauth=true", "oauth=false&tables=x"):
+            assert (await http.get(f"/api/realtime?{query}")).status_code == 401
