@@ -145,17 +145,7 @@ class Gateway:
             return group.create_task(work, name=name)
 
         self.metrics = metrics
-        api_keys = (
-            ApiKeys(pool, settings.token_options.mapping, throttle=key_throttle())
-            if settings.auth_api_keys
-            else None
-        )
-        self.key_watch = ApiKeyWatch(api_keys)
-        self.verifier = (
-            TokenVerifier(settings.token_options, api_keys=api_keys)
-            if settings.auth_enabled
-            else None
-        )
+        self.verifier, self.key_watch = _verifier(settings, pool)
         visibility = (
             Visibility(
                 pool,
@@ -332,6 +322,18 @@ class Gateway:
             lambda: [*self.hub.connections(), *self.replayer.connections()], stop_accepting
         )
         await self.oauth.close()
+
+
+def _verifier(
+    settings: GatewaySettings, pool: asyncpg.Pool
+) -> tuple[TokenVerifier | None, ApiKeyWatch]:
+    if not settings.auth_enabled:
+        return None, ApiKeyWatch(None)
+    options = settings.token_options
+    keys = (
+        ApiKeys(pool, options.mapping, throttle=key_throttle()) if settings.auth_api_keys else None
+    )
+    return TokenVerifier(options, api_keys=keys), ApiKeyWatch(keys)
 
 
 def _login(settings: GatewaySettings, users: Users) -> Login:
