@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JOBS ?= 3
 
 .DEFAULT_GOAL := dev
-.PHONY: help dev lint check test integration versions snapshots bench lock clean
+.PHONY: help dev lint check test servers containers integration versions snapshots bench lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -33,8 +33,12 @@ check: lint ## lint, unit tests and their coverage: 1 min
 	$(BIN)/coverage run -m pytest -q tests/unit
 	@$(BIN)/python -m tests.support.pure_coverage
 
-test: check $(JS)/node_modules/.package-lock.json ## check, and everything on real servers, Node and Chromium: half an hour at most
+test: check servers containers ## check, and everything on real servers, Node and Chromium: half an hour at most
+
+servers: $(DEV) $(JS)/node_modules/.package-lock.json
 	$(BIN)/pytest -n $(JOBS) --dist worksteal --ignore tests/unit $(CONTAINERS:%=--ignore %)
+
+containers: $(DEV)
 	$(BIN)/pytest $(CONTAINERS)
 
 integration: $(DEV) ## the tests of single parts on Postgres and Valkey (AYB_TEST_POSTGRES=FOLDER: on other programs): 3 min

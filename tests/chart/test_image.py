@@ -69,7 +69,9 @@ def test_what_the_image_is(containers: Containers) -> None:
 
 
 async def test_relay_and_gateway_run_in_it(containers: Containers, start_stack: Any) -> None:
-    """Both run read-only and without rights, stream a change, and end on SIGTERM with 0."""
+    """Both run read-only and without rights, stream a change, to the smoke test in the image as
+    well, and end on SIGTERM with 0.
+    """
     stack: Stack = await start_stack(start=False)
     database: Database = stack.database
     ports = {"relay": free_port(), "gateway": free_port()}
@@ -95,6 +97,13 @@ async def test_relay_and_gateway_run_in_it(containers: Containers, start_stack: 
             await client.connected()
             await stack.sql("INSERT INTO notes VALUES (1)")
             assert (await client.next_message()).json()["record"] == {"id": 1}
+        smoke = await asyncio.to_thread(
+            containers.run_to_end, "smoke", "gateway", "smoke", f"--url={url}", "--table=notes",
+            "--sql=INSERT INTO notes VALUES (2)",
+            AYB_AUTH_JWT_SECRET=JWT_SECRET, AYB_SMOKE_DATABASE_URL=database.dsn,
+        )  # fmt: skip
+        assert smoke.returncode == 0, smoke.stderr
+        assert "create of notes" in smoke.stdout
     except BaseException:
         for name in ports:
             print(containers.podman("logs", name, check=False))

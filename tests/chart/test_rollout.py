@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     from tests.support.arena import Arena
     from tests.support.arena_fixtures import OpenArena
     from tests.support.databases import Database
+    from tests.support.nginx import OpenNginx
 
 
 async def test_rollouts_scaling_and_lost_pods(
-    open_arena: OpenArena, database: Database, own_valkey: Any
+    open_arena: OpenArena, open_nginx: OpenNginx, database: Database, own_valkey: Any
 ) -> None:
     """`helm test` streams an event; then, through upgrade, scaling, a killed pod and a rollback,
-    each client gets all of its events.
+    each client gets all of its events, through a proxy configured from the Ingress.
     """
     values = values_for(database, own_valkey.url)
+    values["ingress"] = {"enabled": True, "host": "app.example.com"}
     values["tests"] = {
         "table": "posts",
         "sql": f"UPDATE posts SET body = 'a \"quoted\" text' WHERE id = {HOT_ROWS[0]}",
@@ -35,7 +37,8 @@ async def test_rollouts_scaling_and_lost_pods(
     printed = await cluster.test()
     assert "received after" in printed
     assert "update of posts" in printed
-    arena.add_readers(cluster.any_gateway)
+    cluster.open_ingress(open_nginx)
+    arena.add_readers(cluster.address)
     async with arena.load(pause=0.05, changes=6_000):
         # Upgrade: the relay's standby first, then the gateways, one by one.
         upgraded = changed(values, "realtime.maxConnectionsPerUser", 50)

@@ -97,7 +97,7 @@ async def test_old_and_new_pods_side_by_side(
     cluster = Cluster(arena, values, previous)
     await cluster.start_gateway()
     await cluster.start_gateway()
-    arena.add_readers(cluster.any_gateway)
+    arena.add_readers(cluster.address)
     async with arena.load(pause=0.05, changes=6_000):
         # The hook migrates; relay and gateways roll at once: new gateways behind the old relay.
         install(PROJECT, bare_database)

@@ -97,6 +97,32 @@ def environment(
     return found
 
 
+_NGINX = "nginx.ingress.kubernetes.io/"
+_DIRECTIVES = {
+    "proxy-buffering": "proxy_buffering {}",
+    "proxy-read-timeout": "proxy_read_timeout {}s",
+    "proxy-send-timeout": "proxy_send_timeout {}s",
+    "proxy-http-version": "proxy_http_version {}",
+    "proxy-next-upstream": "proxy_next_upstream {}",
+}
+
+
+def nginx_server(rendered: list[Manifest]) -> str:
+    """Return what ingress-nginx makes of the rendered Ingress, for the upstream `gateways`.
+
+    Raises `KeyError` for an annotation whose directive is not known here.
+    """
+    [ingress] = [manifest for manifest in rendered if manifest["kind"] == "Ingress"]
+    directives = [
+        _DIRECTIVES[name.removeprefix(_NGINX)].format(value)
+        for name, value in ingress["metadata"]["annotations"].items()
+    ]
+    [rule] = ingress["spec"]["rules"]
+    [path] = rule["http"]["paths"]
+    inside = "".join(f"{directive}; " for directive in directives)
+    return f"location {path['path']} {{ proxy_pass http://gateways; {inside}}}"
+
+
 def _load(file: Path) -> Values:
     values: Values = yaml.safe_load(file.read_text(encoding="utf-8"))
     return values

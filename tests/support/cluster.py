@@ -3,7 +3,7 @@
 No cluster: each container's arguments and environment are taken from the rendered Deployments and
 run here, with ports of this machine; readiness is asked as the probes ask, and pods end as they end
 in Kubernetes, by SIGTERM within their grace period. Readers connect to any pod that is ready, as
-through the Service.
+through the Service, or through an nginx that is configured from the rendered Ingress.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ import time
 from typing import TYPE_CHECKING
 
 from devstack.ports import free_port
-from tests.support.chart import Manifest, Values, environment, manifests, pods
+from tests.support.chart import (
+    Manifest,
+    Values,
+    environment,
+    manifests,
+    nginx_server,
+    pods,
+)
 from tests.support.fault_world import CAPTURED
 from tests.support.stack import JWT_SECRET, PROJECT
 
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
 
     from tests.support.arena import Arena
     from tests.support.databases import Database
+    from tests.support.nginx import Nginx, OpenNginx
 
 GATEWAY = "demo-ayb-realtime-gateway"
 RELAY = "demo-ayb-realtime-relay"
@@ -58,6 +66,7 @@ class Cluster:
 
     def __init__(self, arena: Arena, values: Values, sources: Path = PROJECT) -> None:
         self._stack = arena.stack
+        self._ingress: Nginx | None = None
         self._random = arena.random
         self._ready: list[str] = []
         self._relay = "relay"
@@ -68,10 +77,18 @@ class Cluster:
         """Render the chart of these sources: pods that start from now on are theirs."""
         self._values = values
         self._sources = sources
-        self._pods = pods(manifests(values, sources / "helm"))
+        self._rendered = manifests(values, sources / "helm")
+        self._pods = pods(self._rendered)
 
-    def any_gateway(self) -> str:
-        """A gateway that is ready, as the Service chooses one."""
+    def open_ingress(self, open_nginx: OpenNginx) -> None:
+        """Put an nginx before the gateways, as the rendered Ingress has it."""
+        urls = [self._stack.url(name) for name in self._ready]
+        self._ingress = open_nginx(*urls, server=nginx_server(self._rendered))
+
+    def address(self) -> str:
+        """Where clients connect: the ingress, or a gateway as the Service chooses one."""
+        if self._ingress is not None:
+            return self._ingress.url
         return self._stack.url(self._random.choice(self._ready))
 
     @property
@@ -85,18 +102,18 @@ class Cluster:
         assert self._pods[GATEWAY]["containers"][0]["args"] == ["gateway"]
         settings = self._environment(GATEWAY) | {"AYB_MANAGEMENT_PORT": str(free_port())}
         await self._stack.add_gateway(name, directory=self._sources, **settings)
-        self._ready.append(name)
+        self._serve(*self._ready, name)
         return name
 
     async def end_gateway(self, name: str) -> None:
         """End a gateway pod: out of the Service, and SIGTERM at the same time."""
-        self._ready.remove(name)
+        self._serve(*(ready for ready in self._ready if ready != name))
         await self._end(name, self._pods[GATEWAY])
 
     async def kill_gateway(self, name: str) -> None:
         """Lose a gateway pod at once."""
-        self._ready.remove(name)
         await self._stack.kill(name)
+        self._serve(*(ready for ready in self._ready if ready != name))
 
     async def roll_gateways(self) -> None:
         """Replace every gateway, each by one that is ready first (maxUnavailable is 0)."""
@@ -140,6 +157,11 @@ class Cluster:
         printed, _ = await process.communicate()
         assert process.returncode == 0, printed.decode()
         return printed.decode()
+
+    def _serve(self, *names: str) -> None:
+        self._ready = list(names)
+        if self._ingress is not None:
+            self._ingress.point_at(*(self._stack.url(name) for name in names))
 
     def _name(self, kind: str) -> str:
         self._made += 1

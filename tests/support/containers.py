@@ -18,7 +18,7 @@ import pytest
 from tests.support.stack import PROJECT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tests.support.requirements import Requirements
 
@@ -84,8 +84,20 @@ class Containers:
 
     def run(self, name: str, *command: str, **environment: str) -> None:
         """Start a container: read-only, without rights, in the host's network."""
-        self.podman(
-            "run", "--detach", "--name", name, "--network", "host", "--read-only",
+        self.podman("run", "--detach", *self._hardened(name, command, environment))
+
+    def run_to_end(
+        self, name: str, *command: str, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a container of the same kind to its end, whatever its status."""
+        hardened = self._hardened(name, command, environment)
+        return self.podman("run", "--rm", *hardened, check=False)
+
+    def _hardened(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str]
+    ) -> Sequence[str]:
+        return (
+            "--name", name, "--network", "host", "--read-only",
             "--cap-drop", "all", "--security-opt", "no-new-privileges",
             *(f"--env={key}={value}" for key, value in environment.items()),
             self.image, *command,

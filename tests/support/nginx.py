@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,11 +12,12 @@ from devstack.process import Child
 from devstack.servers import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from tests.support.requirements import Requirements
 
+    OpenNginx = Callable[..., "Nginx"]
     StartNginx = Callable[..., str]
 
 PASS_ALL = "location / { proxy_pass http://gateways; }"
@@ -44,44 +47,59 @@ http {{
 """
 
 
-@pytest.fixture
-def start_nginx(require: Requirements, tmp_path: Path) -> Iterator[StartNginx]:
-    """Start an nginx before some gateways; returns its URL.
+class Nginx:
+    """One nginx before some gateways; `server` is what stands in the block of this name.
 
-    `server` is what stands in the block of this name. `max_fails=0`: by default nginx
-    avoids a server that was down once for ten seconds, which are more than the other one's turn
-    takes here.
+    `max_fails=0`: by default nginx avoids a server that was down once for ten seconds, which are
+    more than the other one's turn takes here.
     """
-    program = require.program("nginx", package="nginx")
-    children: list[Child] = []
 
-    def start(*urls: str, server: str = PASS_ALL) -> str:
-        folder, port = tmp_path / "nginx", free_port()
+    def __init__(self, program: Path, folder: Path, urls: Sequence[str], server: str) -> None:
+        self._folder, self._server, self._port = folder, server, free_port()
+        self._config = folder / "nginx.conf"
         folder.mkdir()
-        upstreams = " ".join(f"server {url.removeprefix('http://')} max_fails=0;" for url in urls)
-        user = f"user {folder.owner()};" if folder.owner() == "root" else ""
-        config = folder / "nginx.conf"
-        config.write_text(
-            CONFIG.format(
-                folder=folder,
-                port=port,
-                user=user,
-                upstreams=upstreams,
-                server=server,
-            )
-        )
+        self._write(urls)
         command: list[str | Path] = [
-            program,
-            "-p",
-            folder,
-            "-c",
-            config,
-            "-e",
-            folder / "nginx.log",
-        ]
-        children.append(Child("nginx", command, log=folder / "output.log"))
-        return f"http://127.0.0.1:{port}"
+            program, "-p", folder, "-c", self._config, "-e", folder / "nginx.log",
+        ]  # fmt: skip
+        self.child = Child("nginx", command, log=folder / "output.log")
+
+    @property
+    def url(self) -> str:
+        """Where clients find it."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def point_at(self, *urls: str) -> None:
+        """Balance over other gateways from now on; streams that are open stay where they are."""
+        self._write(urls)
+        os.kill(self.child.pid, signal.SIGHUP)
+
+    def _write(self, urls: Sequence[str]) -> None:
+        upstreams = " ".join(f"server {url.removeprefix('http://')} max_fails=0;" for url in urls)
+        user = f"user {self._folder.owner()};" if self._folder.owner() == "root" else ""
+        text = CONFIG.format(
+            folder=self._folder, port=self._port, user=user, upstreams=upstreams,
+            server=self._server,
+        )  # fmt: skip
+        self._config.write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def open_nginx(require: Requirements, tmp_path: Path) -> Iterator[OpenNginx]:
+    """Start an nginx before some gateways."""
+    program = require.program("nginx", package="nginx")
+    opened: list[Nginx] = []
+
+    def start(*urls: str, server: str = PASS_ALL) -> Nginx:
+        opened.append(Nginx(program, tmp_path / "nginx", urls, server))
+        return opened[-1]
 
     yield start
-    for child in children:
-        child.stop()
+    for nginx in opened:
+        nginx.child.stop()
+
+
+@pytest.fixture
+def start_nginx(open_nginx: OpenNginx) -> StartNginx:
+    """Start an nginx before some gateways; returns its URL."""
+    return lambda *urls, **options: open_nginx(*urls, **options).url
