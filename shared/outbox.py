@@ -226,16 +226,29 @@ async def fetch_images(connection: Connection, query: str, *arguments: object) -
     r"""Fetch rows with images, by a query whose last parameter guards each image by itself.
 
     Postgres stores values that it cannot read again: `\u0000` in a `json`, nesting that exceeds
-    its stack, bytes that are not in the database's encoding. One of them fails the whole query, so
-    the query is repeated with the guard, which makes an image that raises an error NULL.
+    its stack, bytes that are not in the database's encoding, or more than there is memory for. One
+    of them fails the whole query, so the query is repeated with the guard, which makes an image
+    that raises an error NULL.
     """
     try:
         rows: list[Record] = await connection.fetch(query, *arguments, False)
+    except asyncpg.OutOfMemoryError as error:
+        rows = await _fetch_guarded(connection, query, arguments, error)
     except UNAVAILABLE:
         raise
     except (asyncpg.SyntaxOrAccessError, asyncpg.InvalidSchemaNameError):
         raise
     except asyncpg.PostgresError as error:
-        log.warning("an image cannot be read", sqlstate=error.sqlstate, error=str(error))
-        rows = await connection.fetch(query, *arguments, True)
+        rows = await _fetch_guarded(connection, query, arguments, error)
+    return rows
+
+
+async def _fetch_guarded(
+    connection: Connection,
+    query: str,
+    arguments: tuple[object, ...],
+    error: asyncpg.PostgresError,
+) -> list[Record]:
+    log.warning("an image cannot be read", sqlstate=error.sqlstate, error=str(error))
+    rows: list[Record] = await connection.fetch(query, *arguments, True)
     return rows

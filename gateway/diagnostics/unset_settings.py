@@ -30,7 +30,7 @@ def unset_settings(rules: Rules, known: Collection[str] = KNOWN_SETTINGS) -> lis
 def _texts(rules: Rules) -> Iterator[str]:
     for policy in rules.policies or ():
         yield policy.expression
-    for function in rules.functions or ():
+    for function in (*(rules.functions or ()), *(rules.nested_functions or ())):
         if function.body is not None:
             yield function.body
 

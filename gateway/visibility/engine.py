@@ -70,16 +70,17 @@ _MOST_CHECKS: Final = 100
 class Visibility:
     """Asks Postgres, through the read pool of the gateway's login.
 
-    `loop_seconds` is the time after which the loop over cohorts continues in another statement. It
-    must be well below the pool's statement_timeout, which ends a policy that never would. A user
+    `loop_seconds` is the time after which the loop over cohorts continues in another statement, and
+    a self-check leaves out the remaining cohorts. It must be well below the pool's
+    statement_timeout, which ends a policy that never would. A user
     whose question was ended is not asked about the table for `quarantine_seconds`. `is_joining`
     false leaves all tables to the other forms. `trusted_functions` (each `schema.name`) are those
     that an operator declared to depend on nothing but their arguments and settings.
     `setting_names` are the settings that members of an audience have, in the order of their values.
 
-    `verify_rate` is the share of the answers that are compared with a SELECT, within
-    `verify_seconds` each. With `spawn` that is done beside delivery, one at a time; without, an
-    answer is given only after its check, and corrected by it.
+    `verify_rate` is the share of the answers that are compared with a SELECT. With `spawn` that is
+    done beside delivery, one at a time; without, an answer is given only after its check, and
+    corrected by it.
     """
 
     def __init__(
@@ -91,7 +92,6 @@ class Visibility:
         quarantine_seconds: float = 60.0,
         is_joining: bool = True,
         verify_rate: float = 0.0,
-        verify_seconds: float = 60.0,
         trusted_functions: frozenset[str] = frozenset(),
         setting_names: tuple[str, ...] = KNOWN_SETTINGS,
         spawn: Spawn | None = None,
@@ -107,7 +107,7 @@ class Visibility:
         )
         self._joined = JoinedForm(self._queries)
         self._questions = Questions(self._queries, self._joined, looped, self._observer)
-        self._self_check = SelfCheck(self._queries, rate=verify_rate, budget_seconds=verify_seconds)
+        self._self_check = SelfCheck(self._queries, rate=verify_rate, budget_seconds=loop_seconds)
         self._checking = asyncio.Lock()
         self._checks_waiting = 0
         self._plans: dict[tuple[int, str], Plan] = {}

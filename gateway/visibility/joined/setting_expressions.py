@@ -20,6 +20,7 @@ images are computed (its `key` is the column).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
@@ -53,6 +54,7 @@ _OF_THE_CLOCK: Final = frozenset(
      "jsonb_build_array", "array_to_string", "length", "current_database"]
 )  # fmt: skip
 _AGGREGATES: Final = frozenset(["array_agg", "string_agg", "jsonb_agg", "json_agg"])
+_QUALIFIED_OPERATOR: Final = re.compile(r"OPERATOR\(pg_catalog\.([^\s\w()]+)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,8 @@ class SettingExpression:
     @property
     def text(self) -> str:
         """The expression as a person would write it."""
-        tokens = tokenize(self.sql.replace("pg_catalog.", ""))
+        shown = _QUALIFIED_OPERATOR.sub(r"\1", self.sql).replace("pg_catalog.", "")
+        tokens = tokenize(shown)
         text = " ".join(token.text for token in tokens)
         for mark in ("(", ".", "::", "["):
             text = text.replace(f" {mark} ", f"{mark} ").replace(f"{mark} ", mark)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
+from shared.outbox import fetch_images
 from tests.integration.relay.conftest import Relays
 from tests.support.databases import ROLES_SQL, Database
 
@@ -150,3 +151,20 @@ async def test_virtual_column_beside_one_named_image(database, owner_relays, ear
         await database.execute("INSERT INTO t VALUES (1, 'i', 2)")
         (created,) = await ear.changes(1)
     assert created.new == '{"id":1,"image":"i","source":2,"twice":4}'
+
+
+async def test_a_row_for_which_there_is_no_memory(database):
+    """Memory that one image lacks is that image's trouble: the others are read."""
+    await database.execute(
+        """
+        CREATE TABLE t (id int PRIMARY KEY);
+        INSERT INTO t VALUES (1), (2), (3);
+        CREATE FUNCTION image(id int, is_guarded boolean) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+            IF id = 2 AND NOT is_guarded THEN RAISE SQLSTATE '53200'; END IF;
+            RETURN CASE WHEN id <> 2 THEN id END;
+        END $$;
+        """
+    )
+    async with database.connect() as session:
+        rows = await fetch_images(session, "SELECT image(id, $2) FROM t WHERE id > $1", 0)
+    assert [row[0] for row in rows] == ["1", None, "3"]

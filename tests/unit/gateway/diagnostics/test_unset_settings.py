@@ -25,3 +25,4 @@ from tests.unit.gateway.visibility.joined.facts import function, rules
 def test_unset_settings(policy, body, names):
     """A setting of another name is told, unless the same text reads one of ours as well."""
     assert unset_settings(rules(policy, functions=(function(body=body),))) == names
+    assert unset_settings(rules(policy, nested_functions=(function(body=body),))) == names

@@ -123,6 +123,7 @@ def test_not_taken(text):
          "(SELECT public.my_teams() AS my_teams)"),
         ("(a = (ARRAY[auth.uid(), public.has_role()])[1])",
          "(ARRAY[auth.uid(), public.has_role()])[1]"),
+        ("(public.has_role() = 'x'::text)", "(public.has_role() = 'x'::text)"),
     ],
 )  # fmt: skip
 def test_text_of_an_expression(text, shown):
