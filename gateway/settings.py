@@ -154,6 +154,11 @@ class GatewaySettings(CommonSettings):
             return DatabaseAddress(
                 self.read_database_url.get_secret_value(), self.read_database_password_file
             )
+        return self.primary
+
+    @property
+    def primary(self) -> DatabaseAddress:
+        """What `AYB_DATABASE_URL` names."""
         assert self.database_url is not None  # noqa: S101 (checked below)
         return DatabaseAddress(self.database_url.get_secret_value(), self.database_password_file)
 

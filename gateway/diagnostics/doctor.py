@@ -1,4 +1,4 @@
-"""`python -m gateway doctor`: in which form each table is asked about, and what to change.
+"""`python -m gateway doctor`: what the region gets, and in which form each table is asked about.
 
 The joined form costs one statement per batch for all users. The looped and the opaque form cost one
 per distinct user, which is slow with many users; of an opaque table, only rows that have not
@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from gateway.diagnostics.ayb_tables import check_ayb_tables
+from gateway.diagnostics.region import check_region
 from gateway.diagnostics.unset_settings import unset_settings
 from gateway.settings import GatewaySettings
 from gateway.visibility.cohorts import KNOWN_SETTINGS, Audience
@@ -116,6 +117,8 @@ def doctor_main() -> int:
                 "warning: AYB_AUTH_ENABLED is false: every client receives every change, and what "
                 "follows does not apply"
             )
+        for line in asyncio.run(check_region(settings)):
+            print(line)  # noqa: T201 (a command)
         for line in asyncio.run(_run(settings)):
             print(line)  # noqa: T201 (a command)
     except* AybError as group:

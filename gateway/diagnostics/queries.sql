@@ -71,3 +71,30 @@ FROM unnest($1::text[]) WITH ORDINALITY AS asked (name, n)
 LEFT JOIN pg_catalog.pg_class AS c
     ON c.relname = asked.name AND c.relnamespace = to_regnamespace('public') AND c.relkind IN ('r', 'p', 'v')
 ORDER BY asked.n
+
+-- name: server
+-- What a database server says about its place among others. Of pg_stat_wal_receiver, a login without
+-- pg_read_all_stats sees only that there is a row.
+SELECT
+    pg_is_in_recovery() AS is_standby,
+    EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver) AS has_receiver,
+    (SELECT r.sender_host || ':' || r.sender_port FROM pg_catalog.pg_stat_wal_receiver AS r) AS sender,
+    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END
+        - '0/0'::pg_lsn AS lsn,
+    CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() <> 'not paused' ELSE false END
+        AS is_paused,
+    extract(epoch FROM clock_timestamp())::float8 AS clock,
+    coalesce((SELECT max(e.epoch) FROM ayb_realtime.epochs AS e), 0) AS epoch,
+    l.name AS leader, l.since AS leads_since, extract(epoch FROM l.heard_at)::float8 AS heard_at
+FROM (VALUES (1)) AS one
+LEFT JOIN ayb_realtime.leader AS l ON true
+
+-- name: identity
+-- Which server this is a copy of, and on which timeline: the checkpoint's, or for a standby that
+-- has followed a failover since, what it has received.
+SELECT
+    s.system_identifier,
+    greatest(c.timeline_id, (SELECT r.received_tli FROM pg_catalog.pg_stat_wal_receiver AS r))
+        AS timeline
+FROM pg_catalog.pg_control_system() AS s
+CROSS JOIN pg_catalog.pg_control_checkpoint() AS c

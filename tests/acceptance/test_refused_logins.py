@@ -155,3 +155,32 @@ async def test_password_rotated(guarded: Guarded, start_stack: StartStack):
             await stack.ready(name)
         await stack.sql("INSERT INTO posts VALUES (2)")
         assert (await client.next_message(30)).json()["record"] == {"id": 2}
+
+
+async def test_no_line_in_pg_hba(guarded: Guarded, start_stack: StartStack):
+    """A server whose pg_hba.conf does not know the logins, as one that was just promoted, is one
+    line and a retry, for processes that run and for those that start.
+    """
+    hba = guarded.server.data_dir / "pg_hba.conf"
+    known = hba.read_text()
+    stack = await _start(guarded, start_stack)
+    hba.write_text(
+        "".join(line for line in known.splitlines(True) if "ayb_relay" not in line).replace(
+            "all all", "all postgres"
+        )
+    )
+    await guarded.admin("SELECT pg_reload_conf()")
+    await guarded.cut()
+    for name in ("relay", "gateway"):
+        await _says(stack, name, "no pg_hba.conf entry")
+        assert "Traceback" not in stack.log(name)
+    await stack.stop("relay")
+    stack.launch("relay")
+    async with asyncio.timeout(30):
+        while stack.log("relay").count("no pg_hba.conf entry") < 2:  # noqa: ASYNC110 (another process does it)
+            await asyncio.sleep(0.05)
+    hba.write_text(known)
+    await guarded.admin("SELECT pg_reload_conf()")
+    for name in ("relay", "gateway"):
+        await stack.ready(name)
+    assert stack.log("relay").count("no pg_hba.conf entry") == 2
