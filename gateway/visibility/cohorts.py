@@ -8,7 +8,7 @@ connection comes or goes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -72,14 +72,19 @@ class Grouping(Generic[M]):
     members: Sequence[Sequence[M]]
     names: tuple[str, ...] = KNOWN_SETTINGS
     users: Sequence[Settings] = ()
+    _settings: list[Settings] = field(default_factory=list, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.values)
 
-    def settings(self) -> list[Settings]:
+    def settings(self) -> Sequence[Settings]:
         """Return each cohort's settings; those that are not read stand as empty."""
-        places = [self.reads.index(n) if n in self.reads else -1 for n in self.names]
-        return [tuple("" if p < 0 else values[p] for p in places) for values in self.values]
+        if not self._settings:  # kept, since it takes as long as a question of ten thousand cohorts
+            places = [self.reads.index(n) if n in self.reads else -1 for n in self.names]
+            self._settings.extend(
+                tuple("" if p < 0 else values[p] for p in places) for values in self.values
+            )
+        return self._settings
 
     def asked(self, *, may_postpone: bool) -> AskedCohorts:
         """Return the cohorts as they are asked one by one."""

@@ -16,6 +16,7 @@ import asyncpg
 import msgspec
 
 from gateway.visibility.cohorts import KNOWN_SETTINGS
+from gateway.visibility.joined.packed_texts import PackedTexts, pack
 from gateway.visibility.joined.setting_expressions import Builtins
 from gateway.visibility.rules import Rules, decode_rules
 from shared.errors import OLDER_SCHEMA, AybError, DatabaseUnavailableError, ReplicaLagsError
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from shared.tasks import Spawn
 
 _SQL: Final = queries("gateway.visibility")
+
+_NO_TEXTS: Final = pack(())
 
 QUERY_CANCELED: Final = "57014"
 SETTINGS_DIFFER: Final = "AYB03"
@@ -294,7 +297,7 @@ class VisibilityQueries:
         question: str | None,
         *,
         images: Sequence[str] = (),
-        kept: Sequence[str | None] = (),
+        kept: PackedTexts = _NO_TEXTS,
         others: Sequence[str | None] = (),
         computed: str | None = None,
         keys: str | None = None,
@@ -313,12 +316,14 @@ class VisibilityQueries:
                 subject.role,
                 subject.fingerprint,
                 question,
-                kept,
+                kept.text,
                 computed,
                 keys,
                 encode_settings(self._names, settings),
                 others,
                 images,
+                kept.separator,
+                kept.null,
             )
         kinds = {row["kind"] for row in rows[-2:]}
         if -1 in kinds:

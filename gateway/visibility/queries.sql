@@ -12,9 +12,12 @@ SELECT ayb_realtime.catch_up($1)
 SELECT ayb_realtime.readable_columns($1, $2)
 
 -- name: judge_joined
--- The joined form: one question for all cohorts and images.
+-- The joined form: one question for all cohorts and images. The kept values ($6) are packed: see
+-- gateway/visibility/joined/packed_texts.py.
 SELECT kind, events, cohorts
-FROM ayb_realtime.judge_joined($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+FROM ayb_realtime.judge_joined($1, $2, $3, $4, $5,
+    (pg_catalog.string_to_array($6::pg_catalog.text, $12::pg_catalog.text, $13::pg_catalog.text))[2:],
+    $7, $8, $9, $10, $11)
 
 -- name: judge_looped
 -- The looped form: each cohort separately, on images.

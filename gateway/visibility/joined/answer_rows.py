@@ -34,18 +34,19 @@ def read_joined(
 
     `groups` maps each group to its cohorts, or is their number if each cohort is its own group.
     """
-    everybody = _cohorts_of(groups, range(1, groups + 1) if isinstance(groups, int) else groups)
+    rows = [row for row in rows if row[0] not in (EXCLUDED, GROUP) and row[1]]
+    everybody: frozenset[int] = frozenset()
+    if any(listed is None or kind == REST for kind, _, listed in rows):
+        everybody = _cohorts_of(groups, range(1, groups + 1) if isinstance(groups, int) else groups)
     seen: list[frozenset[int]] = [frozenset()] * images
     for kind, numbers, listed in rows:
-        if kind in (EXCLUDED, GROUP) or not numbers:
-            continue
         if listed is None:
             cohorts = everybody
         elif kind == REST:
             cohorts = everybody - _cohorts_of(groups, listed)
         else:
             cohorts = _cohorts_of(groups, listed)
-        for number in numbers:
+        for number in numbers or ():
             before = seen[number - 1]
             seen[number - 1] = before | cohorts if before else cohorts
     return seen

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.visibility.joined.answer_rows import excluded_cohorts, groups_of, read_joined
 from gateway.visibility.joined.kept_values import KeptValues
+from gateway.visibility.joined.packed_texts import pack
 from gateway.visibility.joined.statement import key_expression
 from gateway.visibility.queries import JoinedFailsError, QuestionError
 
@@ -91,7 +92,7 @@ class JoinedForm:
         for start in range(0, len(images), most):
             portion = images[start : start + most]
             rows = await self._queries.joined(
-                subject, plan.question, images=portion, kept=groups.flat, others=plan.others
+                subject, plan.question, images=portion, kept=groups.packed, others=plan.others
             )
             seen += read_joined(rows, groups.groups, len(portion))
             size += len(rows)
@@ -145,11 +146,13 @@ class JoinedForm:
         at = 0
         while at < len(pending):
             cohorts = pending[at : at + self._at_once.get(key, _FEWEST_COMPUTED * 5)]
-            kept = [
-                groups.flat[n * each + rows_of_kept[cohort]]
-                for n in range(plan.kept_values)
-                for cohort in cohorts
-            ]
+            kept = pack(
+                [
+                    groups.flat[n * each + rows_of_kept[cohort]]
+                    for n in range(plan.kept_values)
+                    for cohort in cohorts
+                ]
+            )
             most = max(1, _MOST_PAIRS // len(cohorts))
             began = time.monotonic()
             for start in range(0, len(images), most):

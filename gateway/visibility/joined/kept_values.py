@@ -11,6 +11,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway.visibility.joined.packed_texts import PackedTexts, pack
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -27,12 +29,14 @@ _MOST_SPARE: Final = 10_000
 class ValueGroups:
     """Cohorts grouped by their values.
 
-    `flat` has all values of the first expression, then all of the second, and so on. `groups` maps
-    the number of each group, from 1, to its cohorts, or is the number of cohorts if each is a group
-    of its own. `excluded` are the cohorts for which an expression raises.
+    `flat` has all values of the first expression, then all of the second, and so on; `packed` is
+    the same as it is sent. `groups` maps the number of each group, from 1, to its cohorts, or is
+    the number of cohorts if each is a group of its own. `excluded` are the cohorts for which an
+    expression raises.
     """
 
     flat: Sequence[str | None]
+    packed: PackedTexts
     groups: Mapping[int, Sequence[int]] | int
     excluded: Sequence[int]
 
@@ -98,6 +102,6 @@ class KeptValues:
         rows = list(groups) if self._is_grouping else [v for v in found if v is not None]
         flat = [values[n] for n in range(self._expressions) for values in rows]
         if len(groups) == len(found):
-            return ValueGroups(flat, len(found), excluded)
+            return ValueGroups(flat, pack(flat), len(found), excluded)
         numbered = dict(enumerate(groups.values(), 1))
-        return ValueGroups(flat, numbered, excluded)
+        return ValueGroups(flat, pack(flat), numbered, excluded)

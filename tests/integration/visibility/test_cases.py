@@ -27,6 +27,25 @@ def post(number, author, *, published=False, title="t"):
     return {"id": number, "author_id": author, "title": title, "published": published}
 
 
+async def test_values_that_look_like_separators_stay_apart(engine):
+    """A claim decides for its own client, whatever characters it consists of."""
+    tenants = ["", "a", "\x1f", "\x1f0\x1f", "a\x1fb", "b", "null0null", "null", "{a,b}", "NULL"]
+    await engine.admin.execute(
+        """
+        CREATE TABLE notes (id int PRIMARY KEY, tenant text);
+        GRANT SELECT ON notes TO ayb_authenticated;
+        ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON notes USING (tenant = nullif(current_setting('ayb.tenant_id'), ''))
+        """
+    )
+    members = {tenant: settings(tenant=tenant) for tenant in tenants}
+    images = [{"id": n, "tenant": tenant} for n, tenant in enumerate(tenants)]
+    seen = await engine.ask("notes", members, images)
+    assert str(engine.visibility.plan_of(await engine.relid("notes"), ROLE).form) == "joined"
+    for n, tenant in enumerate(tenants):
+        assert seen.by(tenant) == ({n} if tenant else set()), tenant
+
+
 async def test_author(engine):
     """Who is the author by a setting sees the row, and nobody else does."""
     await engine.admin.execute(POSTS + AUTHOR)
