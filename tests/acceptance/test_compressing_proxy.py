@@ -32,8 +32,11 @@ async def test_a_compressing_node_proxy_holds_nothing_back(
         "CREATE TABLE posts (id int PRIMARY KEY); GRANT SELECT ON posts TO ayb_authenticated",
         "posts",
     )
-    command = [node, PAGES / "compressing_proxy.mjs", stack.gateway_url]
-    proxy = Child("express", command, log=tmp_path / "express.log")
+    proxy = Child(
+        "express",
+        [node, PAGES / "compressing_proxy.mjs", stack.gateway_url],
+        log=tmp_path / "express.log",
+    )
     try:
         async with asyncio.timeout(30):
             while not proxy.output().strip():

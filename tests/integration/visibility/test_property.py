@@ -1,84 +1,185 @@
-"""Both forms against a real SELECT: random tables, policies, claims and rows.
+"""All forms against real SELECTs: random tables, policies, functions, claims, settings and rows.
+
+Each world is a table that Postgres judges twice. `World.frozen` is a second table with the same
+rows and policies on which nothing happens afterwards: a SELECT on it is what the rules of now say
+of the rows as they were in the events. The other one is changed after the events, and the engine is
+asked about the images of before. So the truth for every pair of a client and an image is
+
+* what a SELECT on the frozen table shows, unless the table is opaque;
+* for an opaque table, what a SELECT on the changed table shows of rows that are still as they were;
+  an image of a row that has changed since is withheld (it is superseded).
+
+In either case nobody is shown an image by a function that looks at the row of now: an image of a
+changed row is seen only by those who could see it before the change.
 
 A failure names the seed of its world; `VISIBILITY_SEED=n` makes that world alone, and
-`VISIBILITY_WORLDS=n` makes more of them than usual, from seeds that were never tried.
+`VISIBILITY_WORLDS=n` makes so many of them, from seeds that were never tried.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 import pytest
 
-from gateway.visibility.engine import Visibility
-from tests.integration.visibility.conftest import Engine, Recorder
-from tests.support.worlds import SETUP, TEARDOWN, USERS, Maker, World
+from gateway.visibility.engine import Image, Visibility
+from tests.integration.visibility.conftest import Engine, Recorder, Seen, gateway_pool
+from tests.support.world_columns import USERS
+from tests.support.worlds import SETUP, TEARDOWN, Maker, World
 
-WORLDS = int(os.environ.get("VISIBILITY_WORLDS", "400"))
+CHUNK = 40
+WORLDS = int(
+    os.environ.get("VISIBILITY_WORLDS")
+    or ("400" if "AYB_TEST_POSTGRES" not in os.environ else "120")
+)
 ONLY = os.environ.get("VISIBILITY_SEED")
 FIRST = 1 if "VISIBILITY_WORLDS" not in os.environ else random.SystemRandom().randrange(10**9)
+
 ODD_SETTINGS = {
-    "TimeZone": "Asia/Kolkata",
-    "DateStyle": "German, DMY",
-    "IntervalStyle": "iso_8601",
+    "TimeZone": "'Asia/Kolkata'",
+    "DateStyle": "'German, DMY'",
+    "IntervalStyle": "'iso_8601'",
     "extra_float_digits": "0",
-    "bytea_output": "escape",
+    "bytea_output": "'escape'",
     "array_nulls": "off",
-    "default_transaction_isolation": "repeatable read",
+    "row_security": "off",
+    "default_transaction_isolation": "'repeatable read'",
     "plan_cache_mode": "force_generic_plan",
+    "search_path": '"odd schema", public',
+    "statement_timeout": "'500ms'",
 }
-"""Of the database, for half of the worlds."""
+OTHER_SETTINGS = {
+    "TimeZone": "'America/St_Johns'",
+    "DateStyle": "'SQL, MDY'",
+    "IntervalStyle": "'sql_standard'",
+    "extra_float_digits": "-15",
+    "xmloption": "document",
+    "quote_all_identifiers": "on",
+    "transform_null_equals": "on",
+    "default_transaction_isolation": "'serializable'",
+    "default_transaction_deferrable": "on",
+    "default_transaction_read_only": "on",
+    "lock_timeout": "'500ms'",
+    "search_path": 'auth, "odd schema", public',
+}
+"""Settings of the database for a third of the worlds, of the gateway's role for another third."""
+
+IN_DOUBT = 0.03
+"""Images that cannot be judged, at most this share."""
+WITHHELD = 0.12
+"""Pairs that a form that looks at rows of now does not answer, at most this share."""
+
+
+@dataclass
+class Truth:
+    """What SELECTs of one client show: True, False, or "error" for each row."""
+
+    before: dict[int, bool | str]
+    frozen: dict[int, bool | str]
+    now: dict[int, bool | str]
 
 
 def seeds() -> list[range]:
     if ONLY is not None:
         return [range(int(ONLY), int(ONLY) + 1)]
     return [
-        range(start, min(start + 40, FIRST + WORLDS)) for start in range(FIRST, FIRST + WORLDS, 40)
+        range(start, min(start + CHUNK, FIRST + WORLDS))
+        for start in range(FIRST, FIRST + WORLDS, CHUNK)
     ]
 
 
 @pytest.mark.parametrize("chosen", seeds(), ids=lambda chosen: f"{chosen.start}-{chosen.stop - 1}")
 async def test_engine_is_postgres(engine, chosen):
-    """Whatever table, policies, claims and rows: both forms see what a SELECT sees."""
+    """Whatever table, policies, functions, claims, settings and rows: a client is shown what its
+    SELECT shows.
+    """
     await engine.admin.execute(SETUP)
-    if chosen.start // 40 % 2:
-        name = await engine.admin.fetchval("SELECT current_database()")
-        for setting, value in ODD_SETTINGS.items():
-            await engine.admin.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'")
-    engine.visibility = Visibility(engine.pool, observer=engine.recorder, verify_rate=1.0)
-    looped = Visibility(engine.pool, is_joining=False)
-    made = compared = 0
+    extensions = await add_extensions(engine.admin)
+    await set_defaults(engine.admin, (chosen.start - 1) // CHUNK % 3)
+    counts: Counter[str] = Counter()
+    async with (
+        gateway_pool(engine.database) as pool,
+        connected(engine.database.gateway_dsn) as client,
+    ):
+        await client.execute(
+            "SET row_security = on; SET statement_timeout = 0; SET lock_timeout = 0;"
+            "SET default_transaction_read_only = off; SET default_transaction_deferrable = off"
+        )
+        await engine.admin.execute("SET TimeZone = 'UTC'; SET DateStyle = 'ISO, MDY'")
+        engine.pool = pool
+        engine.visibility = Visibility(pool, observer=engine.recorder, verify_rate=1.0)
+        looped = Engine(
+            engine.database, engine.admin, pool,
+            Visibility(pool, is_joining=False), Recorder(),
+        )  # fmt: skip
+        try:
+            for seed in chosen:
+                world = Maker(seed, extensions).make()
+                if await build(engine, world):
+                    counts["worlds"] += 1
+                    await compare(engine, looped, client, world, counts)
+        finally:
+            await engine.admin.execute(TEARDOWN)
+    assert engine.recorder.differences == 0
+    print(f"\nseeds {chosen.start} to {chosen.stop - 1}: {dict(counts)}")
+    if len(chosen) == CHUNK:
+        assert counts["worlds"] > CHUNK / 2
+        assert counts["pairs"] > 250 * CHUNK
+        assert counts["in doubt"] < IN_DOUBT * counts["pairs"]
+        assert counts["withheld"] < WITHHELD * counts["pairs"]
+        assert counts["joined"] > CHUNK / 8
+        assert counts["opaque"] > 0
+
+
+@contextlib.asynccontextmanager
+async def connected(dsn: str):
+    """Connect without cached plans: functions that are declared IMMUTABLE may have been folded."""
+    client = await asyncpg.connect(dsn, statement_cache_size=0)
     try:
-        client = await asyncpg.connect(engine.database.dsn, statement_cache_size=0)
-        for seed in chosen:
-            world = Maker(seed).make()
-            if await build(engine, world):
-                made += 1
-                compared += await compare(engine, client, looped, world)
-        await client.close()
-        assert engine.recorder.differences == 0
-        assert made > len(chosen) // 4
-        forms = {form for _, form, _ in engine.recorder.plans}
-        print(f"{made} worlds, {compared} pairs, forms {sorted(forms)}")
-        if FIRST == 1 and ONLY is None:
-            assert "joined" in forms
+        yield client
     finally:
-        await engine.admin.execute(TEARDOWN)
+        await client.close()
+
+
+async def add_extensions(admin) -> frozenset[str]:
+    """Create the extensions whose types are tried, as far as the server has them."""
+    rows = await admin.fetch(
+        "SELECT name FROM pg_available_extensions WHERE name IN ('hstore', 'citext', 'ltree')"
+    )
+    for row in rows:
+        await admin.execute(f"CREATE EXTENSION {row['name']} SCHEMA public")
+    return frozenset(row["name"] for row in rows)
+
+
+async def set_defaults(admin, which: int) -> None:
+    """Give the database, or the gateway's role in it, odd settings."""
+    name = await admin.fetchval("SELECT current_database()")
+    target, settings = {
+        0: ("", {}),
+        1: (f"DATABASE {name}", ODD_SETTINGS),
+        2: (f"ROLE ayb_gateway IN DATABASE {name}", OTHER_SETTINGS),
+    }[which]
+    for setting, value in settings.items():
+        await admin.execute(f"ALTER {target} SET {setting} = {value}")
 
 
 async def build(engine: Engine, world: World) -> bool:
-    """Make the world's table; some policies do not pass Postgres' own checks."""
+    """Make the world's tables; some policies do not pass Postgres' own checks."""
     try:
         async with engine.admin.transaction():
-            for statement in world.ddl:
+            for statement in (*world.ddl, *world.functions, *world.security):
+                await engine.admin.execute(statement)
+            for statement in world.of(world.frozen):
                 await engine.admin.execute(statement)
             await engine.admin.execute(
-                f"CREATE TABLE world_copy AS TABLE {world.table};"
+                f"CREATE TABLE world_copy AS SELECT * FROM {world.source};"
                 "GRANT SELECT ON world_copy TO PUBLIC"
             )
     except asyncpg.PostgresError as error:
@@ -88,63 +189,141 @@ async def build(engine: Engine, world: World) -> bool:
     return True
 
 
-async def compare(engine, client, looped, world: World) -> int:
-    images = await engine.images(world.table)
-    rows = [r[0] for r in await engine.admin.fetch(
-        f"SELECT nr FROM {world.table} t ORDER BY row_to_json(t)::text")]  # fmt: skip
-    joined_seen = await engine.ask(world.table, world.members, images, role=world.role)
-    recorder: Recorder = engine.recorder
-    form, reason = recorder.plans[-1][1:]
-    other = Engine(engine.database, engine.admin, engine.pool, looped, recorder)
-    looped_seen = await other.ask(world.table, world.members, images, role=world.role)
-    pairs = 0
-    for member, values in world.members.items():
-        truth = await ask_postgres(client, world, values, rows)
-        for name, seen in (("joined", joined_seen), ("looped", looped_seen)):
-            ours = {rows[n] for n in seen.by(member)}
-            in_doubt = {rows[n] for n in seen.answer.undecidable}
-            for row in rows:
-                pairs += 1
-                context = "\n".join([
-                    f"seed {world.seed}: {name} (planned {form}: {reason}), row {row}",
-                    f"role {world.role}, settings {values}, truth {truth[row]}",
-                    f"broken {seen.answer.broken}, {recorder.failures[-3:]}",
-                    *(statement for statement in world.ddl if "INSERT" not in statement),
-                ])  # fmt: skip
-                if row in in_doubt:
-                    assert row not in ours, context
-                elif truth[row] == "error":
-                    if row in ours:
-                        assert await evaluate(client, world, values, row) is True, context
-                    elif member not in seen.broken():
-                        assert await evaluate(client, world, values, row) is not True, context
-                elif (row in ours) != truth[row]:
-                    # The planner may drop what raises: (a AND raises) OR a. We deny, and say so.
-                    assert truth[row] is True, context
-                    assert member in seen.broken(), context
-                    assert await evaluate(client, world, values, row) == "error", context
-    await engine.admin.execute(f"DROP TABLE {world.table}, world_copy")
-    return pairs
+async def compare(engine: Engine, looped: Engine, client, world: World, counts) -> None:
+    """Ask the engine in its own choice of form and without joining; compare each pair."""
+    records = await engine.admin.fetch(
+        f"SELECT nr, row_to_json(t)::text AS image FROM {world.source} t ORDER BY nr"
+    )
+    rows = [record["nr"] for record in records]
+    images = [Image(record["image"].encode()) for record in records]
+    before = {m: await ask_postgres(client, world, world.source, s, rows)
+              for m, s in world.members.items()}  # fmt: skip
+    async with happening(engine.admin, world):
+        image_of = {record["nr"]: record["image"] for record in records}
+        kept = {
+            record["nr"]
+            for record in await engine.admin.fetch(
+                f"SELECT nr, row_to_json(t)::text AS image FROM {world.source} t"
+            )
+            if world.is_partial or record["image"] == image_of[record["nr"]]
+        }
+        relid = await engine.relid(world.table)
+        answers = {}
+        for name, asked in (("own choice", engine), ("not joined", looped)):
+            seen = await asked.ask(relid, world.members, images, role=world.role)
+            plan = asked.visibility.plan_of(relid, world.role)
+            assert plan is not None
+            answers[name] = (seen, plan)
+        if world.capture:
+            await engine.admin.execute(world.capture[1])
+        counts[str(answers["own choice"][1].form)] += 1
+        for member, values in world.members.items():
+            truth = Truth(
+                before[member],
+                await ask_postgres(client, world, world.frozen_source, values, rows),
+                await ask_postgres(client, world, world.source, values, rows),
+            )
+            for name, (seen, plan) in answers.items():
+                await compare_member(
+                    client, world, member, rows, truth, seen, plan, kept, counts, name
+                )
+    await engine.admin.execute(f"DROP TABLE {world.table}, {world.frozen}, world_copy CASCADE")
 
 
-async def ask_postgres(client, world: World, values, rows) -> dict[int, bool | str]:
+@contextlib.asynccontextmanager
+async def happening(admin, world: World):
+    """Let happen what happens after the events; undo what outlives the world."""
+    for statement in world.since:
+        with contextlib.suppress(asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):
+            await admin.execute(statement)
+    if world.renames:
+        await admin.execute("ALTER TYPE state RENAME VALUE 'draft' TO 'drafted'")
+    if world.capture:
+        await admin.execute(world.capture[0])
+    yield
+    if world.renames:
+        await admin.execute("ALTER TYPE state RENAME VALUE 'drafted' TO 'draft'")
+    await admin.execute(
+        "TRUNCATE members, secured; INSERT INTO members SELECT * FROM members_kept;"
+        "INSERT INTO secured SELECT * FROM secured_kept"
+    )
+
+
+async def compare_member(
+    client, world: World, member, rows, truth: Truth, seen: Seen, plan, kept, counts, name
+) -> None:
+    """Compare what one client is shown with what its SELECTs show."""
+    values = world.members[member]
+    ours = {rows[n] for n in seen.by(member)}
+    in_doubt = {rows[n] for n in seen.answer.undecidable}
+    is_broken = member in seen.broken()
+    is_opaque = str(plan.form) == "opaque"
+    for row in rows:
+        counts["pairs"] += 1
+        expected = truth.now.get(row, False) if is_opaque else truth.frozen[row]
+        context = "\n".join([
+            f"seed {world.seed}: {name} (planned {plan.form}: {plan.reason}), row {row}",
+            f"role {world.role}, settings {values}",
+            f"truth {expected}, {truth}, {'kept' if row in kept else 'changed'}",
+            f"broken {seen.answer.broken}, undecidable {in_doubt}",
+            *(s for s in (*world.ddl, *world.functions, *world.security) if "INSERT" not in s),
+            *world.since, str(world.renames), str(world.capture),
+        ])  # fmt: skip
+        if row in ours and row not in kept and world.functions and expected != "error":
+            assert truth.before[row] is True, context
+        if row in in_doubt:
+            counts["in doubt"] += 1
+            assert row not in ours, context
+        elif is_opaque and row not in kept:
+            counts["withheld"] += 1
+            assert row not in ours, context
+        elif expected == "error":
+            counts["raises"] += 1
+            if row in ours:
+                assert await evaluate(client, world, values, row) is True, context
+            elif not is_broken:
+                assert await evaluate(client, world, values, row) is not True, context
+        elif (row in ours) != expected:
+            # The planner may drop what raises: (a AND raises) OR a. We deny, and say so.
+            assert expected is True, context
+            assert is_broken, context
+            if is_opaque:
+                assert await fails_by_key(client, world, values, rows), context
+            else:
+                assert await evaluate(client, world, values, row) == "error", context
+
+
+async def ask_postgres(client, world: World, source, values, rows) -> dict[int, bool | str]:
     """Ask with a real SELECT under the role and its settings, row by row if need be."""
     truth: dict[int, bool | str] = {}
-    async with client.transaction():
+    async with client.transaction(isolation="read_committed"):
         await become(client, world.role, values)
         try:
             async with client.transaction():
-                seen = {r[0] for r in await client.fetch(f"SELECT nr FROM {world.table}")}
+                seen = {r[0] for r in await client.fetch(f"SELECT nr FROM {source}")}
             return {row: row in seen for row in rows}
         except asyncpg.PostgresError:
             for row in rows:
                 try:
                     async with client.transaction():
-                        found = await client.fetch(f"SELECT nr FROM {world.table} WHERE nr = {row}")
+                        found = await client.fetch(f"SELECT nr FROM {source} WHERE nr = {row}")
                     truth[row] = bool(found)
                 except asyncpg.PostgresError:
                     truth[row] = "error"
     return truth
+
+
+async def fails_by_key(client, world: World, values, rows) -> bool:
+    """Whether a SELECT by key raises: Postgres may raise by its estimates alone."""
+    async with client.transaction(isolation="read_committed"):
+        await become(client, world.role, values)
+        for row in rows:
+            try:
+                async with client.transaction():
+                    await client.fetch(f"SELECT nr FROM {world.source} WHERE nr = {row}")
+            except asyncpg.PostgresError:
+                return True
+    return False
 
 
 async def become(client, role: str, values) -> None:
@@ -160,24 +339,28 @@ async def evaluate(client, world: World, values, row: int) -> Any:
     """Evaluate the policies' expression for a row by itself.
 
     Postgres may raise for a row just by planning, in its estimates for another arm of an OR; so it
-    plans under settings that are good for everything.
+    plans under settings that are good for everything. A function that is declared IMMUTABLE would
+    be folded under those, so an honest one takes its place.
     """
+    condition = world.condition().replace("folded_uid()", "hidden_uid()")
     claims = json.dumps({"sub": USERS[0], "tenant": 1})
     fine = (USERS[0], "a@example.com", "1", claims)
-    async with client.transaction():
+    async with client.transaction(isolation="read_committed"):
         await client.execute(
             "SET LOCAL plan_cache_mode = force_generic_plan; "
-            f"PREPARE evaluated (int) AS SELECT coalesce({world.condition()}, false) "
-            f"FROM world_copy AS {world.name} WHERE nr = $1"
+            f"PREPARE evaluated (int) AS SELECT coalesce({condition}, false) "
+            f"FROM public.world_copy AS {world.name} WHERE nr = $1"
         )
         try:
             for settings in (fine, values):
+                alone = client.transaction()
+                await alone.start()
                 try:
-                    async with client.transaction():
-                        await become(client, world.role, settings)
-                        found = await client.fetchval(f"EXECUTE evaluated ({row})")
+                    await become(client, world.role, settings)
+                    found = await client.fetchval(f"EXECUTE evaluated ({row})")
                 except asyncpg.PostgresError:
                     found = "error"
+                await alone.rollback()  # functions may have made settings
         finally:
             await client.execute("DEALLOCATE evaluated")
     return found
