@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
@@ -96,6 +97,7 @@ class Questions:
                 fit, partial = await self._ask_opaque(plan, subject, asked, portion)
             else:
                 fit, partial = await self._ask_about_images(plan, subject, grouping, asked, portion)
+                await self._ask_lost(plan, subject, asked, portion, (fit, partial))
             if not fit:
                 # Perhaps only by rules that are no longer in force.
                 await self._queries.joined(subject, None)
@@ -168,6 +170,37 @@ class Questions:
         else:
             partial = await self._ask_joined(plan, subject, grouping, asked, texts)
         return [n for n, _ in fit], partial
+
+    async def _ask_lost(
+        self,
+        plan: Plan,
+        subject: Subject,
+        asked: AskedCohorts,
+        images: Sequence[Image],
+        judged: tuple[list[int], PartialAnswer],
+    ) -> None:
+        """Ask by SELECT for the cohorts whose policies call functions that find no names.
+
+        Outside of a SELECT the search path is Postgres' own, so a function that reads `members`
+        without a schema raises. A cohort may be the only one that is asked that way.
+        """
+        fit, partial = judged
+        lost = [n for n, state in partial.broken.items() if state in UNDEFINED]
+        if not lost or not plan.rules.key:
+            return
+        selected, answer = await self._ask_opaque(plan, subject, asked.some(lost), images)
+        for n in lost:
+            del partial.broken[n]
+        place = {image: n for n, image in enumerate(fit)}
+        seen = [NOBODY] * len(fit)
+        superseded = {}
+        for n, image in enumerate(selected):
+            if image in place:
+                seen[place[image]] = answer.seen[n]
+                if n in answer.superseded:
+                    superseded[place[image]] = answer.superseded[n]
+        unread = {place[image] for image in set(fit).difference(selected)}
+        partial.add(replace(answer, seen=seen, undecidable=unread, superseded=superseded), lost)
 
     async def _ask_joined(
         self,

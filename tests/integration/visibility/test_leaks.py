@@ -602,3 +602,35 @@ async def test_a_type_that_cannot_be_read_back_matters_only_where_policies_read_
     seen = await engine.ask("posts", MEMBERS, await engine.images("posts"))
     assert seen.by("a") == {0}
     assert not seen.answer.undecidable
+
+
+async def test_one_client_whose_functions_find_no_names(engine):
+    """A client that is asked by itself, since a claim does not cast, sees what its SELECT shows:
+    also where a function of the policy reads a table by its bare name.
+    """
+    await engine.admin.execute(
+        """
+        CREATE TABLE people (id uuid, org int);
+        CREATE TABLE docs (id int PRIMARY KEY, org int, score int);
+        GRANT SELECT ON docs, people TO ayb_authenticated;
+        CREATE FUNCTION is_known(uid uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
+            SELECT EXISTS (SELECT FROM people WHERE id = uid) $$;
+        ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON docs USING (CASE WHEN is_known(current_setting('ayb.user_id')::uuid)
+            THEN org = 1 ELSE score > current_setting('ayb.tenant_id')::int END);
+        INSERT INTO docs VALUES (1, 1, 0), (2, 2, 9);
+        """
+    )
+    await engine.admin.execute(f"INSERT INTO people VALUES ('{A}', 1)")
+    members = {
+        "cast": settings(user=B, tenant="5"),
+        "not cast": settings(user=A, tenant="none"),
+        "neither": settings(user=B, tenant="none"),
+    }
+    seen = await engine.ask("docs", members, await engine.images("docs"))
+    assert await form_of(engine, "docs") == "joined"
+    assert seen.by("cast") == {1}
+    assert seen.by("not cast") == {0}
+    assert seen.by("neither") == set()
+    assert seen.broken() == {"neither"}
+    assert not seen.answer.undecidable

@@ -71,9 +71,9 @@ OTHER_SETTINGS = {
 }
 """Settings of the database for a third of the worlds, of the gateway's role for another third."""
 
-IN_DOUBT = 0.03
+IN_DOUBT = 0.06
 """Images that cannot be judged, at most this share."""
-WITHHELD = 0.12
+WITHHELD = 0.18
 """Pairs that a form that looks at rows of now does not answer, at most this share."""
 
 
