@@ -199,7 +199,7 @@ class Gateway:
             slow_tables=slow_tables,
             metrics=self.metrics,
         )
-        self.hub.divert_to(self.replayer.add, on_advance=self.replayer.on_advance)
+        self.hub.divert_to(self.replayer)
         self.heartbeat = Heartbeat(
             hub=self.hub,
             replayer=self.replayer,

@@ -22,7 +22,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
@@ -34,7 +34,7 @@ from shared.errors import DatabaseUnavailableError
 from shared.position import Position
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from gateway.fanout.backlog import Backlog
     from gateway.fanout.bus import Bus
@@ -49,6 +49,20 @@ log = structlog.get_logger(__name__)
 
 _BURST_BATCHES: Final = 16
 """So many batches behind the newest, the hub is in a burst."""
+
+
+class Replay(Protocol):
+    """What serves connections that are not live."""
+
+    @property
+    def held(self) -> Held | None:
+        """Why connections that follow the hub wait while Postgres cannot be asked."""
+
+    def add(self, connection: Connection) -> None:
+        """Serve a connection what lies after its cursor."""
+
+    def on_advance(self) -> None:
+        """Take in that the hub's `current` has moved."""
 
 
 class Hub:
@@ -70,8 +84,7 @@ class Hub:
         self._live: dict[Connection, None] = {}
         self._brought_tables: list[Connection] = []
         self._followed: Counter[str] = Counter()
-        self._replay: Callable[[Connection], None] | None = None
-        self._on_advance: Callable[[], None] | None = None
+        self._replay: Replay | None = None
         self._current = Position(0, 0)
         self._delivered = Position(0, 0)
         self._held: Held | None = None
@@ -85,6 +98,8 @@ class Hub:
     @property
     def held(self) -> Held | None:
         """Why events wait while Postgres cannot be asked; None if they do not."""
+        if self._held is None and self._replay is not None:
+            return self._replay.held
         return self._held
 
     @property
@@ -150,15 +165,9 @@ class Hub:
                 del self._followed[table]
                 self._bus.unsubscribe(table)
 
-    def divert_to(
-        self, replay: Callable[[Connection], None], *, on_advance: Callable[[], None]
-    ) -> None:
-        """Name what takes over connections that cannot go on with the others.
-
-        `on_advance` is called when `current` has moved.
-        """
+    def divert_to(self, replay: Replay) -> None:
+        """Name what takes over connections that cannot go on with the others."""
         self._replay = replay
-        self._on_advance = on_advance
 
     def connections(self) -> list[Connection]:
         """Return the live connections."""
@@ -271,7 +280,7 @@ class Hub:
         if self._replay is not None:
             for connection in dict.fromkeys(connections):
                 self.leave(connection)
-                self._replay(connection)
+                self._replay.add(connection)
 
     async def _deliver(self, batches: Sequence[Batch]) -> bool:
         """Judge and write batches; return False if they were taken back before that."""
@@ -306,8 +315,8 @@ class Hub:
         self._moved()
 
     def _moved(self) -> None:
-        if self._on_advance is not None:
-            self._on_advance()
+        if self._replay is not None:
+            self._replay.on_advance()
 
     def _step_back(self) -> None:
         """Go back to the last batch that was delivered and still stands."""

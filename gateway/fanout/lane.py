@@ -34,8 +34,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 from gateway.fanout.fair_turns import FairTurns
+from gateway.fanout.held import Held
 from gateway.fanout.subscriptions import Subscriptions
 from gateway.streams.cursor import cursor_at, last_whole_batch
+from gateway.visibility.queries import PolicyStallsError, RulesStallError
 from shared.backoff import Backoff
 from shared.errors import DatabaseUnavailableError
 from shared.position import Position
@@ -100,12 +102,21 @@ class Lane:
         self._metrics = metrics
         self._lanes = lanes
         self._is_slow = is_slow
+        self._held: Held | None = None
         self._regrouped_at = time.monotonic()
         self._waiting: dict[Connection, None] = {}
         self._wake = asyncio.Event()
         self._close: FairTurns[Connection] = FairTurns()
         self._near: FairTurns[Connection] = FairTurns()
         self._served_from = -1
+
+    @property
+    def held(self) -> Held | None:
+        """Why its connections wait while Postgres cannot be asked; None if they do not.
+
+        What only this table fails with says nothing about the gateway.
+        """
+        return self._held
 
     def add(self, connection: Connection) -> None:
         """Serve a connection what lies after its cursor."""
@@ -139,12 +150,18 @@ class Lane:
                 for group in groups:
                     moved |= await self._round(group)
             except DatabaseUnavailableError as error:
-                log.warning("replay waits", error=str(error))
+                self._hold(error)
             if moved:
+                self._held = None
                 backoff.reset()
                 await asyncio.sleep(self._linger_seconds(groups))
             else:
                 await asyncio.sleep(backoff.next_seconds())
+
+    def _hold(self, error: DatabaseUnavailableError) -> None:
+        log.warning("replay waits", error=str(error))
+        if not isinstance(error, PolicyStallsError | RulesStallError):
+            self._held = Held.by(error, self._held, time.monotonic())
 
     def _regroup(self) -> None:
         now = time.monotonic()

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gateway.fanout.backlog import Backlog
     from gateway.fanout.delivery import Delivery
     from gateway.fanout.dispatch import Judged
+    from gateway.fanout.held import Held
     from gateway.fanout.hub import Hub
     from gateway.fanout.slow_tables import SlowTables, TableRole
     from gateway.metrics import GatewayMetrics
@@ -112,6 +113,11 @@ class Replayer:
         """Let the lanes that follow the hub look for what it has passed."""
         for lane in self._lanes.values():
             lane.wake()
+
+    @property
+    def held(self) -> Held | None:
+        """Why a lane of a slow table waits while Postgres cannot be asked; None if none does."""
+        return next((lane.held for lane in self._lanes.values() if lane.held is not None), None)
 
     def has_slow_table(self, connection: Connection) -> bool:
         """Whether a connection belongs in the lane of a slow table."""

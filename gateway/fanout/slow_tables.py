@@ -19,8 +19,11 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from gateway.streams.connection import Connection
 
-PATIENCE_SECONDS: Final = 0.25
-"""How long the questions about other tables may wait for one."""
+PATIENCE_SECONDS: Final = 0.75
+"""How long the questions about other tables may wait for one.
+
+Longer than a question waits for a read replica that lags (half a second), which all tables share.
+"""
 
 CALM_SECONDS: Final = 5.0
 _MOST_CALM_SECONDS: Final = 320.0

@@ -255,7 +255,7 @@ class SimulatedGateway:
             slow_tables=slow_tables,
             metrics=metrics,
         )
-        self.hub.divert_to(self.replayer.add, on_advance=self.replayer.on_advance)
+        self.hub.divert_to(self.replayer)
         self.heartbeat = Heartbeat(
             hub=self.hub, replayer=self.replayer, backlog=self.backlog, seconds=5.0
         )
