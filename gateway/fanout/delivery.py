@@ -22,11 +22,12 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from gateway.fanout.dispatch import Dispatch, Judged, Notice
+from gateway.fanout.dispatch import Judged, Notice, Run, runs_of
 from gateway.fanout.routing import Subject, images_to_ask, route, route_to_all
 from gateway.fanout.slow_tables import PATIENCE_SECONDS
 from gateway.fanout.subscriptions import OPEN_ROLE
 from gateway.streams import sse
+from gateway.streams.frame import Frame
 from gateway.visibility.engine import Image
 from gateway.visibility.queries import PolicyStallsError, RulesStallError
 from shared.errors import DatabaseUnavailableError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from gateway.fanout.backlog import Backlog
+    from gateway.fanout.dispatch import Dispatch
     from gateway.fanout.routing import Deletes, WholeImages
     from gateway.fanout.slow_tables import SlowTables, TableRole
     from gateway.fanout.subscriptions import Subscriptions, TableSubscribers
@@ -127,10 +129,8 @@ class Delivery:
         await self._ask_all(questions, pace)
         given_up = self._given_up(questions, pace)
         parts = [part for question in questions for part in question.parts or ()]
-        dispatches = [dispatch for part in parts for dispatch in part.dispatches]
-        dispatches.sort(key=lambda dispatch: dispatch.cursor)
         return Judged(
-            dispatches,
+            _in_order(questions),
             [notice for part in parts for notice in part.notices],
             given_up,
             {connection: table for part in parts for connection, table in part.postponed.items()},
@@ -143,39 +143,81 @@ class Delivery:
         """
         for notice in judged.notices:
             self._write_notice(notice)
+        runs = runs_of(judged.dispatches)
+        if len(runs) == 1:
+            return await self._send(runs[0])
         touched: list[Connection] = []
-        events = await self._stage(judged.dispatches, touched)
+        events = await self._stage(runs, touched)
         await self._flush(touched)
         return events
 
-    async def _stage(self, dispatches: Sequence[Dispatch], touched: list[Connection]) -> int:
+    async def _send(self, run: Run) -> int:
+        """Write a run that is all there is to write, without staging it."""
+        first, last, frame = run.first, run.last, run.frame
+        clock, now = time.time(), time.monotonic()
+        count, events = len(run.dispatches), 0
+        for start in range(0, len(run.recipients), _WRITES_BETWEEN_YIELDS):
+            if start:
+                await asyncio.sleep(0)
+            if self._backlog.is_cut(last):
+                return events + await self._send_parts(run)
+            for connection in run.recipients[start : start + _WRITES_BETWEEN_YIELDS]:
+                if connection.cursor < first:
+                    connection.cursor = last
+                    events += count
+                    if clock < connection.ends_at:
+                        connection.send(frame, now)
+                    else:
+                        connection.expire()
+                elif rest := run.rest_for(connection):
+                    events += len(rest)
+                    connection.advance(last)
+                    if clock < connection.ends_at:
+                        connection.send(Frame(b"".join([d.frame for d in rest])), now)
+                    else:
+                        connection.expire()
+        return events
+
+    async def _send_parts(self, run: Run) -> int:
+        """Write of a run what the end of its epoch has left standing."""
+        standing = [d for d in run.dispatches if not self._backlog.is_cut(d.cursor)]
+        return await self._send(runs_of(standing)[0]) if standing else 0
+
+    async def _stage(self, runs: Sequence[Run], touched: list[Connection]) -> int:
         is_cut = self._backlog.is_cut
         steps = events = 0
-        for dispatch in dispatches:
-            cursor, until, frame = dispatch.cursor, dispatch.until, dispatch.frame
-            if is_cut(cursor):
+        for run in runs:
+            first, last, frame = run.first, run.last, run.frame
+            count = len(run.dispatches)
+            if is_cut(last):
+                standing = [d for d in run.dispatches if not is_cut(d.cursor)]
+                if standing:
+                    events += await self._stage(runs_of(standing), touched)
                 continue
-            for group in dispatch.groups:
-                for connection in group:
-                    if connection.cursor < cursor:
-                        connection.cursor = cursor
-                    elif connection.cursor >= until:
-                        continue
+            for connection in run.recipients:
+                if connection.cursor < first:
+                    connection.cursor = last
                     if not connection.staged:
                         touched.append(connection)
                     connection.staged.append(frame)
-                    events += 1
-                steps += len(group)
-                if steps > _STEPS_BETWEEN_YIELDS:
-                    steps = 0
-                    await asyncio.sleep(0)
+                    events += count
+                elif rest := run.rest_for(connection):
+                    if not connection.staged:
+                        touched.append(connection)
+                    connection.staged.extend(Frame(dispatch.frame) for dispatch in rest)
+                    connection.advance(last)
+                    events += len(rest)
+            steps += len(run.recipients)
+            if steps > _STEPS_BETWEEN_YIELDS:
+                steps = 0
+                await asyncio.sleep(0)
         return events
 
     async def _flush(self, touched: Sequence[Connection]) -> None:
         is_cut = self._backlog.is_cut
-        now = time.time()
+        clock = time.time()
         for number, connection in enumerate(touched, 1):
-            if connection.expires_at is not None and now >= connection.expires_at:
+            if clock >= connection.ends_at:
                 connection.expire()
             elif is_cut(connection.cursor):
                 connection.staged.clear()  # its `resync` is to come
@@ -311,6 +353,23 @@ class Delivery:
                 if reported_at is None or now - reported_at >= _NOTICES_APART_SECONDS:
                     connection.reported[notice.table] = now
                     connection.write(frame)
+
+
+def _in_order(questions: Sequence[_Question]) -> list[Dispatch]:
+    """Return the dispatches in the order of their positions, role after role.
+
+    A connection has one role. Without those of other roles between them, more dispatches follow
+    each other that have the same recipients.
+    """
+    by_role: dict[str, list[Dispatch]] = {}
+    for question in questions:
+        of_role = by_role.setdefault(question.audience.role, [])
+        of_role.extend(dispatch for part in question.parts or () for dispatch in part.dispatches)
+    return [
+        dispatch
+        for of_role in by_role.values()
+        for dispatch in sorted(of_role, key=lambda dispatch: dispatch.cursor)
+    ]
 
 
 def _since(question: _Question, now: float) -> float:

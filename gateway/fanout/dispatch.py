@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from gateway.fanout.slow_tables import tables_of
 from gateway.streams import sse
 from gateway.streams.cursor import Cursor
+from gateway.streams.frame import Frame
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from gateway.fanout.slow_tables import TableRole
     from gateway.streams.connection import Connection
@@ -49,6 +51,62 @@ class Dispatch:
         if self.until == _NO_RUN:
             frame = sse.resync_frame(None, "overflow", [table])
         return replace(self, frame=frame, until=until)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Dispatches that follow each other and have the same recipients: they are written as one.
+
+    Almost every recipient stands before `first` and gets the whole frame, with one step and one
+    write for all of its events. One that stands within the run gets the rest of its dispatches.
+    """
+
+    dispatches: Sequence[Dispatch]
+    frame: Frame
+    recipients: Sequence[Connection]
+
+    @property
+    def first(self) -> Cursor:
+        """The position of the first dispatch."""
+        return self.dispatches[0].cursor
+
+    @property
+    def last(self) -> Cursor:
+        """The position of the last dispatch: where a recipient stands afterwards."""
+        return self.dispatches[-1].cursor
+
+    def rest_for(self, connection: Connection) -> Sequence[Dispatch]:
+        """Return the dispatches that a connection does not have, which may stand within the run."""
+        cursor = connection.cursor
+        return [d for d in self.dispatches if cursor < max(d.cursor, d.until)]
+
+
+def runs_of(dispatches: Iterable[Dispatch]) -> list[Run]:
+    """Put dispatches that follow each other together if they have the same groups.
+
+    Routing gives the same object to all changes that the same connections see. Dispatches that
+    stand for a run of changes themselves stay alone: what they are for is not told by their place.
+    """
+    runs: list[list[Dispatch]] = []
+    for dispatch in dispatches:
+        before = runs[-1][-1] if runs else None
+        if (
+            before is not None
+            and before.groups is dispatch.groups
+            and before.until == dispatch.until == _NO_RUN
+        ):
+            runs[-1].append(dispatch)
+        else:
+            runs.append([dispatch])
+    return [Run(run, _frame_of(run), _flat(run[0].groups)) for run in runs]
+
+
+def _frame_of(run: Sequence[Dispatch]) -> Frame:
+    return Frame(run[0].frame if len(run) == 1 else b"".join([d.frame for d in run]))
+
+
+def _flat(groups: Groups) -> Sequence[Connection]:
+    return groups[0] if len(groups) == 1 else list(chain.from_iterable(groups))
 
 
 @dataclass(frozen=True, slots=True)

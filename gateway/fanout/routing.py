@@ -136,8 +136,9 @@ def route(
         )
         last = subjects[-1]
         dispatches.append(whole_run.with_run(cursor_at(last.position), last.content.table))
+    recipients = _Recipients(everyone)
     for subject in subjects:
-        for dispatch in _route_one(subject, answer, deletes):
+        for dispatch in _route_one(subject, answer, deletes, recipients):
             if dispatches and dispatches[-1].is_continued_by(dispatch):
                 # To fetch again once will do: all of these are committed.
                 until = cursor_at(subject.position)
@@ -154,15 +155,15 @@ def route(
 
 
 def _route_one(
-    subject: Subject, answer: Answer[Connection], deletes: Deletes
+    subject: Subject, answer: Answer[Connection], deletes: Deletes, recipients: _Recipients
 ) -> Iterator[Dispatch]:
     cursor = cursor_at(subject.position)
-    members, columns = answer.grouping.members, answer.columns
+    columns = answer.columns
     kind = subject.kind
     if kind is not Kind.TRUNCATE and not _can_be_judged(subject, answer, deletes):
         kind = Kind.LOST
     if kind in (Kind.TRUNCATE, Kind.LOST):
-        yield Dispatch(cursor, _frame(subject, columns, kind), members)
+        yield Dispatch(cursor, _frame(subject, columns, kind), recipients.everyone)
         return
     sees_new = _visible(answer, subject.new)
     sees_old = EVERYBODY if deletes == "all" else _visible(answer, subject.old)
@@ -183,7 +184,7 @@ def _route_one(
     else:
         deliveries = [(kind, sees_old, NOBODY, False)]
     for rendered_as, visible, without, is_leave in deliveries:
-        groups = _groups(visible, members, without=without)
+        groups = recipients.of(visible, without)
         if is_leave:
             leaving = ([c for c in group if c.leave] for group in groups)
             groups = [group for group in leaving if group]
@@ -215,6 +216,25 @@ def _may_mean_others(change: Change, rules: Rules) -> bool:
 
 def _visible(answer: Answer[Connection], image: int | None) -> Visible:
     return NOBODY if image is None else answer.visible[image]
+
+
+class _Recipients:
+    """The connections of the cohorts that see something, one and the same object for the same ones.
+
+    Delivery writes changes that follow each other and have the same recipients as one.
+    """
+
+    def __init__(self, members: Groups) -> None:
+        self.everyone = members
+        self._known: dict[tuple[Visible, Visible], Groups] = {}
+
+    def of(self, visible: Visible, without: Visible) -> Groups:
+        """Return the groups of those who see it, without others."""
+        groups = self._known.get((visible, without))
+        if groups is None:
+            groups = _groups(visible, self.everyone, without=without)
+            self._known[visible, without] = groups
+        return groups
 
 
 def _groups(visible: Visible, members: Groups, *, without: Visible) -> Groups:

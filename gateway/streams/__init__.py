@@ -7,6 +7,8 @@ Words:
                   (`cursor`); what a client sees of it is the position, the SSE `id`
     staged        frames that delivery is about to write to a connection
     pending       bytes that wait for a full socket, bounded
+    frame         bytes of events, with their framing as an HTTP chunk (`frame`)
+    wire          the socket, written to past the web server (`wire`)
     record        the columns of a row that the role may read (`projection`)
 
 A connection (`connection`) is open, blocked while its socket is full, or closed, for one reason:

@@ -1,9 +1,10 @@
 """One client's stream: what waits to be written to it, and why it ended.
 
-Writing steps the server's `send` coroutine by hand: while the socket has room it runs to its end at
-once, and a write costs no task and no switch (5 us instead of 22 us a delivery, see
-docs/decisions/0006-plain-asgi-stream.md). Only when the socket is full does `send` wait; then a
-task takes the coroutine over where it stands, and what is written meanwhile stays pending here.
+While its socket has room, a stream is written to directly (`gateway.streams.wire`). Where there is
+no wire (TLS, HTTP/1.0), writing steps the server's `send` coroutine by hand: while the socket has
+room it runs to its end at once. Neither costs a task or a switch (see
+docs/decisions/0006-plain-asgi-stream.md and 0015-direct-writes.md). Only when the socket is full
+does a task wait for it, and what is written meanwhile stays pending here.
 
     state       write           socket full    all written    close        peer gone
     open        sent at once    -> blocked     -              -> closed    -> closed
@@ -21,17 +22,21 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import math
+import os
 import secrets
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.streams import sse
 from gateway.streams.cursor import START, Cursor, cursor_at
+from gateway.streams.frame import Frame, joined, joined_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, MutableMapping, Sequence
 
     from gateway.streams.subscription import Subscription
+    from gateway.streams.wire import Wire
     from gateway.visibility.cohorts import Settings
     from shared.position import Position
     from shared.tasks import Spawn
@@ -45,6 +50,8 @@ _LOOKS: Final = 4
 """How often within that time it is looked for progress."""
 
 _PIECE_BYTES: Final = 64 * 1024
+
+_write_to: Final = os.write
 
 
 class CloseReason(enum.StrEnum):
@@ -60,15 +67,16 @@ class Connection:
     """A stream that has been accepted.
 
     `cursor` is how far it has been served, and `staged` what delivery is about to write to it (see
-    `gateway.fanout.delivery`). By table, `reported` is when it last got an error frame, and
-    `missed` since when it has missed changes because its policies failed. `role` is None while
-    authentication is off. `unsent` returns how many bytes the server has not yet handed to the
-    socket.
+    `gateway.fanout.delivery`); `ends_at` is `expires_at`, or infinity. By table, `reported` is when
+    it last got an error frame, and `missed` since when it has missed changes because its policies
+    failed. `role` is None while authentication is off. `unsent` returns how many bytes the server
+    has not yet handed to the socket.
     """
 
     __slots__ = (
         "__weakref__",
         "_blocked",
+        "_is_direct",
         "_most_pending_bytes",
         "_on_close",
         "_on_drained",
@@ -78,10 +86,12 @@ class Connection:
         "_send",
         "_spawn",
         "_unsent",
+        "_wire",
         "address",
         "client_id",
         "close_reason",
         "cursor",
+        "ends_at",
         "expires_at",
         "leave",
         "missed",
@@ -122,7 +132,8 @@ class Connection:
         self.expires_at: Final = expires_at
         self.leave: Final = leave
         self.cursor: Cursor = START
-        self.staged: list[bytes] = []
+        self.ends_at: Final = math.inf if expires_at is None else expires_at
+        self.staged: list[Frame] = []
         self.reported: dict[str, float] = {}
         self.missed: dict[str, float] = {}
         self.wrote_at = time.monotonic()
@@ -134,7 +145,9 @@ class Connection:
         self._on_drained: Callable[[Connection], None] | None = None
         self._most_pending_bytes = most_pending_bytes
         self._unsent = unsent
-        self._pending: list[bytes] = []
+        self._wire: Wire | None = None
+        self._is_direct = False
+        self._pending: list[Frame] = []
         self._pending_bytes = 0
         self._blocked = False
 
@@ -153,6 +166,10 @@ class Connection:
         """How many bytes wait for its socket."""
         return self._pending_bytes
 
+    def attach(self, wire: Wire) -> None:
+        """Write directly from now on, whenever the server has nothing left to write."""
+        self._wire = wire
+
     def when_drained(self, callback: Callable[[Connection], None]) -> None:
         """Call back once, when a blocked stream has written all that was pending or has closed."""
         self._on_drained = callback
@@ -165,12 +182,21 @@ class Connection:
         """Write what is staged."""
         if self.staged:
             staged, self.staged = self.staged, []
-            self._write(staged)
+            self._write(staged, time.monotonic())
+
+    def send(self, frame: Frame, now: float) -> None:
+        """Write a frame after what is staged; `now` is the monotonic time."""
+        if self._is_direct and not self._blocked and not self.staged:
+            self.wrote_at = now
+            self._write_directly(frame.chunk)
+        else:
+            self.staged.append(frame)
+            self.flush()
 
     def write(self, *frames: bytes) -> None:
         """Write after what is staged: now if the socket has room, else once it has."""
         self.flush()
-        self._write(frames)
+        self._write([Frame(frame) for frame in frames], time.monotonic())
 
     def resync(self, position: Position, reason: sse.ResyncReason) -> None:
         """Ask the client to fetch its tables again, and go on from a position.
@@ -181,7 +207,7 @@ class Connection:
         self._pending.clear()
         self._pending_bytes = 0
         self.cursor = cursor_at(position)
-        self._write([sse.resync_frame(position, reason, self.tables)])
+        self.write(sse.resync_frame(position, reason, self.tables))
 
     def make_good(self, *, missed_before: float | None = None) -> None:
         """Ask the client to fetch the tables again of which it has missed changes.
@@ -198,30 +224,51 @@ class Connection:
         """End the stream since its token has expired, and say so."""
         self.staged.clear()
         self.make_good()
-        self._write([sse.expired_frame()])
+        self.write(sse.expired_frame())
         self.close(CloseReason.EXPIRED)
 
     def close(self, reason: CloseReason) -> None:
         """End the stream, once; its endpoint does the rest."""
         if self.close_reason is None:
             self.close_reason = reason
+            self._is_direct = False
             self._pending.clear()
             self._pending_bytes = 0
             self._on_close()
             if not self._blocked:
                 self._drained()
 
-    def _write(self, frames: Sequence[bytes]) -> None:
+    def _write(self, frames: Sequence[Frame], now: float) -> None:
         if self.close_reason is not None:
             return
-        self.wrote_at = time.monotonic()
+        self.wrote_at = now
         if self._blocked:
             self._pending.extend(frames)
             self._pending_bytes += sum(map(len, frames))
             if self._pending_bytes > self._most_pending_bytes:
                 self._on_overflow(self)
+        elif self._wire is not None and (self._is_direct or self._wire.is_clear()):
+            self._is_direct = True
+            self._write_directly(joined_chunks(frames))
+        else:
+            self._step(joined(frames))
+
+    def _write_directly(self, chunks: bytes) -> None:
+        """Write chunks to the socket, and leave to the server what it refuses."""
+        try:
+            sent = _write_to(self._wire.fd, chunks)  # type: ignore[union-attr]
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.close(CloseReason.GONE)
             return
-        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        if sent != len(chunks):
+            self._blocked = True
+            rest = self._wire.finish(memoryview(chunks)[sent:])  # type: ignore[union-attr]
+            self._spawn(self._finish(rest), f"write {self.client_id}")
+
+    def _step(self, data: bytes) -> None:
+        """Write through the server, by stepping its coroutine."""
         sending = self._send(_body(data)).__await__()
         try:
             waiting = next(sending)
@@ -231,16 +278,19 @@ class Connection:
             self.close(CloseReason.GONE)
             return
         self._blocked = True
-        self._spawn(self._finish(sending, waiting), f"write {self.client_id}")
+        self._spawn(self._finish(_Resumed(sending, waiting)), f"write {self.client_id}")
 
-    async def _finish(self, sending: Generator[Any, None, None], waiting: object) -> None:
+    async def _finish(self, writing: Awaitable[None]) -> None:
         try:
             async with _WhileItMoves(self._unsent):
-                await _Resumed(sending, waiting)
+                await writing
             while self._pending and self.close_reason is None:
-                data = self._take_pending()
+                frames = self._take_pending()
                 async with _WhileItMoves(self._unsent):
-                    await self._send(_body(data))
+                    if self._is_direct and self._wire is not None:
+                        await self._wire.finish(joined_chunks(frames))
+                    else:
+                        await self._send(_body(joined(frames)))
         except TimeoutError:
             self.close(CloseReason.STALLED)
         except (OSError, RuntimeError):
@@ -249,17 +299,17 @@ class Connection:
             self._blocked = False
             self._drained()
 
-    def _take_pending(self) -> bytes:
+    def _take_pending(self) -> list[Frame]:
         count = size = 0
         for frame in self._pending:
             if size > _PIECE_BYTES:
                 break
             size += len(frame)
             count += 1
-        data = b"".join(self._pending[:count])
+        taken = self._pending[:count]
         del self._pending[:count]
         self._pending_bytes -= size
-        return data
+        return taken
 
     def _drained(self) -> None:
         callback, self._on_drained = self._on_drained, None

@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from gateway.streams.connection import WRITE_SECONDS
 from gateway.web.unsent import unsent_bytes
+from gateway.web.wire import SocketWire
 from shared.postgres import keep_socket_alive
 
 if TYPE_CHECKING:
@@ -44,9 +45,11 @@ class StreamProtocol(HttpToolsProtocol):
     follow a stream, which has no end, and whose client's end uvicorn would not notice then: such a
     request ends the connection. `scope["ayb.abort"]` cuts the socket: ASGI has no way to end a
     response whose peer takes nothing. `scope["ayb.unsent"]` returns how many bytes wait for the
-    peer.
+    peer, and `scope["ayb.wire"]`, once the response has begun, its socket to be written to directly
+    (`gateway.streams.wire`), or None.
     """
 
+    _wire: SocketWire | None = None
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
 
@@ -70,6 +73,8 @@ class StreamProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
+        if self._wire is not None:
+            self._wire.lose()
         self._end_head()
         self._idle.discard(self)
         super().connection_lost(exc)
@@ -105,6 +110,7 @@ class StreamProtocol(HttpToolsProtocol):
             unsent_bytes, self.transport
         )
         super().on_headers_complete()
+        self.scope["ayb.wire"] = partial(self._open_wire, self.cycle)  # type: ignore[typeddict-unknown-key]
         if self.scope["http_version"] == "1.0":
             self.cycle.__class__ = CloseDelimitedCycle
 
@@ -113,6 +119,10 @@ class StreamProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._is_answered and not self.transport.is_closing():
             self._idle.add(self)
+
+    def _open_wire(self, cycle: RequestResponseCycle) -> SocketWire | None:
+        self._wire = SocketWire.of(cycle)
+        return self._wire
 
     @property
     def _is_answered(self) -> bool:

@@ -132,6 +132,10 @@ class StreamEndpoint:
             most_pending_bytes=self._most_pending_bytes,
             unsent=scope.get("ayb.unsent"),
         )
+        open_wire = scope.get("ayb.wire")
+        wire = None if open_wire is None else open_wire()
+        if wire is not None:
+            connection.attach(wire)
         self._metrics.opened.inc()
         self._begin(connection, request)
         try:

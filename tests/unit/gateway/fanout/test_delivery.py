@@ -13,11 +13,12 @@ import pytest
 from gateway.fanout import delivery as delivery_module
 from gateway.fanout.backlog import Backlog
 from gateway.fanout.delivery import Delivery, Pace
-from gateway.fanout.dispatch import Dispatch, Judged, Notice
+from gateway.fanout.dispatch import Dispatch, Judged, Notice, runs_of
 from gateway.fanout.slow_tables import SlowTables
 from gateway.fanout.subscriptions import Subscriptions
 from gateway.metrics import GatewayMetrics
 from gateway.streams.cursor import Cursor, cursor_at
+from gateway.streams.frame import Frame
 from gateway.visibility.answer import EVERYBODY, Answer
 from gateway.visibility.queries import PolicyStallsError
 from shared.change import Batch, Change, Op, TableChanges
@@ -119,7 +120,7 @@ async def test_what_was_taken_back_is_not_written() -> None:
         one, other = (client.connection for client in found)
         backlog.apply_state(LogState(3, 8, 1, {1: 1, 3: 9}))
         one.cursor = at(0, batch=10)
-        one.staged = [b"dead"]
+        one.staged = [Frame(b"dead")]
         judged = Judged(
             [
                 Dispatch(at(0, batch=8), b"true ", [[other]]),
@@ -140,7 +141,7 @@ async def test_a_delivery_to_many_gives_way(monkeypatch: pytest.MonkeyPatch) -> 
     async with clients(at(0), at(0)) as found:
         groups = [[client.connection for client in found]]
         delivery, _ = a_delivery()
-        judged = Judged([Dispatch(at(n), b"%d " % n, groups) for n in (1, 2)])
+        judged = Judged([Dispatch(at(n), b"%d " % n, list(groups)) for n in (1, 2)])
         writing = asyncio.create_task(delivery.write(judged))
         await asyncio.sleep(0)  # to the first place where it gives way
         assert found[0].connection.staged
@@ -153,7 +154,7 @@ async def test_a_delivery_to_many_gives_way(monkeypatch: pytest.MonkeyPatch) -> 
 async def test_an_expired_token_ends_the_stream_instead() -> None:
     """What is staged for an expired stream is not written to it."""
     async with clients(at(0)) as found:
-        found[0].connection.expires_at = 1.0  # type: ignore[misc]
+        found[0].connection.ends_at = 1.0  # type: ignore[misc]
         delivery, _ = a_delivery()
         await delivery.write(Judged([Dispatch(at(1), b"secret", [[found[0].connection]])]))
     assert found[0].socket.sent[0].startswith(b"event: expired")
@@ -294,3 +295,45 @@ async def test_a_table_that_fails_by_itself_is_given_up_at_once() -> None:
     own = next(iter(judged.given_up))
     with pytest.raises(PolicyStallsError):
         await delivery.judge([a_batch(("public.a", 1))], subscriptions, Pace(own))
+
+
+async def test_changes_for_the_same_recipients_are_written_as_one() -> None:
+    """A run is one write for those who have nothing of it; those within it get the rest, and those
+    past it nothing. Runs end where the recipients change, or where a frame stands for others.
+    """
+    async with clients(at(0), at(2), at(9)) as found:
+        everyone = [[client.connection for client in found]]
+        others = [[found[0].connection]]
+        delivery, _ = a_delivery()
+        run = [Dispatch(at(n), b"%d " % n, everyone) for n in (1, 2, 3)]
+        assert await delivery.write(Judged(run)) == 4
+        assert [client.socket.sent for client in found] == [[b"1 2 3 "], [b"3 "], []]
+        assert [c.connection.cursor for c in found] == [at(3), at(3), at(9)]
+        more = [
+            Dispatch(at(4), b"4 ", everyone),
+            Dispatch(at(5), b"5 ", others),
+            Dispatch(at(6), b"6 ", everyone),
+            Dispatch(at(7), b"7 ", everyone),
+            Dispatch(at(8), b"8 ", everyone, until=at(12)),
+        ]
+        assert [len(run.dispatches) for run in runs_of(more)] == [1, 1, 2, 1]
+        found[1].connection.cursor = at(6)
+        assert await delivery.write(Judged(more)) == 8
+        assert b"".join(found[0].socket.sent[1:]) == b"4 5 6 7 8 "
+        assert b"".join(found[1].socket.sent[1:]) == b"7 8 "
+        assert found[2].socket.sent == [b"8 "]
+
+
+async def test_of_a_run_what_still_stands_is_written() -> None:
+    """The end of an epoch takes back the later part of what is to be written as one."""
+    async with clients(at(0, batch=7)) as found:
+        delivery, backlog = a_delivery()
+        groups = [[found[0].connection]]
+        backlog.apply_state(LogState(3, 8, 1, {1: 1, 3: 9}))
+        run = [Dispatch(at(0, batch=batch), b"%d " % batch, groups) for batch in (8, 9)]
+        assert await delivery.write(Judged(run)) == 1
+        other = Dispatch(at(1, batch=8), b"other ", [[found[0].connection]])
+        again = [Dispatch(at(n, batch=8), b"%d " % n, groups) for n in (2, 3)]
+        dead = [Dispatch(at(n, batch=9), b"dead ", groups) for n in (0, 1)]
+        assert await delivery.write(Judged([other, *again, *dead])) == 3
+        assert found[0].socket.sent == [b"8 ", b"other 2 3 "]
