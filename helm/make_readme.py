@@ -27,22 +27,37 @@ helm install ayb-realtime ./helm -f helm/examples/values-single.yaml
 helm test ayb-realtime
 ```
 
-The database needs its roles first: `docs/deploy.md` says how. Complete values for common cases are in
-`examples/`: `values-single.yaml` to try it, `values-production.yaml`, `values-region-follower.yaml`
-for a further region, `values-with-ayb.yaml` beside an AllYourBase server, and `ingress-*.yaml` for each
-ingress controller.
+The database needs its roles first: `docs/deploy.md` says how, and how large to make things, what
+happens in a failover, and what hosted Postgres needs. The Secret above is named in the values; so is
+everything that is secret (`existingSecret`). Values given inline work too, but end up in Helm's
+release record.
 
-Secrets are best given by name (`existingSecret`): values that are given inline end up in Helm's
-release record. With the External Secrets operator, let an ExternalSecret make the Secret, and name
-it here. A changed Secret of yours needs `kubectl rollout restart`; a changed value rolls by itself.
+| example | for |
+|---|---|
+| `examples/values-single.yaml` | a first look, with a Valkey beside it |
+| `examples/values-production.yaml` | one region: read replica, TLS, bus key, scaling, network policies, alerts |
+| `examples/values-region-follower.yaml` | a further region: gateways alone |
+| `examples/values-redis-sentinel.yaml` | a Redis or Valkey whose master Sentinels name |
+| `examples/values-external-secrets.yaml` | Secrets from a vault, passwords that rotate without a restart |
+| `examples/values-with-ayb.yaml` | beside an AllYourBase server under one host name |
+| `examples/ingress-*.yaml` | Traefik, HAProxy, AWS ALB, GKE: with `-f` after one of the others |
 
-When a gateway pod ends it serves on for `gateway.drainDelaySeconds` without being ready, so that load
-balancers drop it, then closes its streams one after the other over `gateway.drainSeconds`; their clients go on elsewhere where they
-were. The pod's grace period is computed from both.
+**What restarts.** A changed value restarts the pods that use it. A changed Secret of yours does not:
+run `kubectl rollout restart`, or let a controller do it (`gateway.annotations`, `relay.annotations`).
+Passwords in files (`passwordSecret`) need no restart at all.
 
-What was tested: every example is linted, rendered by Helm's own engine, and validated strictly against
-the schemas of Kubernetes 1.28 to the newest; the pods' commands and environment are run as processes
-against a real Postgres and Valkey. It has not been run on a cluster by its authors.
+**How a pod ends.** A gateway pod serves on for `gateway.drainDelaySeconds` without being ready, so that
+load balancers drop it. Then it closes its streams one after the other over `gateway.drainSeconds`, and
+their clients continue elsewhere where they were. The pod's grace period is computed from both. A relay
+pod ends at once, and another one leads.
+
+**Every setting.** What has no value here is set by its name in `gateway.settings` and
+`relay.settings`; `docs/settings.md` explains them. `extraEnv` takes variables with `valueFrom`.
+
+**What was tested.** Every example is linted, rendered by Helm's own engine, validated strictly against
+the schemas of Kubernetes 1.28 to 1.37, and checked against policies for pods. The pods' commands and
+environment are run as processes against a real Postgres and Valkey, behind a proxy configured from the
+Ingress, beside the previous release. It has not been run on a cluster by its authors.
 
 ## Values
 

@@ -45,11 +45,10 @@ async def test_rollouts_scaling_and_lost_pods(
         cluster.apply(upgraded)
         await cluster.roll_relay()
         await cluster.roll_gateways()
-        # Scale 2 to 4 to 2.
-        await asyncio.gather(cluster.start_gateway(), cluster.start_gateway())
+        # Scale 2 to 6 to 2.
+        await asyncio.gather(*(cluster.start_gateway() for _ in range(4)))
         await arena.written(300)
-        for name in cluster.gateways[:2]:
-            await cluster.end_gateway(name)
+        await asyncio.gather(*(cluster.end_gateway(name) for name in cluster.gateways[:4]))
         # A pod is lost, and another takes its place.
         await cluster.kill_gateway(cluster.gateways[0])
         await cluster.start_gateway()

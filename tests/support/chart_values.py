@@ -45,6 +45,13 @@ TOGGLES: list[dict[str, object]] = [
         "networkPolicy.enabled": True,
         "networkPolicy.sentinelPort": 26379,
     },
+    {
+        "auth.apiKeys": True,
+        "auth.revocationRedis.url": "redis://:other-password@sessions",
+        "gateway.aybServerUrl": "http://ayb:8090",
+        "gateway.console": True,
+        "region": "eu",
+    },
     {"auth.claimSettings": {"ayb.tenant_id": "org_id", "app.team": "app_metadata.team"}},
     {"gateway.service.type": "NodePort", "gateway.service.nodePort": 30090},
     {"auth.explainSecret.value": "a secret of the operator, 32 characters"},

@@ -245,8 +245,8 @@ def secrets_by_reference(rendered: list[Manifest]) -> Iterator[tuple[str, str]]:
     """Variables that hold secrets refer to a Secret."""
     for name, container in _containers(rendered):
         for variable in container.get("env", ()):
-            is_secret = any(
-                part in variable["name"] for part in ("SECRET", "_KEY", "TOKEN", "DATABASE_URL")
+            is_secret = variable["name"].endswith(
+                ("_SECRET", "_KEY", "_TOKEN", "DATABASE_URL", "REDIS_URL")
             )
             if is_secret and "value" in variable:
                 yield name, f"{variable['name']} is given in the open"
