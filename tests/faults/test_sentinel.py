@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import redis.asyncio as redis
 
+from devstack.ports import HOST
+from devstack.servers import ValkeyServer, free_port
 from shared.redis import UNAVAILABLE, follow_master, redis_client
 from tests.support.arena_fixtures import OpenArena
-from tests.support.sentinels import MASTER, Watched, watched_servers
+from tests.support.certificates import certificate
+from tests.support.requirements import Requirements
+from tests.support.sentinels import MASTER, Sentinel, Watched, watched_servers
 from tests.support.waits import gateway_says
 
 
@@ -94,5 +99,71 @@ async def test_a_server_is_no_sentinel(valkey_server):
     try:
         with pytest.raises(UNAVAILABLE, match="but a Redis server answers there"):
             await client.ping()
+    finally:
+        await client.aclose()
+
+
+class _TlsServer(ValkeyServer):
+    """A server that speaks TLS alone."""
+
+    def _is_ready(self) -> bool:
+        return _listens(self.port)
+
+
+class _TlsSentinel(Sentinel):
+    """A Sentinel that speaks TLS alone."""
+
+    def _is_ready(self) -> bool:
+        return _listens(self.port)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection((HOST, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+async def test_tls_to_sentinel_and_master(
+    require: Requirements, server_dir: Path, tmp_path: Path
+) -> None:
+    """Both are reached over TLS, and their certificates are checked."""
+    program = require.program("redis-server", package="redis-server")
+    own, another = certificate(tmp_path, "own"), certificate(tmp_path, "another")
+    folder = server_dir / f"tls-{tmp_path.name}"
+    folder.mkdir()
+    secured = {
+        "port": "0",
+        "tls-cert-file": str(own),
+        "tls-key-file": str(own.with_suffix(".key")),
+        "tls-ca-cert-file": str(own),
+        "tls-auth-clients": "no",
+        "tls-replication": "yes",
+    }
+    port, sentinel_port = free_port(), free_port()
+    settings = {**secured, "tls-port": str(port)}
+    with _TlsServer(folder / "master", port=port, settings=settings, program=program):
+        settings = {
+            **secured,
+            "tls-port": str(sentinel_port),
+            f"sentinel monitor {MASTER} {HOST} {port}": "1",
+        }
+        with _TlsSentinel(
+            folder / "sentinel", port=sentinel_port, settings=settings, program=program
+        ):
+            url = f"rediss+sentinel://{HOST}:{sentinel_port}/{MASTER}?ssl_ca_certs="
+            async with asyncio.timeout(30):
+                while not await _answers(f"{url}{own}"):  # noqa: ASYNC110 (the Sentinel looks first)
+                    await asyncio.sleep(0.1)
+            assert not await _answers(f"{url}{another}")
+
+
+async def _answers(url: str) -> bool:
+    client = redis_client(url)
+    try:
+        return bool(await client.ping())
+    except UNAVAILABLE:
+        return False
     finally:
         await client.aclose()

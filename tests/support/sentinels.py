@@ -10,7 +10,6 @@ from typing import Any
 
 import redis.asyncio as redis
 
-from devstack.binaries import valkey_program
 from devstack.ports import HOST
 from devstack.process import Child
 from devstack.servers import ValkeyServer, free_port
@@ -92,7 +91,7 @@ class Watched:
         )
 
 
-class _Sentinel(ValkeyServer):
+class Sentinel(ValkeyServer):
     """A Sentinel: a Valkey that is started with a file of settings, which it rewrites."""
 
     name = "Sentinel"
@@ -107,7 +106,7 @@ class _Sentinel(ValkeyServer):
         self._wait_until_ready(
             Child(
                 self.name,
-                [valkey_program(), file, "--sentinel"],
+                [self._program, file, "--sentinel"],
                 log=self.log,
                 directory=self.data_dir,
             )
@@ -134,6 +133,6 @@ def watched_servers(folder: Path, *, replicas: int = 1, sentinels: int = 3) -> I
                 f"sentinel down-after-milliseconds {MASTER}": "1000",
                 f"sentinel failover-timeout {MASTER}": "5000",
             }
-            sentinel = _Sentinel(folder / f"sentinel{number}", port=free_port(), settings=settings)
+            sentinel = Sentinel(folder / f"sentinel{number}", port=free_port(), settings=settings)
             watching.append(stack.enter_context(sentinel))
         yield Watched(servers, watching)
