@@ -61,10 +61,10 @@ class Database:
             await connection.execute(sql, *arguments)
 
 
-async def make_template(server: PostgresServer, name: str = TEMPLATE) -> None:
+async def make_template(server: PostgresServer, name: str = TEMPLATE, options: str = "") -> None:
     """Create a database with the roles, their grants and the migrations applied by the relay."""
     async with open_connection(server.dsn()) as admin:
-        await admin.execute(f'CREATE DATABASE "{name}"')
+        await admin.execute(f'CREATE DATABASE "{name}" {options}')
     async with open_connection(server.dsn(name)) as admin:
         await admin.execute(ROLES_SQL.read_text(encoding="utf-8"))
     async with open_connection(server.dsn(name, user="ayb_relay")) as relay:
