@@ -268,7 +268,14 @@ class Visibility:
         if not suspects:
             return answer
         again = await self._questions.ask(plan, subject, answer.grouping, images)
-        wrong = suspects & await self._differences(plan, subject, audience, again, images)
+        # For the same images, though perhaps for other cohorts: what one leaves behind reaches the
+        # next, and they are not always asked in the same order.
+        doubted = {image for image, _ in suspects}
+        wrong = {
+            (image, cohort)
+            for image, cohort in await self._differences(plan, subject, audience, again, images)
+            if image in doubted
+        }
         if not wrong:
             return again
         log.error(

@@ -54,7 +54,7 @@ async def test_a_check_that_fails_is_counted(checked):
     )
     seen = await checked.ask("posts", MEMBERS, await checked.images("posts"))
     assert [seen.by("a"), seen.by("b")] == [{0}, {1}]
-    assert checked.recorder.unchecked_because == ["42883"]
+    assert checked.recorder.unchecked_because == ["unavailable"]
 
 
 async def test_alarm_where_too_much_is_seen(checked):
@@ -204,9 +204,14 @@ UNPINNED = """
         NULL;
     END;
 """
+LEFT_TO_THE_CHECK = """
+    IF keys IS NOT NULL THEN
+        PERFORM ayb_realtime.discard_plans();
+    END IF;
+"""
 FAULTS = {
+    # objects, policy, the sabotage
     "a setting stays for the next cohort": (
-        STAYS,
         """CREATE FUNCTION mine() RETURNS uuid LANGUAGE plpgsql STABLE AS $$ BEGIN
             IF coalesce(current_setting('app.me', true), '') = '' THEN
                 PERFORM set_config('app.me', current_setting('ayb.user_id'), true);
@@ -214,13 +219,50 @@ FAULTS = {
             RETURN current_setting('app.me')::uuid;
         END $$""",
         "author_id = mine()",
+        SABOTAGED_LOOP.replace("{loop}", STAYS),
+    ),
+    "a function that is called immutable is folded into a plan": (
+        """CREATE FUNCTION uid() RETURNS uuid LANGUAGE plpgsql IMMUTABLE
+            AS $$ BEGIN RETURN current_setting('ayb.user_id')::uuid; END $$;
+        CREATE FUNCTION mine() RETURNS uuid LANGUAGE plpgsql STABLE
+            AS $$ BEGIN RETURN uid(); END $$""",
+        "author_id = mine()",
+        """CREATE OR REPLACE FUNCTION ayb_realtime.keeps_plans_of_settings() RETURNS boolean
+            LANGUAGE sql STABLE AS $$ SELECT false $$;"""
+        + SABOTAGED_LOOP.replace(
+            "BEGIN\n    is_over", f"BEGIN {LEFT_TO_THE_CHECK} is_over", 1
+        ).replace("{loop}", UNPINNED),
     ),
     "names are looked up where a client would": (
-        UNPINNED,
         """CREATE TYPE state AS ENUM ('t', 'u');
         CREATE FUNCTION public.same(state, state) RETURNS boolean LANGUAGE sql IMMUTABLE
             AS $$ SELECT true $$""",
         "NOT (title::state = 'u') AND author_id = current_setting('ayb.user_id')::uuid",
+        SABOTAGED_LOOP.replace("{loop}", UNPINNED)
+        + "; CREATE OPERATOR public.= (LEFTARG = state, RIGHTARG = state, FUNCTION = same)",
+    ),
+    "images are read under settings of the session": (
+        "ALTER TABLE posts ADD score float8 DEFAULT 0.30000000000000004",
+        "score <= 0.3 OR author_id = current_setting('ayb.user_id')::uuid",
+        """ALTER FUNCTION ayb_realtime.read_images RENAME TO read_images_as_they_are;
+        CREATE FUNCTION ayb_realtime.read_images(
+            client text, row_type text, images text[], lenient boolean
+        ) RETURNS text[] LANGUAGE plpgsql VOLATILE AS $$ BEGIN
+            PERFORM set_config('extra_float_digits', '0', true);
+            RETURN ayb_realtime.read_images_as_they_are(client, row_type, images, lenient);
+        END $$""",
+    ),
+    "a cast to json is read as the value": (
+        """CREATE TYPE mood AS ENUM ('low', 'high');
+        CREATE FUNCTION as_json(mood) RETURNS json LANGUAGE sql IMMUTABLE
+            AS $$ SELECT '"high"'::json $$;
+        CREATE CAST (mood AS json) WITH FUNCTION as_json(mood);
+        ALTER TABLE posts ADD mood mood DEFAULT 'low'""",
+        "mood = 'high' OR author_id = current_setting('ayb.user_id')::uuid",
+        """CREATE OR REPLACE FUNCTION ayb_realtime.value_kind(type_oid oid) RETURNS text
+            LANGUAGE sql STABLE AS $$ SELECT 'no' $$;
+        CREATE OR REPLACE FUNCTION ayb_realtime.own_casts(table_oid oid, policies oid[])
+            RETURNS boolean LANGUAGE sql STABLE AS $$ SELECT false $$""",
     ),
 }
 
@@ -228,7 +270,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_the_self_check_sees_each_fault_that_is_put_back(checked, fault):
     """With a fault of the loop put back, the check finds the difference, and SELECTs decide."""
-    loop, objects, policy = FAULTS[fault]
+    objects, policy, put_back = FAULTS[fault]
     await checked.admin.execute(
         f"DROP POLICY author ON posts; {objects}; CREATE POLICY p ON posts USING ({policy})"
     )
@@ -238,15 +280,7 @@ async def test_the_self_check_sees_each_fault_that_is_put_back(checked, fault):
     )
     before = await checked.ask("posts", MEMBERS, images)
     assert checked.recorder.differences == 0
-    await checked.admin.execute(
-        SABOTAGED_LOOP.replace("{loop}", loop)
-        + ";"
-        + (
-            "CREATE OPERATOR public.= (LEFTARG = state, RIGHTARG = state, FUNCTION = same)"
-            if "names" in fault
-            else ""
-        )
-    )
+    await checked.admin.execute(put_back)
     await checked.admin.execute("ALTER ROLE ayb_gateway SET search_path = public, pg_catalog")
     try:
         async with gateway_pool(checked.database) as pool:
