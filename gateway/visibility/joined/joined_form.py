@@ -134,18 +134,22 @@ class JoinedForm:
     ) -> tuple[list[frozenset[int]], list[int], int]:
         groups = values.grouped(grouping)
         settings = grouping.settings()
-        left_out = set(groups.excluded) | without
-        pending = [n for n in range(len(grouping)) if n not in left_out]
-        rows_of_kept = {n: row for row, n in enumerate(
-            n for n in range(len(grouping)) if n not in set(groups.excluded))}  # fmt: skip
+        without_values = frozenset(groups.excluded)
+        rows_of_kept = {
+            n: row
+            for row, n in enumerate(n for n in range(len(grouping)) if n not in without_values)
+        }
         each = len(rows_of_kept)
-        excluded = set(left_out)
+        excluded = set(without_values | without)
+        pending = [n for n in range(len(grouping)) if n not in excluded]
         seen: list[frozenset[int]] = [frozenset()] * len(images)
         size = 0
         key = subject.relid, subject.role
+        # All images at a time, so that each cohort's values are computed once.
+        most = max(1, _MOST_PAIRS // max(1, len(images)))
         at = 0
         while at < len(pending):
-            cohorts = pending[at : at + self._at_once.get(key, _FEWEST_COMPUTED * 5)]
+            cohorts = pending[at : at + min(most, self._at_once.get(key, _FEWEST_COMPUTED * 5))]
             kept = pack(
                 [
                     groups.flat[n * each + rows_of_kept[cohort]]
@@ -153,23 +157,19 @@ class JoinedForm:
                     for cohort in cohorts
                 ]
             )
-            most = max(1, _MOST_PAIRS // len(cohorts))
             began = time.monotonic()
-            for start in range(0, len(images), most):
-                portion = images[start : start + most]
-                rows = await self._queries.joined(
-                    subject, plan.question, images=portion, kept=kept, others=plan.others,
-                    computed=plan.computed, keys=plan.keys, settings=[settings[n] for n in cohorts],
-                )  # fmt: skip
-                size += len(rows)
-                excluded.update(cohorts[n] for n in excluded_cohorts(rows))
-                members = {
-                    group: [cohorts[n] for n in numbers]
-                    for group, numbers in groups_of(rows).items()
-                }
-                for image, found in enumerate(read_joined(rows, members, len(portion)), start):
-                    seen[image] = seen[image] | found if seen[image] else found
+            rows = await self._queries.joined(
+                subject, plan.question, images=images, kept=kept, others=plan.others,
+                computed=plan.computed, keys=plan.keys, settings=[settings[n] for n in cohorts],
+            )  # fmt: skip
             seconds = max(time.monotonic() - began, 0.001)
+            size += len(rows)
+            excluded.update(cohorts[n] for n in excluded_cohorts(rows))
+            members = {
+                group: [cohorts[n] for n in numbers] for group, numbers in groups_of(rows).items()
+            }
+            for image, found in enumerate(read_joined(rows, members, len(images))):
+                seen[image] = seen[image] | found if seen[image] else found
             fitting = int(len(cohorts) * _SECONDS / seconds)
             self._at_once[key] = min(max(fitting, _FEWEST_COMPUTED), _MOST_COMPUTED)
             at += len(cohorts)
