@@ -21,8 +21,9 @@ from shared import signature
 from shared.backoff import Backoff
 from shared.change import encode
 from shared.channels import Channels
+from shared.compression import compress
 from shared.redis import UNAVAILABLE, describe, follow_master, heed_cancellation, redis_client
-from shared.redis_target import RedisTarget
+from shared.redis_target import Content, RedisTarget
 from shared.tasks import end
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ class _Parcel:
 
     messages: tuple[tuple[str, bytes], ...]
     size: int
+
+    def with_tick(self, tick: _Parcel) -> _Parcel:
+        """Return the messages, and after them the tick that announces them."""
+        return _Parcel(self.messages + tick.messages, self.size + tick.size)
 
     @property
     def commands(self) -> list[tuple[str | bytes, ...]]:
@@ -109,17 +114,20 @@ class Publisher:
     def publish(self, batch: Batch) -> None:
         """Hand a batch to every target; `begin` has been called."""
         self._last_tick = tick = self._tick_of(batch)
-        parcel = tick
-        if not all(target.is_ticks_only for target in self._targets):
-            content = self._parcel(
-                [
-                    (self._channels.table(message.content.table), encode(message))
-                    for message in batch.messages(self._history)
-                ]
-            )
-            parcel = _Parcel(content.messages + tick.messages, content.size + tick.size)
+        parcels = {Content.TICKS: tick}
+        wanted = {target.content for target in self._targets}
+        if wanted != {Content.TICKS}:
+            messages = [
+                (self._channels.table(message.content.table), encode(message))
+                for message in batch.messages(self._history)
+            ]
+            if Content.ALL in wanted:
+                parcels[Content.ALL] = self._parcel(messages).with_tick(tick)
+            if Content.COMPRESSED in wanted:
+                small = [(channel, compress(data)) for channel, data in messages]
+                parcels[Content.COMPRESSED] = self._parcel(small).with_tick(tick)
         for target in self._targets:
-            target.put(tick if target.is_ticks_only else parcel)
+            target.put(parcels[target.content])
 
     def announce(self, batch: Batch) -> None:
         """Hand the tick of a batch alone to every target."""
@@ -186,7 +194,7 @@ class Target:
         self, redis: RedisTarget, *, queue_bytes: int, metrics: RelayMetrics, note: Note
     ) -> None:
         self.name = redis.name
-        self.is_ticks_only = redis.is_ticks_only
+        self.content = redis.content
         self.is_up = False
         """Whether the last exchange with this Redis succeeded."""
         self._url = redis.url

@@ -18,7 +18,12 @@ _SECRETS = (
     (re.compile(r"\bayb_[0-9a-f]{16,}"), "[API key]"),
     (re.compile(r"(?i)([?&](?:token|access_token)=)[^&\s\"']+"), r"\1[token]"),
     (re.compile(r"(?i)([?&](?:ssl)?password=)[^&\s\"']+"), r"\1[password]"),
-    (re.compile(r"(\w+://[^:/@\s]*):[^/\s]+@"), r"\1:[password]@"),
+    (
+        re.compile(r"(?i)([?&](?:[\w-]*(?:key|secret|signature|credential)|sig|code)=)[^&\s\"']+"),
+        r"\1[secret]",
+    ),
+    # Up to the last @: a password that was not percent-encoded may contain anything.
+    (re.compile(r"(\w+://[^:/@\s]*):\S+@"), r"\1:[password]@"),
 )
 
 

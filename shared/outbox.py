@@ -249,6 +249,7 @@ async def _fetch_guarded(
     arguments: tuple[object, ...],
     error: asyncpg.PostgresError,
 ) -> list[Record]:
-    log.warning("an image cannot be read", sqlstate=error.sqlstate, error=str(error))
+    # Its text may quote a value of the row.
+    log.warning("an image cannot be read", sqlstate=error.sqlstate, error=type(error).__name__)
     rows: list[Record] = await connection.fetch(query, *arguments, True)
     return rows

@@ -3,8 +3,8 @@
     redis://host:6379/0?region=eu&content=ticks
 
 * `region`: a name for logs and metrics, instead of the address.
-* `content`: what the relay sends there. `all`, the default, is whole batches. `ticks` is the
-  announcement of each batch alone, for a region that is far away: its gateways read the content
+* `content`: what the relay sends there. `all`, the default, is whole batches, and `compressed` the
+  same compressed. `ticks` is the announcement of each batch alone: the gateways read the content
   from their own replica, where it arrives in any case.
 
 Only the relay heeds them. A gateway ignores them, so that both may be given the same URL.
@@ -14,13 +14,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 from urllib.parse import parse_qsl
 
 from shared.redis_url import name_of
 
 _REGION: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,62}")
-_CONTENTS: Final = ("all", "ticks")
+
+
+class Content(StrEnum):
+    """What is sent of each batch."""
+
+    ALL = "all"
+    COMPRESSED = "compressed"
+    TICKS = "ticks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +39,7 @@ class RedisTarget:
     """The URL without the options of ours."""
 
     region: str | None = None
-    is_ticks_only: bool = False
+    content: Content = Content.ALL
 
     @property
     def name(self) -> str:
@@ -54,7 +62,7 @@ class RedisTarget:
                     others.append(pair)
         if region is not None and not _REGION.fullmatch(region):
             raise ValueError("has a region that is no name of letters, digits, dots and hyphens")
-        if content not in _CONTENTS:
-            raise ValueError(f"has a content that is none of {', '.join(_CONTENTS)}")
+        if content not in list(Content):
+            raise ValueError(f"has a content that is none of {', '.join(Content)}")
         rest = "?".join(filter(None, (address, "&".join(others))))
-        return cls(rest, region, content == "ticks")
+        return cls(rest, region, Content(content))

@@ -25,6 +25,7 @@ from shared import signature
 from shared.backoff import Backoff
 from shared.change import decode_table_message, decode_tick, memory_bytes
 from shared.channels import Channels
+from shared.compression import decompress
 from shared.errors import BusMessageError, DatabaseUnavailableError, first_error
 from shared.redis import UNAVAILABLE, describe, follow_master, redis_client
 
@@ -217,6 +218,7 @@ class Bus:
         self._backlog.on_tick(tick, tables, memory_bytes(0, len(tick.tables)) + cost)
 
     def _on_table(self, channel: str, data: bytes) -> None:
+        data = decompress(data)
         message = decode_table_message(data)
         self._check_history(message.history)
         if self._channels.table(message.content.table) != channel:

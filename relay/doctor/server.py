@@ -99,12 +99,24 @@ async def check_outbox(connection: Connection) -> AsyncIterator[Finding]:
             )
         else:
             yield ok(f"a relay is active: {who}")
+        if leader["is_hidden"]:
+            yield warn(
+                "this login cannot see the session of the active relay, which has another login",
+                "give all relays the same login, or GRANT pg_read_all_stats TO this one",
+            )
+    for relay in await connection.fetch(_SQL["relays"]):
+        yield ok(
+            f"relay {relay['name']}: {'leads' if relay['is_leading'] else 'stands by'}, priority "
+            f"{relay['priority']}, round trip {relay['round_trip_ms']:.1f} ms, reaches "
+            f"{relay['redis_up']} Redis"
+        )
     queue = await connection.fetchrow(_SESSION_SQL["notification_queue"])
     if queue["usage"] > _QUEUE_SHARE:
         yield warn(
             f"the server's queue of notifications is {queue['usage']:.0%} full; when it is full, "
             "every NOTIFY fails",
-            "end the oldest transactions of sessions that LISTEN: " + "; ".join(queue["suspects"]),
+            "end the oldest transactions of sessions that LISTEN: "
+            + ("; ".join(queue["suspects"]) or "GRANT pg_read_all_stats TO this login to see them"),
         )
     age = await connection.fetchval(_SQL["oldest_transaction"])
     if age is not None and age > _LONG_SECONDS:

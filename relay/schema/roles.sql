@@ -154,6 +154,10 @@ $tables$;
 --
 --   REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 
+-- Only where relay and doctor shall name the sessions of other logins that are in their way:
+--
+--   GRANT pg_read_all_stats TO ayb_relay;
+
 -- What your users may read is yours to say, by grants and policies on each table:
 --
 --   GRANT SELECT ON posts TO ayb_authenticated;

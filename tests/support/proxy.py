@@ -98,7 +98,8 @@ class Proxy:
         await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+        # Cancelled when the loop ends; asyncio would report that of a connection's task.
+        with contextlib.suppress(OSError, asyncio.CancelledError):
             async with _connected(self._target) as (far_reader, far_writer):
                 pair = (writer, far_writer)
                 try:

@@ -174,12 +174,20 @@ async def test_tables_by_name(database, settings, owner_relays, relays):
     assert not [finding for finding in found if "session_replication_role" in finding.what]
 
 
-async def test_who_leads(settings, relays):
-    """The active relay is named: login, address and since when."""
-    async with relays.running():
-        said = _find(await _findings(settings()), "a relay is active").what
+async def test_who_leads(settings, relays, owner_relays):
+    """The active relay is named (login, address, since when), and so are all relays.
+
+    If its session is hidden from this login, that is reported too.
+    """
+    async with relays.running(relay_priority=7):
+        found = await _findings(settings())
+    said = _find(found, "a relay is active").what
     assert f"process {os.getpid()}, as ayb_relay from 127.0.0.1" in said
     assert "leads since 20" in said
+    assert ": leads, priority 7, round trip" in _find(found, "reaches 1 Redis").what
+    async with owner_relays.running():
+        found = await _findings(settings(database_url=relays.dsn))
+    assert "pg_read_all_stats" in _find(found, "cannot see the session").remedy
 
 
 async def test_replica(database, settings, postgres_server, server_dir):

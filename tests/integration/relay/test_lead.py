@@ -78,6 +78,50 @@ async def test_standby_takes_over_from_a_leader_that_vanished(
                 task.cancel()
 
 
+async def test_standby_takes_over_from_a_frozen_leader(database, relays, ear):
+    """A leader that is frozen keeps its connections open: a standby ends its session and leads."""
+    await database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    async with relays.process() as first:
+        await ear.ticked()
+        async with relays.process():
+            first.send_signal(signal.SIGSTOP)
+            await database.execute("INSERT INTO t VALUES (1)")
+            async with asyncio.timeout(20):
+                await ear.changes(1)
+
+
+async def test_standby_takes_over_while_a_reply_is_under_way(
+    postgres_server, valkey_server, database, relays, ear
+):
+    """A leader freezes in the middle of a reply: its session is at work, and so is left alone,
+    until its peer has accepted nothing for 15 seconds (tcp_user_timeout).
+    """
+    await database.execute("CREATE TABLE t (id int PRIMARY KEY, body text)")
+    async with Proxy(postgres_server.port, matching=b"ayb-relay") as proxy:
+        leader = Relays(proxy.lead(database.relay_dsn), valkey_server.url)
+        async with leader.process(AYB_REALTIME_BATCH_BYTES="100000000") as first:
+            await ear.ticked()
+            proxy.bytes_a_second = 50_000.0
+            await database.execute(
+                "INSERT INTO t SELECT n, repeat(md5(n::text), 28000) FROM generate_series(1, 60) n"
+            )
+            async with database.connect() as session:
+                while not await session.fetchval(STUCK):
+                    await session.execute("SELECT pg_sleep(0.05)")
+            proxy.bytes_a_second = 1.0  # nothing more for hours
+            first.send_signal(signal.SIGSTOP)
+            async with relays.process():
+                await ear.until(lambda: len({(h.batch, h.change.index) for h in ear.heard}) == 60)
+
+
+STUCK = """
+    SELECT EXISTS (
+        SELECT FROM pg_stat_activity
+        WHERE application_name = 'ayb-relay' AND wait_event = 'ClientWrite'
+    )
+"""
+
+
 async def test_silent_leader_at_work_is_left_alone(database, relays):
     """A session that works for long (it waits for a lock here) is not ended, however silent."""
     async with database.connect(relays.dsn) as leader, database.connect(relays.dsn) as other:

@@ -26,6 +26,12 @@ TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
         ("postgresql://u@h/db?password=s3cret&a=b", "postgresql://u@h/db?password=[password]&a=b"),
         ("postgresql://h/db?sslpassword=s3cret", "postgresql://h/db?sslpassword=[password]"),
         ("redis://:s3cret@h:1/0", "redis://:[password]@h:1/0"),
+        ("postgresql://u:s3/cr?et@h:1/db x@y", "postgresql://u:[password]@h:1/db x@y"),
+        ("redis://:a/b@h:1/0, redis://h2:6379/0", "redis://:[password]@h:1/0, redis://h2:6379/0"),
+        ("https://h/jwks?a=1&api-key=s3cret&b=2", "https://h/jwks?a=1&api-key=[secret]&b=2"),
+        ("https://h/jwks?key=s3cret: no answer", "https://h/jwks?key=[secret] no answer"),
+        ("https://h/jwks?X-Amz-Signature=s3cret", "https://h/jwks?X-Amz-Signature=[secret]"),
+        ("https://h/jwks?kid=1&keys=2", "https://h/jwks?kid=1&keys=2"),
         ("nothing to hide: a@b", "nothing to hide: a@b"),
     ],
 )

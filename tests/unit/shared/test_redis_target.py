@@ -8,30 +8,30 @@ from shared.redis_target import RedisTarget
 
 
 @pytest.mark.parametrize(
-    ("url", "rest", "name", "is_ticks_only"),
+    ("url", "rest", "name", "content"),
     [
-        ("redis://eu:6380/0", "redis://eu:6380/0", "eu:6380", False),
-        ("redis://h/0?region=eu-1", "redis://h/0", "eu-1", False),
-        ("redis://h/0?content=all", "redis://h/0", "h:6379", False),
+        ("redis://eu:6380/0", "redis://eu:6380/0", "eu:6380", "all"),
+        ("redis://h/0?region=eu-1", "redis://h/0", "eu-1", "all"),
+        ("redis://h/0?content=compressed", "redis://h/0", "h:6379", "compressed"),
         (
             "rediss://u:p%26w@h/0?ssl_ca_certs=/a%20b&content=ticks&region=us",
             "rediss://u:p%26w@h/0?ssl_ca_certs=/a%20b",
             "us",
-            True,
+            "ticks",
         ),
-        ("unix:///run/valkey?db=1&region=here", "unix:///run/valkey?db=1", "here", False),
+        ("unix:///run/valkey?db=1&region=here", "unix:///run/valkey?db=1", "here", "all"),
         (
             "redis+sentinel://a,b/master/0?region=asia",
             "redis+sentinel://a,b/master/0",
             "asia",
-            False,
+            "all",
         ),
     ],
 )
-def test_options_are_taken_out(url: str, rest: str, name: str, is_ticks_only: bool) -> None:
+def test_options_are_taken_out(url: str, rest: str, name: str, content: str) -> None:
     """Ours leave the URL, and redis-py's stay as they were written."""
     target = RedisTarget.of(url)
-    assert (target.url, target.name, target.is_ticks_only) == (rest, name, is_ticks_only)
+    assert (target.url, target.name, target.content) == (rest, name, content)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_options_are_taken_out(url: str, rest: str, name: str, is_ticks_only: bo
         ("region=", "has a region"),
         ("region=a,b", "has a region"),
         ("region=" + "x" * 64, "has a region"),
-        ("content=tick", "has a content that is none of all, ticks"),
+        ("content=tick", "has a content that is none of all, compressed, ticks"),
         ("content=", "has a content"),
     ],
 )
