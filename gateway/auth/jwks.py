@@ -86,6 +86,7 @@ class LiveKeySet:
     def __init__(self, source: KeySource) -> None:
         self._source = source
         self._keys: KeySet | None = None
+        self._text = b""
         self._reading = asyncio.Lock()
         self._read_at = float("-inf")
 
@@ -94,13 +95,19 @@ class LiveKeySet:
         """Follow a file, which must be good now; raises `KeySetError`."""
         source = KeyFile(path)
         live = cls(source)
-        live._keys = parse_key_set(source.read_now())
+        live._text = source.read_now()
+        live._keys = parse_key_set(live._text)
         return live
 
     @classmethod
     def of_url(cls, url: str) -> LiveKeySet:
         """Follow a URL, which need not answer yet."""
         return cls(KeyUrl(url))
+
+    @property
+    def current(self) -> KeySet | None:
+        """The set in force, the same object until the set changes; None if none was ever read."""
+        return self._keys
 
     @property
     def is_known(self) -> bool:
@@ -137,7 +144,10 @@ class LiveKeySet:
 
     async def _read(self) -> bool:
         try:
-            self._keys = parse_key_set(await self._source.read())
+            text = await self._source.read()
+            if self._keys is None or text != self._text:
+                self._keys = parse_key_set(text)
+                self._text = text
         except KeySetError as error:
             log.warning(
                 "key set not read, keeping the previous one",

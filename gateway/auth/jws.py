@@ -79,12 +79,13 @@ def parse_object(text: bytes) -> dict[str, Any]:
     """Read a JSON object that has one meaning only; raises `TokenRefusedError`."""
     try:
         # The decoder takes a BOM off bytes, but refuses one in a string.
-        value = json.loads(text.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
+        value = _decoder.decode(text.decode("utf-8"))
     except (ValueError, RecursionError):
         raise TokenRefusedError("not an unambiguous JSON object") from None
     if not isinstance(value, dict):
         raise TokenRefusedError("not a JSON object")
-    if _is_deeper(value, MOST_LEVELS):
+    # There are no more levels than brackets that open; brackets in strings count here as well.
+    if text.count(b"{") + text.count(b"[") > MOST_LEVELS and _is_deeper(value, MOST_LEVELS):
         raise TokenRefusedError("nested too deeply")
     return value
 
@@ -119,3 +120,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(_text: str) -> NoReturn:
     raise ValueError("not a JSON number")
+
+
+_decoder: Final = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number)

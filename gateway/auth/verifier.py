@@ -25,6 +25,7 @@ from gateway.auth.jws import (
     parse_token,
 )
 from gateway.auth.shared_secret import SharedSecret
+from gateway.auth.verified_tokens import VerifiedTokens
 from gateway.errors import ExpiredTokenError, InvalidTokenError, KeysUnavailableError
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class TokenVerifier:
         self._clock = clock
         self._mapping = options.mapping
         self._api_keys = api_keys
+        self._verified = VerifiedTokens()
         secret = options.secret
         self._secret = None if secret is None else SharedSecret(secret)
         self._key_set: LiveKeySet | None = None
@@ -112,14 +114,27 @@ class TokenVerifier:
         if self._api_keys is not None and is_api_key(token):
             return await self._api_keys.verify(token, address)
         try:
-            signed = parse_token(token)
-            check_signature(signed, await self._keys(signed))
-            return self._claims(signed.payload)
+            return await self._verify(token)
         except TokenRefusedError as error:
             log.info("token refused", reason=str(error))
             raise (
                 ExpiredTokenError() if isinstance(error, TokenExpiredError) else InvalidTokenError()
             ) from None
+
+    async def _verify(self, token: str) -> Claims:
+        found = self._verified.get(token, self._keys_in_force)
+        if found is not None:
+            return self._unexpired(found)
+        signed = parse_token(token)
+        check_signature(signed, await self._keys(signed))
+        # Without a wait from here to the end: the keys in force are those that were found.
+        found = self._unexpired(self._claims(signed.payload))
+        self._verified.keep(token, self._keys_in_force, found)
+        return found
+
+    @property
+    def _keys_in_force(self) -> object:
+        return None if self._key_set is None else self._key_set.current
 
     async def _keys(self, signed: SignedToken) -> tuple[Key, ...]:
         if signed.algorithm not in self._options.algorithms:
@@ -148,10 +163,12 @@ class TokenVerifier:
         if claims.get("mfa_pending", False) is not False:
             # AYB signs with the same secret what it hands out between password and second factor.
             raise TokenRefusedError("second factor pending")
-        found = self._mapping.read(claims, payload.decode(), expires_at=expires_at)
-        if expires_at <= now:
+        return self._mapping.read(claims, payload.decode(), expires_at=expires_at)
+
+    def _unexpired(self, claims: Claims) -> Claims:
+        if claims.expires_at is not None and claims.expires_at <= self._clock():
             raise TokenExpiredError("expired")
-        return found
+        return claims
 
 
 def check_signature(signed: SignedToken, keys: Iterable[Key]) -> None:

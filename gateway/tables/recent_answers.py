@@ -56,6 +56,9 @@ class RecentAnswers:
 
     async def get(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
         """Return the recent answer to `key`, or else ask; errors of `ask` are not kept."""
+        kept = self._answers.get(key)
+        if kept is not None and self._clock() - kept[0] < self._fresh_seconds:
+            return cast("T", kept[1])
         turn = self._turns.setdefault(key, _Turn())
         turn.users += 1
         try:
