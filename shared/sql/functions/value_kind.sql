@@ -1,7 +1,8 @@
 -- What makes an image's value of a user-defined type undecidable (see needed_columns). `opaque`:
 -- part of it has names that may have changed since (a composite's attributes, a regclass, the labels
--- of an enum within a range), is written by a cast to json, or is json (in which the relay folds
--- line breaks). `null`: it is jsonb, directly or under domains. `any`: it contains jsonb. Otherwise
+-- of an enum within a range), is written by a cast to json, is json (in which the relay folds line
+-- breaks), or has a domain's check that calls a function of the database's users: reading the image
+-- would call it, and a SELECT does not. `null`: it is jsonb, directly or under domains. `any`: it contains jsonb. Otherwise
 -- `no`. A separate function because it is rarely needed. For other enums see doubtful_values.
 CREATE OR REPLACE FUNCTION ayb_realtime.value_kind(type_oid oid) RETURNS text
     LANGUAGE plpgsql STABLE
@@ -30,6 +31,11 @@ BEGIN
             ) OR EXISTS (
                 SELECT FROM pg_range r
                 WHERE t.oid IN (r.rngtypid, r.rngmultitypid) AND r.rngsubtype >= 16384::oid
+            ) OR EXISTS (
+                SELECT FROM pg_constraint k
+                JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = k.oid
+                WHERE k.contypid = t.oid AND d.refclassid = 'pg_proc'::regclass
+                AND d.refobjid >= 16384::oid
             )) THEN 'opaque'
             WHEN bool_or(is_json AND part.is_inside) THEN 'any'
             WHEN bool_or(is_json) THEN 'null'
