@@ -4,8 +4,9 @@
 -- Postgres does not check that.
 --
 -- Suspects are the functions declared IMMUTABLE that may depend on more than their arguments: they
--- call something that is not IMMUTABLE, read a table, or cannot be read here. Functions of Postgres
--- and of extensions are trusted, and so are ours. A suspect matters if the text of another function
+-- call something that is not IMMUTABLE (apart from functions of Postgres that see nothing of a
+-- client, such as format), read a table, or cannot be read here. Functions that came with Postgres
+-- or an extension are no suspects, and neither are ours. A suspect matters if the text of another function
 -- names it, or if anything that is expanded into a function's plan (a view, a policy, an operator)
 -- depends on it; a policy itself is planned for each client. Every doubt means true, which is slow
 -- but right: see discard_plans.
@@ -18,6 +19,11 @@ AS $keeps$
         FROM pg_proc f
         CROSS JOIN LATERAL (SELECT lower(CASE WHEN f.prosqlbody IS NULL THEN f.prosrc
             ELSE pg_get_function_sqlbody(f.oid) END COLLATE "C")) AS t (body)
+        CROSS JOIN (SELECT ('{length,now,clock_timestamp,statement_timestamp,transaction_timestamp,date_trunc,'
+            'date_part,extract,timezone,age,to_char,to_date,to_timestamp,concat,concat_ws,format,quote_literal,'
+            'array_to_string,string_agg,array_agg,to_json,to_jsonb,row_to_json,json_agg,jsonb_agg,json_build_array,'
+            'jsonb_build_array,json_build_object,jsonb_build_object,to_tsvector,to_tsquery,plainto_tsquery}')::name[]
+        ) AS harmless (names)
         WHERE f.provolatile = 'i' AND f.oid >= 16384::oid AND f.prokind = 'f'
         AND f.prolang NOT IN (SELECT l.oid FROM pg_language l WHERE l.lanname IN ('internal', 'c'))
         AND f.pronamespace <> 'ayb_realtime'::regnamespace
@@ -32,7 +38,8 @@ AS $keeps$
                     '([^][\s(),;:+*/<>=~!@#%^&|?''".-]+)"?\s*(?:\(|/\*|--)|\.\s*"?([^][\s(),;:+*/<>=~!@#%^&|?''".-]+)',
                     'g') AS m (names)
                 JOIN pg_proc p ON p.proname IN (m.names[1]::name, m.names[2]::name)
-                WHERE p.provolatile <> 'i'
+                WHERE p.provolatile <> 'i' AND NOT (
+                    p.pronamespace = 'pg_catalog'::regnamespace AND p.proname = ANY (harmless.names))
             )
             -- Operators and casts call functions that no text names.
             OR EXISTS (

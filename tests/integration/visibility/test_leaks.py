@@ -116,13 +116,15 @@ async def test_plans_are_discarded_only_where_they_may_hold_a_setting(engine, is
     await engine.admin.execute(
         """
         CREATE FUNCTION folder(path text) RETURNS text LANGUAGE plpgsql IMMUTABLE
-            AS $$ BEGIN RETURN split_part(lower(path), '/', 1); END $$;
+            AS $$ BEGIN RETURN format('%s', split_part(lower(path), '/', length('x'))); END $$;
         CREATE FUNCTION folder_again(path text) RETURNS text LANGUAGE sql IMMUTABLE
             RETURN split_part(lower(path), '/', 1);
         CREATE FUNCTION stamped(path text) RETURNS text LANGUAGE sql IMMUTABLE
-            AS $$ SELECT to_char(now(), path) $$;
+            AS $$ SELECT current_setting('app.stamp', true) || path $$;
         CREATE TABLE files (path text);
         CREATE INDEX ON files (stamped(path));
+        CREATE FUNCTION of_folder() RETURNS text LANGUAGE plpgsql STABLE
+            AS $$ BEGIN RETURN folder('a/b') || folder_again('b/c'); END $$;
         """
     )
     if is_named:
