@@ -1,0 +1,71 @@
+// Uses the snippets of docs/clients.md in their frameworks, against a real gateway. Told on standard
+// input when rows are written; prints lines of JSON.
+import { createInterface } from "node:readline";
+import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
+import React from "react";
+import { act, create } from "react-test-renderer";
+import { effectScope } from "vue";
+import { latestChanges } from "./rows-store.js";
+import { openRealtime } from "./realtime.js";
+import { accessToken } from "./session.js";
+import { useChanges } from "./use-changes.js";
+import { useLiveRows } from "./use-live-query.js";
+import { useRows } from "./use-rows.js";
+
+globalThis.IS_REACT_ACT_ENVIRONMENT = true;
+const [url, email, password] = process.argv.slice(2);
+const session = await (
+  await fetch(`${url}/api/auth/login`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ email, password }),
+  })
+).json();
+const token = accessToken(url, session);
+const first = await token({ reason: "connect" });
+session.token = await token({ reason: "expiring" });
+const realtime = openRealtime({ url, accessToken: () => session.token });
+const tell = (value) => console.log(JSON.stringify(value));
+
+const rows = [{ id: 1, title: "fetched" }];
+const hook = [];
+function Changes() {
+  useChanges(realtime, ["posts"], ({ action, record }) => hook.push(`${action} ${record.id}`));
+  return null;
+}
+const shown = {};
+function Rows() {
+  shown.query = useLiveRows(realtime, "posts", async () => rows).data;
+  return null;
+}
+const e = React.createElement;
+const queries = new QueryClient();
+let tree;
+await act(async () => {
+  tree = create(e(QueryClientProvider, { client: queries }, e(Changes), e(Rows)));
+});
+const scope = effectScope();
+const vue = scope.run(() => useRows(realtime, "posts", async () => rows));
+let svelte = [];
+const leave = latestChanges(realtime, "posts").subscribe((changes) => (svelte = changes));
+await realtime.subscribe("posts").ready;
+tell({ open: true, renewed: session.token !== "" && first !== undefined });
+
+for await (const line of createInterface({ input: process.stdin })) {
+  if (line === "unmount") {
+    await act(async () => tree.unmount());
+    scope.stop();
+    leave();
+    queries.clear();
+    tell({ unmounted: true });
+    continue;
+  }
+  await act(async () => new Promise((done) => setTimeout(done, 100)));
+  tell({
+    hook,
+    query: (shown.query ?? []).map(({ id, title }) => `${id} ${title}`),
+    vue: [...vue.value.values()].map(({ id, title }) => `${id} ${title}`),
+    svelte: svelte.map(({ action, record }) => `${action} ${record.id}`),
+  });
+}
+process.exit(0);

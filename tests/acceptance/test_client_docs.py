@@ -1,0 +1,202 @@
+"""The npm package as it would be published, and the snippets of docs/clients.md."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.browser import PAGES
+from tests.support.stack import PROJECT
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.support.requirements import Requirements
+    from tests.support.stack import Stack
+
+DOCUMENT = PROJECT / "docs/clients.md"
+SNIPPET = re.compile(r"^```\w+\n(?://|#) ([\w.-]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+EMAIL, PASSWORD = "user@example.com", "password"
+TABLE = """
+    CREATE TABLE posts (id int PRIMARY KEY, title text);
+    GRANT SELECT ON posts TO ayb_authenticated;
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with the snippets as files, the packed client, and what the tests install."""
+    require_npm = subprocess.run(["npm", "--version"], capture_output=True, check=False)
+    assert require_npm.returncode == 0
+    folder = tmp_path_factory.mktemp("snippets")
+    packed = subprocess.run(
+        ["npm", "pack", "--silent", "--pack-destination", folder, PROJECT / "clients/js"],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    modules = folder / "node_modules"
+    modules.mkdir()
+    for module in (PAGES / "node_modules").iterdir():
+        (modules / module.name).symlink_to(module)
+    with tarfile.open(folder / packed.stdout.strip().splitlines()[-1]) as archive:
+        archive.extractall(folder, filter="data")
+    (folder / "package").rename(modules / "ayb-realtime")
+    (folder / "package.json").write_text('{"type": "module"}')
+    for name, text in SNIPPET.findall(DOCUMENT.read_text("utf-8")):
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def installed(require: Requirements) -> None:
+    """What these tests need."""
+    require.program("node", package="nodejs")
+    require.program("npm", package="npm")
+    modules = PAGES / "node_modules"
+    require.that((modules / "typescript").is_dir(), "npm packages are missing (make test)")
+
+
+@pytest.fixture
+async def posts(stack: Stack) -> Stack:
+    """A stack with a table and a user who can log in."""
+    await stack.create(TABLE, "posts")
+    await stack.add_user(EMAIL, PASSWORD)
+    return stack
+
+
+def test_the_package(folder: Path) -> None:
+    """It holds the module, its types, the README, and nothing else."""
+    package = folder / "node_modules/ayb-realtime"
+    names = {str(path.relative_to(package)) for path in package.rglob("*")}
+    assert names == {"client.js", "client.d.ts", "package.json", "README.md"}
+    module = (package / "client.js").read_bytes()
+    assert module == (PROJECT / "gateway/web/assets/client.js").read_bytes()
+    version = json.loads((package / "package.json").read_text())["version"]
+    assert f'export const version = "{version}";'.encode() in module
+    assert not (PROJECT / "clients/js/client.js").exists()
+
+
+def test_types(folder: Path) -> None:
+    """TypeScript accepts the snippets and the declarations, and rejects what is wrong."""
+    (folder / "wrong.ts").write_text(
+        'import { connect } from "ayb-realtime";\n'
+        'connect({ integers: "float" });\n'
+        'connect().subscribe<{ id: number }>("t", ({ record }) => record.nosuch);\n'
+    )
+    (folder / "dropin.ts").write_text(
+        'import { AYBRealtime } from "ayb-realtime";\n'
+        'import { AYBClient } from "@allyourbase/js";\n'
+        'const realtime = new AYBRealtime(new AYBClient("https://api.example.com"));\n'
+        'const leave: () => void = realtime.subscribe(["posts"], (e) => console.log(e.table));\n'
+        "leave();\n"
+    )
+    options = (
+        "--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", "--lib",
+        "es2023,dom",
+    )  # fmt: skip
+
+    def check(*files: str) -> subprocess.CompletedProcess[str]:
+        compiler = PAGES / "node_modules/typescript/bin/tsc"
+        return subprocess.run(
+            ["node", compiler, *options, *files],
+            cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+    good = check("typed.ts", "dropin.ts")
+    assert good.returncode == 0, good.stdout
+    bad = check("wrong.ts")
+    assert bad.stdout.count("wrong.ts(2,") == 1, bad.stdout
+    assert bad.stdout.count("wrong.ts(3,") == 1, bad.stdout
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path, posts: Stack, *command: str) -> AsyncIterator[Any]:
+    """Run a program in the folder with the settings that the snippets read."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=folder,
+        env={
+            **os.environ,
+            "AYB_URL": posts.gateway_url,
+            "AYB_TOKEN": posts.token("me"),
+            "PYTHONPATH": str(PROJECT / "clients/python"),
+            "no_proxy": "*",
+        },
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(60):
+            yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # a shell has a child
+        await process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("command", "wanted"),
+    [
+        (("node", "follow.mjs"), b'"record":{"id":'),
+        ((sys.executable, "follow.py"), b"create posts {'id':"),
+        (("sh", "follow.sh"), b'data: {"action":"create","table":"posts","record":{"id":'),
+    ],
+    ids=["node", "python", "curl"],
+)
+async def test_programs(
+    folder: Path, posts: Stack, command: tuple[str, ...], wanted: bytes
+) -> None:
+    """Each prints a row that is written while it runs."""
+    async with running(folder, posts, *command) as process:
+
+        async def write() -> None:
+            for row in range(1_000):
+                await posts.sql("INSERT INTO posts VALUES ($1, 'x')", row)
+                await asyncio.sleep(0.2)
+
+        writing = asyncio.create_task(write())
+        try:
+            while wanted not in (line := await process.stdout.readline()):
+                assert line, "it ended"
+        finally:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+
+
+async def test_frameworks(folder: Path, posts: Stack) -> None:
+    """React, TanStack Query, Vue and Svelte show rows as they change, and leave nothing behind."""
+    (folder / "client_docs.mjs").write_bytes((PAGES / "client_docs.mjs").read_bytes())
+    command = ("node", "client_docs.mjs", posts.gateway_url, EMAIL, PASSWORD)
+    async with running(folder, posts, *command) as process:
+
+        async def ask(line: str) -> Any:
+            process.stdin.write(f"{line}\n".encode())
+            return json.loads(await process.stdout.readline())
+
+        assert json.loads(await process.stdout.readline()) == {"open": True, "renewed": True}
+        await posts.sql("INSERT INTO posts VALUES (2, 'new')")
+        await posts.sql("UPDATE posts SET title = 'changed'")
+        await posts.sql("INSERT INTO posts VALUES (3, 'short')")
+        await posts.sql("DELETE FROM posts WHERE id = 3")
+        wanted = {
+            "hook": ["create 2", "update 2", "create 3", "delete 3"],
+            "query": ["1 fetched", "2 changed"],
+            "vue": ["1 fetched", "2 changed"],
+            "svelte": ["delete 3", "create 3", "update 2", "create 2"],
+        }
+        while (seen := await ask("report")) != wanted:
+            assert len(seen["hook"]) <= 4, seen
+        assert await ask("unmount") == {"unmounted": True}
+        await posts.sql("INSERT INTO posts VALUES (4, 'unseen')")
+        assert (await ask("report"))["hook"] == wanted["hook"]
