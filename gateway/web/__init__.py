@@ -1,9 +1,10 @@
 """What speaks HTTP.
 
 A stream request comes in through `protocol` (one connection, its bounds) and `stream` (the
-endpoint). `admission` checks its head and makes a frozen `StreamRequest` of it; from there on the
-connection belongs to hub and replay, and the endpoint only waits for the end. All other paths are
-ordinary FastAPI routes: `login`, `admin`, `health`, and, on the management port if there is one,
+endpoint). `admission` checks its head, with `authentication`, and makes a frozen `StreamRequest` of
+it; from there on the connection belongs to hub and replay, and the endpoint only waits for the end.
+`oauth_stream` passes AYB's own streams on to its server. All other paths are ordinary FastAPI
+routes: `tables`, `login`, `admin`, `health`, and, on the management port if there is one,
 `scrape` and `openapi`.
 
 Words:
