@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from gateway.diagnostics.doctor import examine
+from gateway.visibility.cohorts import KNOWN_SETTINGS
 from relay.capture.patterns import parse_pattern
 from relay.capture.triggers import Capture
 from relay.metrics import RelayMetrics
@@ -78,3 +79,25 @@ async def test_each_form_is_explained(database) -> None:
     assert "no RLS" in said("open")
     assert "may not read" in said("hidden")
     assert "public.fast for nobody_there: warning: the role does not exist" in lines
+
+
+async def test_settings_that_claims_are_mapped_to(database) -> None:
+    """A setting that is mapped counts as set; one that an extension has defined is named."""
+    await database.execute(TABLES)
+    async with database.connect(database.relay_dsn) as relay:
+        capture = Capture(
+            relay, [parse_pattern("public.*")], lock_milliseconds=500, metrics=RelayMetrics()
+        )
+        await capture.install()
+    async with open_pool(database.gateway_dsn, application_name="test", most=1) as pool:
+        await pool.execute(
+            "DO $$ BEGIN END $$"
+        )  # loads the extension, whose settings are known then
+        names = (*KNOWN_SETTINGS, "app.user_id", "plpgsql.extra_errors")
+        mapped = "\n".join(await examine(pool, ["ayb_authenticated"], setting_names=names))
+        plain = "\n".join(await examine(pool, ["ayb_authenticated"]))
+    assert "never set for clients: app.user_id" in plain
+    assert "never set" not in mapped
+    assert "AYB_AUTH_CLAIM_SETTINGS: plpgsql.extra_errors is a setting of Postgres" in mapped
+    assert "AYB_AUTH_CLAIM_SETTINGS" not in plain
+    assert "app.user_id is a setting" not in mapped
