@@ -18,7 +18,10 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN LATERAL (
     SELECT
         array_agg(g.tgname::text ORDER BY g.tgname) AS names,
-        array_agg(p.proname::text ORDER BY g.tgname) AS functions,
+        array_agg(
+            format('%s(%s)', p.proname, CASE WHEN g.tgnargs > 0 THEN '''computed''' END)
+            ORDER BY g.tgname
+        ) AS functions,
         array_agg(g.tgenabled::text ORDER BY g.tgname) AS states
     FROM pg_trigger g
     JOIN pg_proc p ON p.oid = g.tgfoid

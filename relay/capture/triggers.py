@@ -43,15 +43,15 @@ class Table:
     has_virtual: bool
     """Whether it has generated columns that are not stored."""
     triggers: tuple[tuple[str, str, str], ...]
-    """Our triggers on it: name, function, and the letter that says when each fires."""
+    """Our triggers on it: name, call of a function, and the letter that says when each fires."""
 
     @property
     def wanted(self) -> dict[str, str]:
-        """The triggers it should have, as a mapping from name to function."""
-        row = "capture_row_computed" if self.has_virtual else "capture_row"
+        """The triggers it should have, as a mapping from name to call."""
+        row = "capture_row('computed')" if self.has_virtual else "capture_row()"
         return {
             f"!ayb_realtime_row_{self.oid}": row,
-            f"!ayb_realtime_truncate_{self.oid}": "capture_truncate",
+            f"!ayb_realtime_truncate_{self.oid}": "capture_truncate()",
         }
 
     @property
@@ -206,11 +206,11 @@ _Work = Callable[[Table], Awaitable[None]]
 # Trigger names are ours and need no escaping; table names come quoted from Postgres.
 _ROW: Final = """
 CREATE OR REPLACE TRIGGER "{name}" AFTER INSERT OR UPDATE OR DELETE ON {table}
-FOR EACH ROW EXECUTE FUNCTION ayb_realtime.{function}()
+FOR EACH ROW EXECUTE FUNCTION ayb_realtime.{function}
 """
 _TRUNCATE: Final = """
 CREATE OR REPLACE TRIGGER "{name}" AFTER TRUNCATE ON {table}
-FOR EACH STATEMENT EXECUTE FUNCTION ayb_realtime.{function}()
+FOR EACH STATEMENT EXECUTE FUNCTION ayb_realtime.{function}
 """
 _ALWAYS: Final = 'ALTER TABLE {table} ENABLE ALWAYS TRIGGER "{name}"'
 _DROP: Final = 'DROP TRIGGER IF EXISTS "{name}" ON {table}'

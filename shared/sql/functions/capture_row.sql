@@ -5,6 +5,9 @@
 -- before it was attached therefore has two triggers for a moment; the one with the root's OID
 -- counts.
 --
+-- The argument computed is given on a table with generated columns that are not stored: NEW and OLD
+-- do not have their values, so a query makes the image.
+--
 -- Waking the relay: a sleeping relay holds the advisory lock exclusively, so a writer's attempt to
 -- share it fails and the writer sends a notification. A relay that is awake does not hold the lock:
 -- writers share it until they commit, at no cost. docs/decisions/0002-wake-up-lock.md explains why
@@ -55,14 +58,18 @@ BEGIN
     BEGIN
         number := nextval('ayb_realtime.change_seq');
         IF TG_OP <> 'DELETE' THEN
-            new_image := row_to_json(NEW);
-            IF strpos(new_image::text, '[') > 0 AND strpos(NEW::text, ']={') > 0 THEN
+            IF TG_NARGS = 0 THEN
+                new_image := row_to_json(NEW);
+            END IF;
+            IF TG_NARGS > 0 OR (strpos(new_image::text, '[') > 0 AND strpos(NEW::text, ']={') > 0) THEN
                 EXECUTE ayb_realtime.image_query(TG_RELID) INTO new_image USING NEW;
             END IF;
         END IF;
         IF TG_OP <> 'INSERT' THEN
-            old_image := row_to_json(OLD);
-            IF strpos(old_image::text, '[') > 0 AND strpos(OLD::text, ']={') > 0 THEN
+            IF TG_NARGS = 0 THEN
+                old_image := row_to_json(OLD);
+            END IF;
+            IF TG_NARGS > 0 OR (strpos(old_image::text, '[') > 0 AND strpos(OLD::text, ']={') > 0) THEN
                 EXECUTE ayb_realtime.image_query(TG_RELID) INTO old_image USING OLD;
             END IF;
         END IF;
