@@ -65,10 +65,11 @@ class Project:
         self.compose("up", "--no-build", "--pull", "never", "--detach", "--wait")
 
     def down(self) -> None:
-        """Remove everything, volumes too."""
+        """Remove everything, volumes too, without waiting for anything to drain."""
         self._stop.set()
         self._health.join(60)
-        self.compose("down", "--volumes", "--timeout", "10")
+        self.compose("kill")
+        self.compose("down", "--volumes", "--timeout", "1")
 
     def psql(self, sql: str) -> str:
         """Run SQL on the primary."""
@@ -77,9 +78,10 @@ class Project:
         ).strip()
 
     def _check_health(self) -> None:
-        """Run the health checks: without systemd podman does not do it by itself."""
-        while not self._stop.wait(1.0):
-            for name in self.containers.podman("ps", "--quiet", check=False).stdout.split():
+        """Run the health checks of what is not healthy: without systemd podman does not."""
+        pending = ("ps", "--quiet", "--filter", "health=starting", "--filter", "health=unhealthy")
+        while not self._stop.wait(0.5):
+            for name in self.containers.podman(*pending, check=False).stdout.split():
                 self.containers.podman("healthcheck", "run", name, check=False)
 
 

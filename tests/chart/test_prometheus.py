@@ -164,7 +164,7 @@ def test_the_configuration_of_compose(require: Requirements, tmp_path: Path) -> 
 
 
 def test_the_provisioning_of_grafana() -> None:
-    """compose.yaml puts the dashboard where Grafana is told to look, with the source it names."""
+    """compose.yaml puts the dashboard where Grafana looks for it, with the source it names."""
     configs = _configs()
     compose = yaml.safe_load((PROJECT / "compose.yaml").read_text(encoding="utf-8"))
     grafana = compose["services"]["grafana"]
