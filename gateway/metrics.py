@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Literal
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gateway.visibility_metrics import VisibilityMetrics
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class GatewayMetrics:
@@ -51,6 +56,14 @@ class GatewayMetrics:
         self.replayed = Counter("ayb_events_replayed_total", "Events written in replay", registry=r)
         self.behind_seconds = Gauge(
             "ayb_behind_seconds", "Age of the last batch when it was written", registry=r
+        )
+        self.delivery_seconds = Histogram(
+            "ayb_delivery_seconds",
+            "From the recording of a batch, right after its commits, to its last write: of live"
+            " streams, and of those of tables that are slow to judge",
+            ["path"],
+            buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+            registry=r,
         )
         self.judged_seconds = Histogram(
             "ayb_visibility_seconds",
@@ -107,3 +120,14 @@ class GatewayMetrics:
         self.holding = Gauge(
             "ayb_holding", "1 while events wait because Postgres cannot be queried", registry=r
         )
+
+    def observe_written(
+        self, path: Literal["live", "slow"], recorded_at: Sequence[float], now: float
+    ) -> None:
+        """Note that batches were written; times are Unix seconds, of two hosts' clocks."""
+        ages = [max(0.0, now - at) for at in recorded_at]
+        histogram = self.delivery_seconds.labels(path)
+        for age in ages:
+            histogram.observe(age)
+        if ages and path == "live":
+            self.behind_seconds.set(ages[-1])

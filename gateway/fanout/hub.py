@@ -301,7 +301,7 @@ class Hub:
         events = await self._delivery.write(judged)
         self._metrics.batches.inc(len(batches))
         self._metrics.events.inc(events)
-        self._metrics.behind_seconds.set(max(0.0, time.time() - batches[-1].at))
+        self._metrics.observe_written("live", [batch.at for batch in batches], time.time())
         return True
 
     def _hold(self, error: BaseException) -> None:

@@ -280,6 +280,8 @@ class Lane:
         moved = [self._lanes.postpone(connection, judged) for connection in left_out]
         events = await self._delivery.write(judged)
         self._metrics.replayed.inc(events)
+        if self._is_slow:
+            self._metrics.observe_written("slow", [batch.at for batch in batches], time.time())
         reached = cursor_at(Position(batches[-1].epoch, batches[-1].id))
         if not self._backlog.is_taken_back(reached):
             for connection in group:

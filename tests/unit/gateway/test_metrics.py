@@ -82,3 +82,14 @@ def test_a_policy_cannot_make_up_labels(metrics: GatewayMetrics) -> None:
     metrics.visibility.failed("public.t", "looped", "22P02", 1)
     assert "22P02" in KNOWN_STATES
     assert len(series(metrics, 'sqlstate="22P02"')) == 2
+
+
+def test_ages_of_batches(metrics: GatewayMetrics) -> None:
+    """Each batch is counted by its age, none as negative; the last live one is `ayb_behind`."""
+    metrics.observe_written("live", [99.0, 101.0, 99.5], 100.0)
+    metrics.observe_written("slow", [90.0], 100.0)
+    metrics.observe_written("live", [], 100.0)
+    assert 'ayb_delivery_seconds_count{path="live"} 3.0' in series(metrics, "_count")
+    assert 'ayb_delivery_seconds_sum{path="live"} 1.5' in series(metrics, "_sum")
+    assert 'ayb_delivery_seconds_sum{path="slow"} 10.0' in series(metrics, "_sum")
+    assert "ayb_behind_seconds 0.5" in series(metrics, "ayb_behind")
