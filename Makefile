@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JOBS ?= 3
 
 .DEFAULT_GOAL := dev
-.PHONY: help dev lint check test servers containers integration versions snapshots bench lock clean
+.PHONY: help dev lint check test servers containers integration versions soak endurance snapshots bench lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -36,7 +36,7 @@ check: lint ## lint, unit tests and their coverage: 1 min
 test: check servers containers ## check, and everything on real servers, Node and Chromium: half an hour at most
 
 servers: $(DEV) $(JS)/node_modules/.package-lock.json
-	$(BIN)/pytest -n $(JOBS) --dist worksteal --ignore tests/unit $(CONTAINERS:%=--ignore %)
+	$(BIN)/pytest -n $(JOBS) --dist worksteal --ignore tests/unit --ignore tests/soak $(CONTAINERS:%=--ignore %)
 
 containers: $(DEV)
 	$(BIN)/pytest $(CONTAINERS)
@@ -52,6 +52,17 @@ versions: $(DEV) ## the integration tests on Postgres 14, 16 and 17 (Linux on x8
 		echo "on $$("$$package/native/bin/postgres" --version)"; \
 		AYB_TEST_POSTGRES="$$PWD/$$package/native/bin" $(MAKE) --no-print-directory integration; \
 	done
+
+# What an hour shows and minutes do not. The curves are written to .soak/.
+SOAK_MINUTES ?= 60
+VISIBILITY_WORLDS ?= $(shell echo $$(($(SOAK_MINUTES) * 200)))
+
+soak: endurance ## an endurance run, then random tables and policies, SOAK_MINUTES (60) each
+	VISIBILITY_WORLDS=$(VISIBILITY_WORLDS) $(BIN)/pytest -n $(JOBS) --dist worksteal \
+		tests/integration/visibility/test_property.py
+
+endurance: $(DEV) ## the endurance run alone: everything comes, goes and fails for SOAK_MINUTES (60)
+	SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/pytest -s tests/soak
 
 snapshots: $(DEV) ## write what the chart renders for each example again: tests/chart/snapshots
 	AYB_TEST_SNAPSHOTS=write $(BIN)/pytest -q tests/chart/test_snapshots.py
@@ -101,6 +112,6 @@ lock: ## pin the newest versions of all dependencies (needs uv)
 
 clean: ## remove what these have made
 	@if [ -L .devstack/data ]; then rm -rf "$$(readlink .devstack/data)"; fi
-	rm -rf .venv .devstack .coverage* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf .venv .devstack .soak .coverage* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
 		.hypothesis .import_linter_cache $(JS)/node_modules $(VERSIONS)/node_modules
 	find . -name __pycache__ -prune -exec rm -rf {} +
