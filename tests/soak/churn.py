@@ -18,7 +18,7 @@ from tests.support.sse_client import SseClient, StreamEndedError
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from tests.support.stack import Stack
 
@@ -52,6 +52,16 @@ RULES = {
     "a role they have not": ("CREATE POLICY p ON shifting TO soak_guest USING (true)", set()),
 }
 """Each with those who see a row that Ann owns."""
+
+
+@contextlib.asynccontextmanager
+async def opened(client: SseClient) -> AsyncIterator[SseClient]:
+    """Open a client, and leave no socket behind however that ends."""
+    try:
+        yield await client.open()
+    finally:
+        if hasattr(client, "_writer"):
+            client.cut()
 
 
 class Follower:
@@ -89,21 +99,20 @@ class Follower:
         client = SseClient(
             self._url(), token=self._token, last_event_id=self._last_event_id, tables=self._tables
         )
-        await client.open()
         try:
-            while client.status == 200:
-                event = await client.next(3600)
-                if event.type == "message":
-                    body = event.json()
-                    self.rows.append((body["table"], body["record"]["id"]))
-                    self.moved.set()
-                elif event.type == "resync":
-                    self.resyncs += 1
-                client.raw.clear()
-                client.events.clear()
+            async with opened(client):
+                while client.status == 200:
+                    event = await client.next(3600)
+                    if event.type == "message":
+                        body = event.json()
+                        self.rows.append((body["table"], body["record"]["id"]))
+                        self.moved.set()
+                    elif event.type == "resync":
+                        self.resyncs += 1
+                    client.raw.clear()
+                    client.events.clear()
         finally:
             self._last_event_id = client.last_event_id
-            await client.close()
 
 
 class Churn:
@@ -145,17 +154,14 @@ class Churn:
             token = self._stack.token() if way != "forged" else "x.y.z"
             client = SseClient(self._url(), token=token, tables=tables)
             with contextlib.suppress(OSError, StreamEndedError, TimeoutError, AssertionError):
-                async with asyncio.timeout(20):
-                    await client.open()
+                async with asyncio.timeout(20), opened(client):
                     if way == "never reads":
                         client.pause_reading()
                     elif client.status == 200:
                         await client.connected()
-                        await self._pause(2.0)
-                        if way == "is cut":
-                            client.cut()
-                    await self._pause(1.0)
-                    await client.close()
+                    await self._pause(2.0)
+                    if way == "closes":
+                        await client.close()
                     self.rounds[f"client {way}"] += 1
             await self._pause(0.5)
 
@@ -186,7 +192,7 @@ class Churn:
             SseClient(self._url(), token=stack.token(user), tables=f"{name},marks")
             for user in (ANN, BEN)
         ]
-        async with streams[0] as ann, streams[1] as ben:
+        async with opened(streams[0]) as ann, opened(streams[1]) as ben:
             await ann.connected()
             await ben.connected()
             await stack.sql(f"INSERT INTO {name} SELECT n, '{ANN}' FROM generate_series(1, 3) n")
