@@ -89,7 +89,9 @@ BEGIN
         'reused', ayb_realtime.reused_names(table_oid),
         'doubtful', CASE WHEN NOT bypass THEN ayb_realtime.doubtful_values(table_oid) END,
         -- Values of enums are kept as text: whatever changes labels changes the fingerprint.
-        'labels', (SELECT json_build_array(count(*), sum(e.xmin::text::bigint)) FROM pg_enum e),
+        'labels', CASE WHEN policies <> '{}' THEN (
+            SELECT json_build_array(count(*), sum(e.xmin::text::bigint)) FROM pg_enum e
+        ) END,
         'needs', CASE WHEN policies <> '{}' THEN ayb_realtime.needed_columns(table_oid, policies, expressions) END,
         'policies', (
             SELECT json_agg(json_build_object(
