@@ -4,6 +4,9 @@
 -- every value is; `opaque`, that no image shows what the value was. It is `no` if policies only
 -- look inside a jsonb column, for a named member or for text. (A jsonb null has an element 0, and
 -- is itself the value at path {}.)
+--
+-- A column whose type is a domain with constraints is needed in any case: what an image lacks is
+-- read as NULL, which the domain may refuse.
 CREATE OR REPLACE FUNCTION ayb_realtime.needed_columns(table_oid oid, policies oid[], expressions text) RETURNS json
     LANGUAGE plpgsql STABLE
 AS $needs$
@@ -14,6 +17,7 @@ DECLARE
 BEGIN
     RETURN (
         SELECT json_agg(json_build_array(a.attname, CASE
+            WHEN NOT u.is_read AND k.kind <> 'opaque' THEN 'no'
             WHEN k.kind = 'null' AND NOT looks_outside AND strpos(replace(replace(replace(replace(expressions,
                     quote_ident(a.attname) || ' -> ''', ''), quote_ident(a.attname) || ' ->> ', ''),
                     quote_ident(a.attname) || ' #> ''{', ''), quote_ident(a.attname) || ' #>> ', ''),
@@ -32,12 +36,21 @@ BEGIN
             WHEN a.atttypid < 16384 AND format_type(a.atttypid, NULL) NOT LIKE 'reg%' THEN 'no'
             ELSE ayb_realtime.value_kind(a.atttypid)
         END) AS k (kind)
-        WHERE a.attrelid = table_oid AND a.attnum > 0 AND NOT a.attisdropped
-        AND (reads_whole_row OR EXISTS (
+        CROSS JOIN LATERAL (SELECT reads_whole_row OR EXISTS (
             SELECT FROM pg_depend d
             WHERE d.classid = 'pg_policy'::regclass AND d.objid = ANY (policies)
             AND d.refclassid = 'pg_class'::regclass AND d.refobjid = table_oid
             AND d.refobjsubid = a.attnum
+        )) AS u (is_read)
+        WHERE a.attrelid = table_oid AND a.attnum > 0 AND NOT a.attisdropped
+        AND (u.is_read OR a.atttypid >= 16384::oid AND EXISTS (
+            WITH RECURSIVE part (oid) AS (
+                SELECT a.atttypid
+                UNION ALL
+                SELECT t.typbasetype FROM part JOIN pg_type t ON t.oid = part.oid WHERE t.typtype = 'd'
+            )
+            SELECT FROM part JOIN pg_type t ON t.oid = part.oid
+            WHERE t.typnotnull OR EXISTS (SELECT FROM pg_constraint c WHERE c.contypid = t.oid)
         ))
     );
 END

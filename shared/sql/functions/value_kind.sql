@@ -35,7 +35,10 @@ BEGIN
                 SELECT FROM pg_constraint k
                 JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = k.oid
                 WHERE k.contypid = t.oid AND d.refclassid = 'pg_proc'::regclass
-                AND d.refobjid >= 16384::oid
+                AND d.refobjid >= 16384::oid AND NOT EXISTS (
+                    SELECT FROM pg_depend e
+                    WHERE e.classid = 'pg_proc'::regclass AND e.objid = d.refobjid AND e.deptype = 'e'
+                )
             )) THEN 'opaque'
             WHEN bool_or(is_json AND part.is_inside) THEN 'any'
             WHEN bool_or(is_json) THEN 'null'

@@ -491,6 +491,7 @@ async def test_role_taken_for_the_session_does_not_stay(engine, database, is_joi
         END $$;
         CREATE DOMAIN taken AS text CHECK (sly(VALUE));
         CREATE TABLE notes (id int PRIMARY KEY, note taken);
+        INSERT INTO notes VALUES (1, 'x'); RESET ROLE;
         GRANT SELECT ON notes TO ayb_authenticated;
         ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
         CREATE POLICY p ON notes USING (id = 1 AND current_setting('ayb.user_id') <> '');
