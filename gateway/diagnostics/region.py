@@ -12,7 +12,7 @@ import asyncpg
 
 from gateway.diagnostics.database_hosts import Server, contradictions, describe_server
 from gateway.diagnostics.ticks import check_ticks
-from shared.errors import AybError, DatabaseUnavailableError
+from shared.errors import AybError, DatabaseUnavailableError, OperatorError
 from shared.outbox import log_state
 from shared.postgres import UNAVAILABLE, connect
 from shared.sql import queries
@@ -25,8 +25,12 @@ _SQL: Final = queries("gateway.diagnostics")
 
 
 async def check_region(settings: GatewaySettings) -> list[str]:
-    """Return lines on each host, on what contradicts each other, and on Redis."""
-    addresses = list(settings.read_database.hosts)
+    """Return lines on each host, on what contradicts each other, and on Redis.
+
+    Raises `OperatorError` where the URL of the read database cannot be used.
+    """
+    read = settings.read_database.hosts
+    addresses = list(read)
     if settings.read_database_url is not None and settings.database_url is not None:
         primary = settings.primary
         known = {address.name for address in addresses}
@@ -37,6 +41,8 @@ async def check_region(settings: GatewaySettings) -> list[str]:
         try:
             servers.append(await _ask(address))
         except (*UNAVAILABLE, AybError, asyncpg.PostgresError) as error:
+            if isinstance(error, OperatorError) and address in read:
+                raise  # no gateway could run
             reason = str(error).partition("\n")[0] or type(error).__name__
             lines.append(f"database {address.name}: warning: {reason}")
         else:

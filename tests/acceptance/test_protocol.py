@@ -290,7 +290,8 @@ async def test_beside_the_stream(stack: Stack) -> None:
     await the_bus_is(stack, "ok")  # once the first tick has come
     ready = await get(f"{stack.gateway_url}/readyz")
     assert ready.status_code == 200
-    parts = dict.fromkeys(("database", "outbox", "roles", "stream", "events", "drain", "bus"), "ok")
+    names = ("database", "outbox", "roles", "stream", "events", "drain", "bus", "lag")
+    parts = dict.fromkeys(names, "ok")
     assert ready.json() == {"status": "ready", "parts": parts}
     async with stack.stream("posts", token=stack.token()) as client:
         await client.connected()
