@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
@@ -42,6 +43,7 @@ log = structlog.get_logger(__name__)
 _SQL: Final = queries("shared", "pool.sql")
 
 _RETRY_SECONDS: Final = 2.0
+_DOUBT_SECONDS: Final = 3.0
 _RETURN_SECONDS: Final = 4.0
 _MOST_RETURN_SECONDS: Final = 15.0
 _LASTING_SECONDS: Final = 60.0
@@ -142,6 +144,7 @@ class _Opener:
         self._on_refused = on_refused
         self._backoff = Backoff(most_seconds=_RETRY_SECONDS)
         self._retry_at = float("-inf")
+        self._sessions: weakref.WeakSet[asyncpg.Connection] = weakref.WeakSet()
         self.error = ""
         """Why the last attempt failed; empty after a success."""
 
@@ -157,7 +160,25 @@ class _Opener:
             log.info("database connected")
         self.error = ""
         self._backoff.reset()
+        self._sessions.add(connection)
         return connection
+
+    async def doubt(self) -> None:
+        """Leave the present host and end its sessions if it lets nobody in any more.
+
+        Without this each session would wait for its own time limit.
+        """
+        if len(self._hosts) == 1:
+            return
+        host = self._hosts[self._place]
+        try:
+            (await self._connect(host, _DOUBT_SECONDS)).terminate()
+        except DatabaseUnavailableError as error:
+            sessions = list(self._sessions)
+            with contextlib.suppress(DatabaseUnavailableError):
+                (await self._open_any(but=self._place, reason=_told(host, error))).terminate()
+                for session in sessions:
+                    session.terminate()
 
     @property
     def place(self) -> int:
@@ -193,10 +214,15 @@ class _Opener:
             self._move(place)
             return
 
-    async def _open_any(self) -> asyncpg.Connection:
-        """Open a session on the present host, else on the first of the others."""
-        errors = []
-        places = range(len(self._hosts))
+    async def _open_any(
+        self, *, but: int | None = None, reason: str | None = None
+    ) -> asyncpg.Connection:
+        """Open a session on the present host, else on the first of the others.
+
+        Pass over the host at the place `but`, for a reason.
+        """
+        errors = [] if reason is None else [reason]
+        places = [place for place in range(len(self._hosts)) if place != but]
         for place in sorted(places, key=lambda place: (place != self._place, place)):
             try:
                 connection = await self._connect(self._hosts[place])
@@ -211,13 +237,16 @@ class _Opener:
             return connection
         raise DatabaseUnavailableError(f"database unavailable: {'; '.join(errors)}")
 
-    async def _connect(self, host: DatabaseAddress) -> asyncpg.Connection:
+    async def _connect(
+        self, host: DatabaseAddress, seconds: float | None = None
+    ) -> asyncpg.Connection:
         return await connect(
             host,
             application_name=self._application_name,
             settings=self._settings,
             command_seconds=self._command_seconds,
-            connect_seconds=CONNECT_SECONDS if len(self._hosts) == 1 else CONNECT_IN_TURN_SECONDS,
+            connect_seconds=seconds
+            or (CONNECT_SECONDS if len(self._hosts) == 1 else CONNECT_IN_TURN_SECONDS),
         )
 
     def _move(self, place: int) -> None:
@@ -273,6 +302,10 @@ class _Pool(asyncpg.Pool):  # type: ignore[misc]  # it has no types
     def elsewhere(self) -> str | None:
         """Which host is used in place of the first, and why; None on the first."""
         return self._opener.elsewhere
+
+    async def doubt(self) -> None:
+        """Look whether the present host of several still lets us in, and leave it if not."""
+        await self._opener.doubt()
 
     async def release(self, connection: Any, *, timeout: float | None = None) -> None:  # noqa: ANN401, ASYNC109
         """Return a session to the pool."""

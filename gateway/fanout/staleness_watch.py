@@ -81,38 +81,33 @@ class StalenessWatch:
     async def run(self) -> None:
         """Watch until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._ask_for_ever(), name="staleness pulse")
+            group.create_task(self._ask_for_ever(group), name="staleness")
             group.create_task(self._log_changes(), name="staleness log")
 
-    async def _ask_for_ever(self) -> None:
+    async def _ask_for_ever(self, group: asyncio.TaskGroup) -> None:
         while True:
-            before = self._staleness.newest
-            try:
-                await self._ask()
-                await self._overtake(before)
-            except DatabaseUnavailableError as error:
-                self._staleness.on_failure(str(error))
-            except asyncpg.PostgresError as error:
-                self._staleness.on_failure(str(error).partition("\n")[0])
+            asking = group.create_task(self._ask(), name="staleness pulse")
+            # A frozen server delays even the end of a query that has been given up.
+            done, _ = await asyncio.wait([asking], timeout=_ANSWER_SECONDS)
+            if not done:
+                self._staleness.on_failure("no answer")
+                await self._pool.doubt()
+                await asyncio.wait([asking])
             await asyncio.sleep(_PULSE_SECONDS)
 
     async def _ask(self) -> None:
-        with unavailable_as_ours():
-            async with asyncio.timeout(_ANSWER_SECONDS), self._pool.acquire() as connection:
-                now = time.monotonic()
-                row = await connection.fetchrow(_SQL["pulse"])
-        self._staleness.on_pulse(
-            Pulse(
-                at=now,
-                newest=(row["epoch"], row["batch"]),
-                heard_at=row["heard_at"],
-                clock=row["clock"],
-                is_standby=row["is_standby"],
-                is_paused=row["is_paused"],
-                unreplayed_bytes=row["unreplayed_bytes"],
-                commit_at=row["commit_at"],
-            )
-        )
+        before = self._staleness.newest
+        try:
+            with unavailable_as_ours():
+                async with self._pool.acquire() as connection:
+                    now = time.monotonic()
+                    row = await connection.fetchrow(_SQL["pulse"])
+            self._staleness.on_pulse(_pulse(row, now))
+            await self._overtake(before)
+        except DatabaseUnavailableError as error:
+            self._staleness.on_failure(str(error))
+        except asyncpg.PostgresError as error:
+            self._staleness.on_failure(str(error).partition("\n")[0])
 
     async def _overtake(self, before: Mark) -> None:
         """Take over the read database's state if it is ahead of the ticks, as it was `before`."""
@@ -139,3 +134,16 @@ class StalenessWatch:
                 rivals = self.rivals
                 if rivals is not None:
                     log.error("two relays send ticks: fence the old primary", epochs=rivals)
+
+
+def _pulse(row: asyncpg.Record, at: float) -> Pulse:
+    return Pulse(
+        at=at,
+        newest=(row["epoch"], row["batch"]),
+        heard_at=row["heard_at"],
+        clock=row["clock"],
+        is_standby=row["is_standby"],
+        is_paused=row["is_paused"],
+        unreplayed_bytes=row["unreplayed_bytes"],
+        commit_at=row["commit_at"],
+    )
