@@ -7,7 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
-NAMES = ("fanout", "latency", "writers", "visibility", "policies", "regions", "connect")
+NAMES = ("fanout", "burst", "latency", "writers", "visibility", "policies", "regions", "connect")
 
 
 def main() -> int:

@@ -120,8 +120,10 @@ def _add(report: Report, clients: int, contenders: dict[str, Contender]) -> None
         )
 
 
-async def open_contenders(exits: AsyncExitStack, clients: int) -> list[Contender]:
-    """Start everyone, with so many streams each."""
+async def open_contenders(
+    exits: AsyncExitStack, clients: int, *, joined: int = 1
+) -> list[Contender]:
+    """Start everyone, with so many streams each. The loop in C joins events in one write."""
     found = [await open_gateway(exits, clients, "ours", Path(__file__).parents[1])]
     if before := os.environ.get("AYB_BENCH_BEFORE"):
         found.append(await open_gateway(exits, clients, "before", Path(before)))
@@ -143,8 +145,7 @@ async def open_contenders(exits: AsyncExitStack, clients: int) -> list[Contender
 
     async def write(events: int) -> None:
         nonlocal spent
-        for _ in range(events):
-            spent += await loop.publish(1)
+        spent += await loop.publish(events, joined=min(joined, events))
 
     found.append(Contender("loop in C", client, write, lambda: spent))
     return found
