@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 _STEPS_BETWEEN_YIELDS: Final = 20_000
 _WRITES_BETWEEN_YIELDS: Final = 1_000
+_MOST_STAGED: Final = 1_000_000
+"""Deliveries that are staged, at 8 bytes each, before they are written and staging goes on."""
 _NOTICES_APART_SECONDS: Final = 60.0
 _MOST_WHOLE_BYTES: Final = 8 * 1024 * 1024
 
@@ -156,12 +158,13 @@ class Delivery:
         first, last, frame = run.first, run.last, run.frame
         clock, now = time.time(), time.monotonic()
         count, events = len(run.dispatches), 0
-        for start in range(0, len(run.recipients), _WRITES_BETWEEN_YIELDS):
+        recipients = run.recipients()
+        for start in range(0, len(recipients), _WRITES_BETWEEN_YIELDS):
             if start:
                 await asyncio.sleep(0)
             if self._backlog.is_cut(last):
                 return events + await self._send_parts(run)
-            for connection in run.recipients[start : start + _WRITES_BETWEEN_YIELDS]:
+            for connection in recipients[start : start + _WRITES_BETWEEN_YIELDS]:
                 if connection.cursor < first:
                     connection.cursor = last
                     events += count
@@ -185,7 +188,7 @@ class Delivery:
 
     async def _stage(self, runs: Sequence[Run], touched: list[Connection]) -> int:
         is_cut = self._backlog.is_cut
-        steps = events = 0
+        steps = staged = events = 0
         for run in runs:
             first, last, frame = run.first, run.last, run.frame
             count = len(run.dispatches)
@@ -194,7 +197,8 @@ class Delivery:
                 if standing:
                     events += await self._stage(runs_of(standing), touched)
                 continue
-            for connection in run.recipients:
+            recipients = run.recipients()
+            for connection in recipients:
                 if connection.cursor < first:
                     connection.cursor = last
                     if not connection.staged:
@@ -207,7 +211,12 @@ class Delivery:
                     connection.staged.extend(Frame(dispatch.frame) for dispatch in rest)
                     connection.advance(last)
                     events += len(rest)
-            steps += len(run.recipients)
+            steps += len(recipients)
+            staged += len(recipients)
+            if staged > _MOST_STAGED:
+                staged = 0
+                await self._flush(touched)
+                touched.clear()
             if steps > _STEPS_BETWEEN_YIELDS:
                 steps = 0
                 await asyncio.sleep(0)

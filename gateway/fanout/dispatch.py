@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from gateway.fanout.slow_tables import tables_of
 from gateway.streams import sse
@@ -12,7 +13,8 @@ from gateway.streams.cursor import Cursor
 from gateway.streams.frame import Frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
     from gateway.fanout.slow_tables import TableRole
     from gateway.streams.connection import Connection
@@ -20,6 +22,30 @@ if TYPE_CHECKING:
     Groups = Sequence[Sequence[Connection]]
 
 _NO_RUN = Cursor(-1)
+
+
+class SomeGroups(Sequence[Sequence["Connection"]]):
+    """Some of the groups, by their numbers; listed anew each time one goes through them."""
+
+    __slots__ = ("_all", "_numbers")
+
+    def __init__(self, all_groups: Groups, numbers: AbstractSet[int]) -> None:
+        self._all = all_groups
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[Sequence[Connection]]:
+        all_groups = self._all
+        return (all_groups[number] for number in self._numbers)
+
+    @overload
+    def __getitem__(self, place: int) -> Sequence[Connection]: ...
+    @overload
+    def __getitem__(self, place: slice) -> Groups: ...
+    def __getitem__(self, place: int | slice) -> Sequence[Connection] | Groups:
+        return list(self)[place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +89,11 @@ class Run:
 
     dispatches: Sequence[Dispatch]
     frame: Frame
-    recipients: Sequence[Connection]
+
+    def recipients(self) -> Sequence[Connection]:
+        """List the recipients."""
+        groups = self.dispatches[0].groups
+        return groups[0] if len(groups) == 1 else list(chain.from_iterable(groups))
 
     @property
     def first(self) -> Cursor:
@@ -98,15 +128,11 @@ def runs_of(dispatches: Iterable[Dispatch]) -> list[Run]:
             runs[-1].append(dispatch)
         else:
             runs.append([dispatch])
-    return [Run(run, _frame_of(run), _flat(run[0].groups)) for run in runs]
+    return [Run(run, _frame_of(run)) for run in runs]
 
 
 def _frame_of(run: Sequence[Dispatch]) -> Frame:
     return Frame(run[0].frame if len(run) == 1 else b"".join([d.frame for d in run]))
-
-
-def _flat(groups: Groups) -> Sequence[Connection]:
-    return groups[0] if len(groups) == 1 else list(chain.from_iterable(groups))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from gateway.fanout.dispatch import Dispatch, Judged, Notice
+from gateway.fanout.dispatch import Dispatch, Judged, Notice, SomeGroups
 from gateway.streams import projection, sse
 from gateway.streams.cursor import cursor_at
 from gateway.visibility.answer import EVERYBODY, NOBODY
+from gateway.visibility.cohort_set import CohortSet
 from shared.change import Change, Op, TableChanges
 from shared.position import Position
 
@@ -221,7 +222,9 @@ def _visible(answer: Answer[Connection], image: int | None) -> Visible:
 class _Recipients:
     """The connections of the cohorts that see something, one and the same object for the same ones.
 
-    Delivery writes changes that follow each other and have the same recipients as one.
+    Delivery writes changes that follow each other and have the same recipients as one. They are
+    listed only then: the lists of a thousand changes for ten thousand clients would take more
+    memory than all else.
     """
 
     def __init__(self, members: Groups) -> None:
@@ -232,19 +235,17 @@ class _Recipients:
         """Return the groups of those who see it, without others."""
         groups = self._known.get((visible, without))
         if groups is None:
-            groups = _groups(visible, self.everyone, without=without)
-            self._known[visible, without] = groups
+            groups = self._known[visible, without] = self._groups(visible, without)
         return groups
 
-
-def _groups(visible: Visible, members: Groups, *, without: Visible) -> Groups:
-    if without is EVERYBODY:
-        return []
-    if visible is EVERYBODY:
-        return (
-            [group for n, group in enumerate(members) if n not in without] if without else members
-        )
-    return [members[n] for n in visible if n not in without]
+    def _groups(self, visible: Visible, without: Visible) -> Groups:
+        if without is EVERYBODY:
+            return ()
+        if visible is EVERYBODY and not without:
+            return self.everyone
+        everybody = CohortSet((1 << len(self.everyone)) - 1)
+        seen = everybody if visible is EVERYBODY else visible
+        return SomeGroups(self.everyone, seen - without if without else seen)
 
 
 def _is_rekeyed(change: Change, key: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
@@ -24,7 +25,7 @@ class Everybody(enum.Enum):
 EVERYBODY: Final = Everybody.EVERYBODY
 """Every cohort sees it."""
 
-Visible = frozenset[int] | Everybody
+Visible = AbstractSet[int] | Everybody
 """The numbers of the cohorts that see an image, or all of them."""
 
 NOBODY: Final[frozenset[int]] = frozenset()

@@ -332,7 +332,7 @@ class Visibility:
 
 
 def _numbers(visible: Visible, everybody: frozenset[int]) -> frozenset[int]:
-    return everybody if visible is EVERYBODY else visible
+    return everybody if visible is EVERYBODY else frozenset(visible)
 
 
 def _gone(audience: Audience[M], images: Sequence[Image], names: tuple[str, ...]) -> Answer[M]:

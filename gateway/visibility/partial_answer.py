@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
 
 
 @dataclass(slots=True)
@@ -19,7 +20,7 @@ class PartialAnswer:
     the number of rows that Postgres answered with.
     """
 
-    seen: list[frozenset[int]]
+    seen: list[AbstractSet[int]]
     undecidable: set[int] = field(default_factory=set)
     superseded: dict[int, set[int]] = field(default_factory=dict)
     broken: dict[int, str] = field(default_factory=dict)

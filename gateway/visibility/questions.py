@@ -29,6 +29,7 @@ from shared.errors import AybError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from collections.abc import Set as AbstractSet
 
     from gateway.visibility.cohorts import AskedCohorts, Grouping
     from gateway.visibility.joined.joined_form import JoinedForm
@@ -192,7 +193,7 @@ class Questions:
         for n in lost:
             del partial.broken[n]
         place = {image: n for n, image in enumerate(fit)}
-        seen = [NOBODY] * len(fit)
+        seen: list[AbstractSet[int]] = [NOBODY] * len(fit)
         superseded = {}
         for n, image in enumerate(selected):
             if image in place:

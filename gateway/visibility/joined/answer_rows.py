@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.visibility.cohort_set import cohorts_from
 from gateway.visibility.joined.statement import EXCLUDED, GROUP, REST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
 Row = tuple[int, "list[int] | None", "list[int] | None"]
 """Kind, images and groups of cohorts; images and groups are numbered from 1."""
@@ -29,16 +31,18 @@ def groups_of(rows: Sequence[Row]) -> dict[int, list[int]]:
 
 def read_joined(
     rows: Sequence[Row], groups: Mapping[int, Sequence[int]] | int, images: int
-) -> list[frozenset[int]]:
+) -> list[AbstractSet[int]]:
     """Collect the cohorts that see each image; images seen by the same cohorts share a set.
 
     `groups` maps each group to its cohorts, or is their number if each cohort is its own group.
     """
     rows = [row for row in rows if row[0] not in (EXCLUDED, GROUP) and row[1]]
-    everybody: frozenset[int] = frozenset()
+    everybody: AbstractSet[int] = frozenset()
     if any(listed is None or kind == REST for kind, _, listed in rows):
-        everybody = _cohorts_of(groups, range(1, groups + 1) if isinstance(groups, int) else groups)
-    seen: list[frozenset[int]] = [frozenset()] * images
+        everybody = _cohorts_of(
+            groups, range(1, groups + 1) if isinstance(groups, int) else list(groups)
+        )
+    seen: list[AbstractSet[int]] = [frozenset()] * images
     for kind, numbers, listed in rows:
         if listed is None:
             cohorts = everybody
@@ -53,8 +57,9 @@ def read_joined(
 
 
 def _cohorts_of(
-    groups: Mapping[int, Sequence[int]] | int, numbers: Iterable[int]
-) -> frozenset[int]:
+    groups: Mapping[int, Sequence[int]] | int, numbers: Sequence[int]
+) -> AbstractSet[int]:
     if isinstance(groups, int):
-        return frozenset(n - 1 for n in numbers)
-    return frozenset(cohort for n in numbers for cohort in groups[n])
+        return cohorts_from((n - 1 for n in numbers), len(numbers), groups)
+    found = [cohort for n in numbers for cohort in groups[n]]
+    return cohorts_from(found, len(found), max(found, default=-1) + 1)

@@ -13,6 +13,7 @@ from gateway.visibility.queries import JoinedFailsError, QuestionError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
 
     from gateway.visibility.cohorts import Grouping
     from gateway.visibility.plan import Plan
@@ -71,7 +72,7 @@ class JoinedForm:
         images: Sequence[str],
         *,
         without: frozenset[int] = frozenset(),
-    ) -> tuple[list[frozenset[int]], list[int], int]:
+    ) -> tuple[list[AbstractSet[int]], list[int], int]:
         """Ask which cohorts see which images, both numbered from 0.
 
         Returns the cohorts that see each image, the cohorts that were left out (those in `without`
@@ -87,7 +88,7 @@ class JoinedForm:
         groups = values.grouped(grouping)
         count = groups.groups if isinstance(groups.groups, int) else len(groups.groups)
         most = max(1, _MOST_PAIRS // max(1, count))
-        seen: list[frozenset[int]] = []
+        seen: list[AbstractSet[int]] = []
         size = 0
         for start in range(0, len(images), most):
             portion = images[start : start + most]
@@ -131,7 +132,7 @@ class JoinedForm:
         *,
         images: Sequence[str],
         without: frozenset[int],
-    ) -> tuple[list[frozenset[int]], list[int], int]:
+    ) -> tuple[list[AbstractSet[int]], list[int], int]:
         groups = values.grouped(grouping)
         settings = grouping.settings()
         without_values = frozenset(groups.excluded)
@@ -142,7 +143,7 @@ class JoinedForm:
         each = len(rows_of_kept)
         excluded = set(without_values | without)
         pending = [n for n in range(len(grouping)) if n not in excluded]
-        seen: list[frozenset[int]] = [frozenset()] * len(images)
+        seen: list[AbstractSet[int]] = [frozenset()] * len(images)
         size = 0
         key = subject.relid, subject.role
         # All images at a time, so that each cohort's values are computed once.

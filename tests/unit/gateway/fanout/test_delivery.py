@@ -13,7 +13,7 @@ import pytest
 from gateway.fanout import delivery as delivery_module
 from gateway.fanout.backlog import Backlog
 from gateway.fanout.delivery import Delivery, Pace
-from gateway.fanout.dispatch import Dispatch, Judged, Notice, runs_of
+from gateway.fanout.dispatch import Dispatch, Judged, Notice, Run, SomeGroups, runs_of
 from gateway.fanout.slow_tables import SlowTables
 from gateway.fanout.subscriptions import Subscriptions
 from gateway.metrics import GatewayMetrics
@@ -337,3 +337,28 @@ async def test_of_a_run_what_still_stands_is_written() -> None:
         dead = [Dispatch(at(n, batch=9), b"dead ", groups) for n in (0, 1)]
         assert await delivery.write(Judged([other, *again, *dead])) == 3
         assert found[0].socket.sent == [b"8 ", b"other 2 3 "]
+
+
+async def test_what_is_staged_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past a number of deliveries what is staged is written, and staging goes on: in order."""
+    monkeypatch.setattr(delivery_module, "_MOST_STAGED", 3)
+    async with clients(at(0), at(0)) as found:
+        everyone = [client.connection for client in found]
+        delivery, _ = a_delivery()
+        judged = Judged([Dispatch(at(n), b"%d " % n, [list(everyone)]) for n in range(1, 6)])
+        assert await delivery.write(judged) == 10
+    for client in found:
+        assert client.socket.sent == [b"1 2 ", b"3 4 ", b"5 "]
+
+
+def test_some_groups_are_listed_when_they_are_needed() -> None:
+    """A dispatch to some of many cohorts holds their numbers, not their connections."""
+    members: Any = [["a"], ["b", "c"], ["d"]]
+    some: Any = SomeGroups(members, frozenset({1, 2}))
+    assert len(some) == 2
+    assert sorted(some) == [["b", "c"], ["d"]]
+    assert some[0] in members
+    assert not SomeGroups(members, frozenset())
+    run = Run([Dispatch(at(1), b"x", some)], Frame(b"x"))
+    recipients: Any = run.recipients()
+    assert sorted(recipients) == ["b", "c", "d"]
