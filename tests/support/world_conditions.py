@@ -120,7 +120,7 @@ class Conditions:
                  f"{email} === 'a@example.com'",
                  "current_setting('search_path') LIKE '%odd%'", "now()::text LIKE '2%'",
                  "'2020-01-01'::date::text = '2020-01-01'",
-                 "(0.1::float8 + 0.2::float8)::text = '0.3'"]  # fmt: skip
+                 "(nr * 0 + 0.1::float8 + 0.2::float8)::text = '0.3'"]  # fmt: skip
         for kind, texts in {
             "uid": [f"{{}} = {user}", f"{{}} IS NOT DISTINCT FROM {user}", "{} IS NULL",
                     f"{{}} IN (SELECT m.user_id FROM members m WHERE m.level = {tenant})",
