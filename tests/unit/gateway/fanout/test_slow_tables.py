@@ -17,7 +17,9 @@ def test_a_table_is_slow_until_it_was_quick_for_a_while() -> None:
     slow.note(A, 1.0, 0.0)
     slow.note(A, 0.01, 1.0)
     assert slow.seconds(A, CALM_SECONDS - 0.1) == 1.0
-    assert slow.seconds(A, CALM_SECONDS) == 0.0
+    slow.note(A, 2.0, CALM_SECONDS - 0.1)
+    assert slow.seconds(A, CALM_SECONDS) == 2.0
+    assert slow.seconds(A, 2 * CALM_SECONDS - 0.1) == 0.0
 
 
 def test_a_table_that_turns_slow_again_and_again_stays_so_for_longer() -> None:

@@ -128,3 +128,13 @@ def test_few_groupings_are_kept():
         assert list(map(list, audience.grouped(reads).members)) == [["a"]]
     assert len(audience._cohorts) == 8
     assert audience.grouped(()) is not first
+
+
+def test_the_settings_of_cohorts_are_made_once_and_of_every_name() -> None:
+    """They are kept with the grouping; a connection that lacks one is refused."""
+    audience: Audience[str] = Audience("r")
+    audience.add("a", ("1", "a@b", "t", "{}"))
+    grouping = audience.grouped(("ayb.user_id",))
+    assert grouping.settings() is grouping.settings()
+    with pytest.raises(ValueError, match="a value for each setting"):
+        audience.add("b", ("1",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.visibility.cohort_set import CohortSet
 from gateway.visibility.joined.answer_rows import excluded_cohorts, groups_of, read_joined
 
 
@@ -21,3 +22,13 @@ def test_groups():
     groups = groups_of(rows)
     assert groups == {1: [0, 2], 2: [1]}
     assert read_joined(rows, groups, 3) == [{0, 2}, {0, 1, 2}, {1}]
+
+
+def test_of_many_cohorts_large_answers_are_bits():
+    """An answer that lists all it is about needs no set of everybody; both forms are right."""
+    rows = [(1, [1], [7]), (1, [2], list(range(1, 6_000)))]
+    few, many = read_joined(rows, 10_000, 2)
+    assert isinstance(few, frozenset)
+    assert isinstance(many, CohortSet)
+    assert few == {6}
+    assert many == set(range(5_999))
