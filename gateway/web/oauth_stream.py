@@ -160,9 +160,13 @@ class OAuthStream:
 
     async def _end(self, receive: Receive) -> None:
         """Return when the client has gone, the time is up, or the gateway stops."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(MOST_SECONDS):
-                await _first(_gone(receive), asyncio.ensure_future(self._stopping.wait()))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(MOST_SECONDS):
+                    await _first(_gone(receive), stopping)
+        finally:
+            stopping.cancel()
 
     async def _refuse(
         self, error: GatewayError, headers: Headers, scope: Scope, receive: Receive, send: Send
