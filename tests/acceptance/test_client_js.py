@@ -132,6 +132,19 @@ def test_the_parts(require: Requirements) -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_tabs_miss_nothing_and_share_with_one_user_only(require: Requirements) -> None:
+    """A tab leads before it knows what a busy one wants: see `shared_tabs.mjs`."""
+    node = require.program("node", package="nodejs")
+    done = subprocess.run(
+        [node, PAGES / "shared_tabs.mjs", MODULE],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    told = json.loads(done.stdout)
+    assert told["seen"] == {"a": [102, 104], "b": [101, 103]}
+    assert told["requests"] == ["a,b after 100", "a after 100", "a,b after 100"]
+    assert told["users"] == 2
+
+
 async def test_the_gateway_serves_it(stack: Stack) -> None:
     """The module and its types have an ETag, and are not sent again to caches that have them."""
     async with httpx.AsyncClient(base_url=stack.gateway_url, trust_env=False) as http:

@@ -147,7 +147,7 @@ function claimsOf(token) {
   try {
     const part = token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
     const bytes = Uint8Array.from(atob(part), (character) => character.charCodeAt(0));
-    return JSON.parse(new TextDecoder().decode(bytes));
+    return parseJSON(new TextDecoder().decode(bytes), "string"); // an id may be a long number
   } catch {
     return undefined; // an API key, say
   }
@@ -506,7 +506,9 @@ function matches(name, named) {
  * what arrives on a BroadcastChannel. Whatever ends it, the lock goes to another tab, which
  * continues after its own position. Each tab keeps the position up to which it has received
  * everything, skips what comes again, and if something lies between, asks the leader to go back to
- * it. A tab shows that it is alive by holding a lock of its own, for which the leader waits.
+ * it. What comes from a stream that lacks one of its tables does not count: it is received again
+ * from the stream that has them all. A tab shows that it is alive by holding a lock of its own, for
+ * which the leader waits.
  *
  * Tabs share a stream only if their tokens say the same of the user.
  */
@@ -563,7 +565,7 @@ class Tabs {
   #lead() {
     const sink = {
       items: (items, from, position) => {
-        this.#post({ kind: "items", items, from, position });
+        this.#post({ kind: "items", items, from, position, tables: this.#stream.opened });
         this.#take(items, from, position); // no tab's slow reader delays the others
       },
       state: (state, detail) => {
@@ -630,12 +632,18 @@ class Tabs {
 
   #asFollower({ kind, items, from, position, state, detail, tables, status, message }) {
     if (kind === "lead") this.#want();
-    else if (kind === "items") this.#take(items, from, position);
-    else if (kind === "refused") this.#sink.refused(tables, new RefusedError(status, message));
+    else if (kind === "items") {
+      if (this.#isServedBy(tables)) this.#take(items, from, position);
+    } else if (kind === "refused") this.#sink.refused(tables, new RefusedError(status, message));
     else if (kind === "state") {
-      if (state === "open" && position !== undefined) this.#take([], position, position);
+      if (state === "open" && position !== undefined && this.#isServedBy(detail.tables))
+        this.#take([], position, position);
       this.#sink.state(state, detail);
     }
+  }
+
+  #isServedBy(tables) {
+    return this.#tables.every((table) => tables.includes(table));
   }
 
   #take(items, from, position) {
