@@ -68,8 +68,12 @@ def heartbeat_frame(position: Position) -> bytes:
     return _control("heartbeat", {}, position)
 
 
-def connected_frame(position: Position, client_id: str) -> bytes:
-    """The first frame of a stream: from here on it is live."""
+def connected_frame(position: Position | None, client_id: str) -> bytes:
+    """The first frame of a stream: from here on it is live.
+
+    It has no position if a `resync` follows, which has: a client that is cut off between the two
+    would otherwise continue after what it was never told to fetch.
+    """
     return _control("connected", {"clientId": client_id}, position)
 
 

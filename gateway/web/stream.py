@@ -169,12 +169,14 @@ class StreamEndpoint:
             self._replayer.add(connection)
             return
         now: Position = self._hub.join(connection)
-        connected = sse.connected_frame(now, connection.client_id)
         if error is None:
-            connection.write(connected)
+            connection.write(sse.connected_frame(now, connection.client_id))
         else:
             self._metrics.resyncs.labels(error).inc()
-            connection.write(connected, sse.resync_frame(now, error, connection.tables))
+            connection.write(
+                sse.connected_frame(None, connection.client_id),
+                sse.resync_frame(now, error, connection.tables),
+            )
         if self._replayer.has_slow_table(connection) and self._hub.leave(connection):
             self._replayer.add(connection)
 

@@ -122,11 +122,14 @@ async def test_a_position_that_is_none_is_told_and_the_stream_is_live(
     stack: Stack, shown: str, reason: str
 ) -> None:
     """Garbage, a number in the future, another epoch, a number of an earlier database: `resync`,
-    then live (CASE 23).
+    then live (CASE 23). A client that is cut off before the `resync` asks with the same position.
     """
     async with stack.stream("posts", token=stack.token(ALICE), last_event_id=shown) as client:
+        before = client.last_event_id
         await client.connected()
+        assert client.last_event_id == before
         resync = await client.next()
+        assert resync.id not in ("", before)
         assert (resync.type, resync.json()) == (
             "resync",
             {"reason": reason, "tables": ["posts"]},

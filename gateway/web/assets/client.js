@@ -459,8 +459,9 @@ class Stream {
           this.#tokenReason = "connect";
           this.opened = tables;
           from ??= id;
-          this.position = id;
-          this.#tell("open", { tables, clientId: data.clientId, position: id });
+          this.position = id ?? this.position; // none, if a resync follows
+          const position = this.position;
+          this.#tell("open", { tables, clientId: data.clientId, position });
         } else if (["resync", "truncate", "error"].includes(frame.name)) {
           items.push({ type: frame.name, ...data, id });
         } else if (["expired", "closing", "busy"].includes(frame.name)) {
