@@ -164,7 +164,7 @@ async def test_poison(stack: Stack, policy: str) -> None:
                 event = await again.next_message(30.0)
                 if event.json()["table"] == "calm":
                     calm.append(event.json()["record"]["id"])
-            assert calm == list(range(len(values)))
+            assert calm == list(reversed(range(len(values))))
 
 
 async def _row_arrives(client: SseClient, number: int) -> bool:
