@@ -10,6 +10,7 @@ policy allows what the gateway itself serves, and nothing inline.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
 from importlib.resources import files
@@ -66,6 +67,7 @@ def console_router(
     folder = files("gateway.web") / "assets" / "console"
     pages = {name: (folder / name).read_bytes() for name in ("index.html", *_FILES)}
     headers = _headers(options.demo_url)
+    asking = asyncio.Lock()  # one question at a time: live streams need the pool
     offered = {
         "auth": options.has_auth,
         "anonymous": options.allows_anonymous,
@@ -96,8 +98,9 @@ def console_router(
         if not _BATCHES.fullmatch(ids):
             raise InvalidBodyError("ids: numbers of batches, separated by commas")
         numbers = list(map(int, ids.split(",")[:_MOST_BATCHES]))
-        with unavailable_as_ours():
-            row = await pool.fetchrow(_SQL["recorded"], numbers)
+        async with asking:
+            with unavailable_as_ours():
+                row = await pool.fetchrow(_SQL["recorded"], numbers)
         answer = {"now": row["now"], "batches": dict(zip(row["ids"], row["at"], strict=True))}
         return JSONResponse(answer, headers={"Cache-Control": "no-store"})
 
