@@ -236,6 +236,7 @@ class _Decoder:
     parse_float: Callable[[str], Any]
     retry_seconds: float | None = None
     _key_deletes: list[dict[str, Any]] = field(default_factory=list)
+    _position: str | None = None
 
     def read(self, frame: Frame) -> dict[str, Any]:
         """Read the data of a frame."""
@@ -257,21 +258,25 @@ class _Decoder:
                 self._key_deletes.append(change)
                 return
             deletes, self._key_deletes = self._key_deletes, []
-            for one in (*deletes, change):
-                yield Change(
-                    one["action"],
-                    one["table"],
-                    one["record"],
-                    frame.id,
-                    bool(one.get("truncated", False)),
-                )
-        elif frame.name == "resync":
+            before, self._position = self._position or frame.id, frame.id
+            for one in deletes:
+                # Whoever stops here continues before the change, and gets both again.
+                yield _change(one, before)
+            yield _change(change, frame.id)
+            return
+        self._position = frame.id or self._position
+        if frame.name == "resync":
             data = self.read(frame)
             yield Resync(data["reason"], tuple(data["tables"]), frame.id)
         elif frame.name == "truncate":
             yield Truncate(self.read(frame)["table"], frame.id)
         elif frame.name == "error":
             yield StreamError(self.read(frame)["message"], frame.id)
+
+
+def _change(data: dict[str, Any], position: str) -> Change:
+    truncated = bool(data.get("truncated", False))
+    return Change(data["action"], data["table"], data["record"], position, truncated)
 
 
 def _backoff(attempts: int) -> float:

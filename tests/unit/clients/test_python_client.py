@@ -9,6 +9,7 @@ import json
 import pytest
 from ayb_realtime.frames import Frame, FrameReader
 from ayb_realtime.items import Change, Resync, StreamError, Truncate
+from ayb_realtime.stream import _Decoder
 from ayb_realtime.tail import line
 from ayb_realtime.tokens import seconds_until_renewal
 from hypothesis import given
@@ -37,6 +38,21 @@ def test_frames_are_the_same_however_the_bytes_are_cut(cuts: list[int]) -> None:
     reader, ends = FrameReader(), sorted({0, len(STREAM), *cuts})
     pieces = [STREAM[start:end] for start, end in itertools.pairwise(ends)]
     assert [frame for piece in pieces for frame in reader.push(piece)] == FRAMES
+
+
+def test_whoever_stops_between_the_halves_of_a_changed_key_gets_both_again() -> None:
+    """The position of the first half is the one before: after its own, the second would be lost."""
+    wire = (
+        b"event: connected\nid: 5\ndata: {}\n\n"
+        b'data: {"action":"delete","table":"t","record":{"id":1}}\n\n'
+        b'id: 7-0\ndata: {"action":"create","table":"t","record":{"id":2}}\n\n'
+    )
+    decoder = _Decoder(float)
+    items = [item for frame in FrameReader().push(wire) for item in decoder.items(frame)]
+    assert items == [
+        Change("delete", "t", {"id": 1}, "5"),
+        Change("create", "t", {"id": 2}, "7-0"),
+    ]
 
 
 def jwt(claims: object) -> str:
