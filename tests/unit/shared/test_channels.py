@@ -19,8 +19,9 @@ def test_a_prefix_replaces_the_identity() -> None:
     assert (channels.tick, channels.table("a.b")) == ("staging:tick", "staging:table:a.b")
 
 
-def test_no_table_has_the_channel_of_ticks() -> None:
-    """Whatever a table is called, its channel is not that of ticks."""
+def test_no_table_has_the_channel_of_something_else() -> None:
+    """Whatever a table is called, its channel is not that of ticks, nor that of relays."""
     channels = Channels.of("0123")
-    for table in ("", "tick", ":tick", "public.tick"):
-        assert channels.table(table) != channels.tick
+    assert channels.relays == "ayb:realtime:0123:relays"
+    for table in ("", "tick", ":tick", "public.tick", "relays", ":relays"):
+        assert channels.table(table) not in (channels.tick, channels.relays)
