@@ -183,6 +183,8 @@ class ApiKeys:
     def _answer(self, row: Mapping[str, Any]) -> Claims | str:
         if row["is_revoked"]:
             return "revoked"
+        if row["is_malformed"]:
+            return "its allowed_tables are no list"
         if row["scope"] not in READING_SCOPES:
             return "its scope does not include reading"
         claims = {"sub": row["user_id"], "email": row["email"]}

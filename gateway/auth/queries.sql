@@ -30,6 +30,8 @@ SELECT DISTINCT ON (k.key_hash) k.key_hash,
     k.revoked_at IS NOT NULL AS is_revoked,
     extract(epoch FROM k.expires_at)::float8 AS expires_at,
     coalesce(to_jsonb(k) ->> 'scope', '') AS scope,
+    coalesce(jsonb_typeof(to_jsonb(k) -> 'allowed_tables'), 'null') NOT IN ('null', 'array')
+        AS is_malformed,
     ARRAY(SELECT jsonb_array_elements_text(
         CASE jsonb_typeof(to_jsonb(k) -> 'allowed_tables') WHEN 'array' THEN to_jsonb(k) -> 'allowed_tables' END
     )) AS allowed_tables

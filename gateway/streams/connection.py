@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 WRITE_SECONDS: Final = 30.0
 """How long a peer may read nothing while something waits for it."""
 
+MAKE_GOOD_APART_SECONDS: Final = 10.0
+"""How long a stream with failing policies may get events without another `resync` before them."""
+
 _LOOKS: Final = 4
 """How often within that time it is looked for progress."""
 
@@ -69,8 +72,9 @@ class Connection:
     `cursor` is how far it has been served, and `staged` what delivery is about to write to it (see
     `gateway.fanout.delivery`); `ends_at` is `expires_at`, or infinity. By table, `reported` is when
     it last got an error frame, and `missed` since when it has missed changes because its policies
-    failed. `role` is None while authentication is off. `unsent` returns how many bytes the server
-    has not yet handed to the socket.
+    failed; `made_good_at` is when it was last asked to fetch such tables again. `role` is None
+    while authentication is off. `unsent` returns how many bytes the server has not yet handed to
+    the socket.
     """
 
     __slots__ = (
@@ -94,6 +98,7 @@ class Connection:
         "ends_at",
         "expires_at",
         "leave",
+        "made_good_at",
         "missed",
         "reported",
         "role",
@@ -136,6 +141,7 @@ class Connection:
         self.staged: list[Frame] = []
         self.reported: dict[str, float] = {}
         self.missed: dict[str, float] = {}
+        self.made_good_at = -math.inf
         self.wrote_at = time.monotonic()
         self.close_reason: CloseReason | None = None
         self._send = send
@@ -181,12 +187,16 @@ class Connection:
     def flush(self) -> None:
         """Write what is staged."""
         if self.staged:
+            now = time.monotonic()
             staged, self.staged = self.staged, []
-            self._write(staged, time.monotonic())
+            if self.missed and now - self.made_good_at >= MAKE_GOOD_APART_SECONDS:
+                # What follows moves the client's position past what it has missed.
+                self.make_good()
+            self._write(staged, now)
 
     def send(self, frame: Frame, now: float) -> None:
         """Write a frame after what is staged; `now` is the monotonic time."""
-        if self._is_direct and not self._blocked and not self.staged:
+        if self._is_direct and not self._blocked and not self.staged and not self.missed:
             self.wrote_at = now
             self._write_directly(frame.chunk)
         else:
@@ -218,6 +228,7 @@ class Connection:
         for table in tables:
             del self.missed[table]
         if tables:
+            self.made_good_at = time.monotonic()
             self.write(sse.resync_frame(None, "overflow", tables))
 
     def expire(self) -> None:

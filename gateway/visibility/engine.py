@@ -169,7 +169,7 @@ class Visibility:
             else:
                 self._stalls.pop(key, None)
                 return answer
-        raise DatabaseUnavailableError("the rules of the table keep changing")
+        raise RulesStallError("the rules of the table keep changing")
 
     async def _ask_once(
         self,

@@ -31,7 +31,6 @@ from gateway.visibility.queries import (
     QuestionError,
 )
 from gateway.visibility.quoting import quote_name
-from shared.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,7 +161,7 @@ class Looped:
         except QuestionError as error:
             if error.sqlstate == QUERY_CANCELED and not self.is_lenient(subject):
                 self.strike(subject)
-                raise DatabaseUnavailableError("database unavailable: out of time") from None
+                raise PolicyStallsError("database unavailable: out of time") from None
             # Not caused by a single cohort or image: converting the images to rows never ends, for
             # example.
             return LoopedAnswer(list(range(len(question))))

@@ -175,6 +175,24 @@ async def test_a_crowd_costs_few_queries(database: Database) -> None:
         assert count <= 4
 
 
+async def test_a_list_of_tables_that_is_none_allows_nothing(database: Database) -> None:
+    """In a version of AYB that keeps the list as JSON, anything but a list is refused."""
+    await make_api_keys(database)
+    await database.execute(
+        "ALTER TABLE _ayb_api_keys DROP COLUMN allowed_tables;"
+        "ALTER TABLE _ayb_api_keys ADD COLUMN allowed_tables jsonb"
+    )
+    key = await add_api_key(database, "u@x")
+    for value, is_refused in (("null", False), ("[]", False), ('"posts"', True), ("{}", True)):
+        await database.execute(f"UPDATE _ayb_api_keys SET allowed_tables = '{value}'")
+        async with keys_of(database) as (keys, _):
+            if is_refused:
+                with pytest.raises(InvalidTokenError):
+                    await keys.verify(key)
+            else:
+                await keys.verify(key)
+
+
 async def test_what_is_kept_is_bounded_in_bytes(database: Database) -> None:
     """Made-up keys, and keys with long lists of tables, push each other out."""
     await make_api_keys(database)

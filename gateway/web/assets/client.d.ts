@@ -12,8 +12,10 @@ export interface Change<Row = Record<string, unknown>> {
   record: Row;
   /** The row is too large to be sent: `record` holds its key only. */
   truncated?: true;
-  /** The position after this change. */
+  /** The position to continue after; of the delete of a changed key, the one before both halves. */
   id: string;
+  /** Of the delete of a changed key: the position of the whole change. */
+  until?: string;
 }
 
 /** Something was missed that cannot be sent any more: fetch these tables again. */

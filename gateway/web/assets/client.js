@@ -445,12 +445,14 @@ class Stream {
         retry = frame.retry ?? retry;
         const data = parseJSON(frame.data, this.#options.integers);
         const { id } = frame;
+        const before = position;
         if (id !== undefined) position = id;
         if (frame.name === "message") {
           const change = { type: "change", ...data, id };
           if (id === undefined) keyDeletes.push(change);
           else {
-            for (const deletion of keyDeletes) items.push({ ...deletion, id });
+            // Whoever continues after one half of a changed key gets both halves again.
+            for (const deletion of keyDeletes) items.push({ ...deletion, id: before, until: id });
             keyDeletes = [];
             items.push(change);
           }
@@ -654,7 +656,8 @@ class Tabs {
       return;
     }
     if (own === undefined || comparePositions(position, own) > 0) this.position = position;
-    const isNew = ({ id }) => own === undefined || id === undefined || comparePositions(id, own) > 0;
+    const isNew = ({ id, until = id }) =>
+      own === undefined || until === undefined || comparePositions(until, own) > 0;
     this.#sink.items(items.filter(isNew), own, this.position);
   }
 }

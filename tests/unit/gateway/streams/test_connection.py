@@ -8,6 +8,7 @@ import pytest
 
 from gateway.streams import connection as connection_module
 from gateway.streams.connection import CloseReason, Connection
+from gateway.streams.frame import Frame
 from gateway.streams.subscription import Subscription
 
 
@@ -154,3 +155,30 @@ async def test_a_closed_stream_takes_nothing() -> None:
         assert h.socket.sent == []
         assert h.closes == 1
         assert h.connection.close_reason is CloseReason.EXPIRED
+
+
+async def test_what_was_missed_is_said_before_the_position_moves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A client that comes back after the event that follows has been told to fetch afresh; once in
+    ten seconds, however often its policies fail.
+    """
+    now = 100.0
+    monkeypatch.setattr("gateway.streams.connection.time.monotonic", lambda: now)
+    resync = b'event: resync\ndata: {"reason":"overflow","tables":["posts"]}\n\n'
+    async with asyncio.TaskGroup() as group:
+        h = Harness(group, most_pending_bytes=10_000)
+        for at, number, wanted in (
+            (100.0, b"1", [resync, b"1"]),
+            (109.0, b"2", [b"2"]),
+            (111.0, b"3", [resync, b"3"]),
+        ):
+            now = at
+            h.connection.missed.setdefault("public.posts", now)
+            h.socket.sent.clear()
+            h.connection.send(Frame(number), now)
+            assert h.socket.sent == wanted
+        h.socket.sent.clear()
+        now = 130.0
+        h.connection.send(Frame(b"4"), now)
+        assert h.socket.sent == [b"4"]
