@@ -61,18 +61,19 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(204, None)
 
     def do_GET(self) -> None:
-        if self.path == "/users":
+        if self.path == "/users" and self._is_local():
             self._answer(200, {"users": USERS, "password": PASSWORD})
         else:
             self._answer(404, {"message": "not found"})
 
     def do_POST(self) -> None:
         action = self.path.removeprefix("/")
-        if action not in _ACTIONS or self.headers.get("Content-Type") != "application/json":
+        is_json = self.headers.get("Content-Type") == "application/json"
+        if action not in _ACTIONS or not is_json or not self._is_local():
             self._answer(404, {"message": "not found"})
             return
         try:
-            length = min(int(self.headers.get("Content-Length", 0)), _MOST_BODY_BYTES)
+            length = max(0, min(int(self.headers.get("Content-Length", 0)), _MOST_BODY_BYTES))
             asked = json.loads(self.rfile.read(length))
             row = asked["row"]
             user = USERS.index(asked["user"]) + 1
@@ -98,6 +99,10 @@ class _Handler(BaseHTTPRequestHandler):
             return 404, {"message": "this user has no post: insert one first"}
         message = f"post {written['id']} {_ACTIONS[action]}"
         return 200, {"row": None if action == "delete" else written["id"], "message": message}
+
+    def _is_local(self) -> bool:
+        """Whether the page asked for this machine, not for a name that was bent to lead to it."""
+        return self.headers.get("Host", "").partition(":")[0] in ("localhost", "127.0.0.1")
 
     def _answer(self, status: int, body: dict[str, Any] | None) -> None:
         data = b"" if body is None else json.dumps(body).encode()

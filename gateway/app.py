@@ -217,7 +217,8 @@ class Gateway:
         )
         answers = RecentAnswers()
         catalog = Catalog(pool, visibility, answers)
-        roles = Roles(pool, answers)
+        # Tables are what clients choose: however many they name, roles are still looked up.
+        roles = Roles(pool, RecentAnswers())
         authentication = Authentication(
             verifier=self.verifier,
             anonymous_role=settings.auth_anon_role,

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import structlog
 from starlette.datastructures import Headers
 
+from gateway.client_network import network_of
 from gateway.errors import (
+    ConnectionLimitError,
     GatewayError,
     OAuthElsewhereError,
     OAuthUnavailableError,
@@ -45,6 +48,11 @@ MOST_SECONDS: Final = 15 * 60.0
 
 MOST_BYTES: Final = 256 * 1024
 MOST_AT_A_TIME: Final = 1_000
+MOST_OF_A_NETWORK: Final = 100
+"""How many of them one network may have, so that a stranger cannot keep all others out. Behind a
+proxy that is not believed (`AYB_FORWARDED_ALLOW_IPS`) all clients are one network.
+"""
+
 _VIA: Final = "1.1 ayb-realtime"
 
 
@@ -59,6 +67,7 @@ class OAuthStream:
         self._drain = drain
         self._cors = cors
         self._places = asyncio.Semaphore(MOST_AT_A_TIME)
+        self._by_network: Counter[str] = Counter()
         self._stopping = asyncio.Event()
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(ANSWER_SECONDS, read=None),
@@ -71,25 +80,30 @@ class OAuthStream:
         """Serve one request."""
         headers = Headers(scope=scope)
         address = scope["client"][0] if scope.get("client") else ""
+        network = network_of(address)
         try:
-            self._check(headers)
+            self._check(headers, network)
             self._limits.enter("", address)
         except GatewayError as error:
             await self._refuse(error, headers, scope, receive, send)
             return
+        self._by_network[network] += 1
         try:
             await self._pass_on(address, headers, receive, send)
         except GatewayError as error:
             await self._refuse(error, headers, scope, receive, send)
         finally:
             self._limits.exit("", address)
+            self._by_network[network] -= 1
+            if not self._by_network[network]:
+                del self._by_network[network]
 
     async def close(self) -> None:
         """End all streams."""
         self._stopping.set()
         await self._client.aclose()
 
-    def _check(self, headers: Headers) -> None:
+    def _check(self, headers: Headers, network: str) -> None:
         if self._drain.is_refusing:
             raise ShuttingDownError
         if self._url is None:
@@ -97,6 +111,8 @@ class OAuthStream:
         if any(_VIA in value for value in headers.getlist("via")):
             log.error("AYB_SERVER_URL leads back to the gateway: it must name AYB's own server")
             raise OAuthElsewhereError
+        if self._by_network.get(network, 0) >= MOST_OF_A_NETWORK:
+            raise ConnectionLimitError
         if self._places.locked():
             raise OAuthUnavailableError
 

@@ -188,6 +188,8 @@ async def test_the_buttons_of_the_demo(blog: Stack, demo: DemoServer) -> None:
         assert (await press("delete", row)).json()["row"] is None
         assert (await press("delete")).status_code == 404
         assert (await press("drop")).status_code == 404
+        bent = await http.get("/users", headers={"Host": "rebound.example"})
+        assert bent.status_code == 404
         assert (
             "access-control-allow-origin"
             not in (await press("insert", page="https://evil.example")).headers

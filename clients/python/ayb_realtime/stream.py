@@ -193,7 +193,7 @@ async def _items(
             left = None if renew_at is None else max(0.0, renew_at - time.monotonic())
             if left is not None and not (await asyncio.wait({reading}, timeout=left))[0]:
                 renew_at = None
-                new = await request.ask_for_token("expiring")
+                new = await _new_token(request, token)
                 if new != token:
                     state.next_token = new
                     raise _Ended("the token is replaced", 0.0)
@@ -206,6 +206,15 @@ async def _items(
             for item in decoder.items(frame):
                 yield item
             _control(request, state, decoder, frame)
+
+
+async def _new_token(request: _Request, token: str) -> str | None:
+    """Ask for a token to take the place of one that is still good, which stays if there is none."""
+    try:
+        return await request.ask_for_token("expiring")
+    except Exception:
+        log.warning("no new token; the present one is still good for a moment", exc_info=True)
+        return token
 
 
 def _control(request: _Request, state: _State, decoder: _Decoder, frame: Frame) -> None:
