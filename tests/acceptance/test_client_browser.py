@@ -95,6 +95,35 @@ async def test_tabs_share_one_stream(posts: Stack, browser: Chromium, page: str)
     assert await streams(posts) == 1
 
 
+async def test_a_tab_that_is_suspended_loses_the_lead(
+    posts: Stack, browser: Chromium, page: str
+) -> None:
+    """The browser suspends the leading page, which keeps its lock: another tab takes over, and the
+    page has everything once it is woken.
+    """
+    begin = "return begin(arguments[0], {share: true, silence: 2})"
+    token = posts.token("me")
+    await browser.go(page)
+    await browser.run(begin, token)
+    leader = await browser.handle()
+    other = await browser.open_tab(page)
+    await browser.run(begin, token)
+    await insert(posts, range(2))
+    assert await seen(browser, 2) == [0, 1]
+    await browser.switch(leader)
+    await browser.freeze(frozen=True)
+    await browser.switch(other)
+    await insert(posts, range(2, 6), pause=1.0)
+    assert await seen(browser, 6) == list(range(6))
+    await browser.switch(leader)
+    await browser.freeze(frozen=False)
+    await insert(posts, range(6, 8))
+    assert await seen(browser, 8) == list(range(8))
+    await browser.switch(other)
+    assert await seen(browser, 8) == list(range(8))
+    assert await streams(posts) == 1
+
+
 async def test_users_share_nothing(posts: Stack, browser: Chromium, page: str) -> None:
     """Tabs of two users have a stream each, and see what is theirs."""
     await browser.go(page)

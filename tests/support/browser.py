@@ -143,6 +143,13 @@ class Chromium(Browser):
             "chromium/network_conditions", {"network_conditions": conditions}
         )
 
+    async def freeze(self, *, frozen: bool) -> None:
+        """Suspend the page of the tab, as browsers do with those in the background, or wake it."""
+        state = "frozen" if frozen else "active"
+        await self._chromium.command(
+            "goog/cdp/execute", {"cmd": "Page.setWebLifecycleState", "params": {"state": state}}
+        )
+
     async def command(self, command: str, body: dict[str, Any] | None = None) -> Any:
         """Send any command of WebDriver."""
         return await self._chromium.command(command, body)

@@ -511,7 +511,8 @@ function matches(name, named) {
  * everything, skips what comes again, and if something lies between, asks the leader to go back to
  * it. What comes from a stream that lacks one of its tables does not count: it is received again
  * from the stream that has them all. A tab shows that it is alive by holding a lock of its own, for
- * which the leader waits.
+ * which the leader waits. A leader that is silent for too long, since the browser has suspended its
+ * page, loses the lock to a tab that is looked at.
  *
  * Tabs share a stream only if their tokens say the same of the user.
  */
@@ -527,30 +528,58 @@ class Tabs {
   #wants = new Map();
   #stop = new AbortController();
   #isAlive = false; // this tab holds its own lock
+  #heard = Date.now(); // when the leading tab last sent something
+  #silence;
+  #stopped;
+  #watch;
 
-  constructor(group, open, sink, position) {
+  constructor(group, open, sink, position, silence) {
     this.#group = group;
     this.#open = open;
     this.#sink = sink;
     this.position = position;
     this.#channel = new BroadcastChannel(group);
     this.#channel.onmessage = ({ data }) => this.#receive(data);
+    this.#silence = silence;
     const { signal } = this.#stop;
-    const stopped = new Promise((resolve) => signal.addEventListener("abort", resolve));
-    const unless = (error) => {
-      if (error.name !== "AbortError") throw error;
-    };
+    this.#stopped = new Promise((resolve) => signal.addEventListener("abort", resolve));
     const live = () => {
       this.#isAlive = true;
       this.#want();
-      return stopped;
+      return this.#stopped;
     };
+    navigator.locks.request(`${group}:${this.#id}`, { signal }, live).catch(() => {});
+    this.#stand({ signal });
+    this.#watch = setInterval(() => this.#look(), Math.min(15_000, silence / 4));
+    globalThis.document?.addEventListener("visibilitychange", () => this.#look(), { signal });
+  }
+
+  /** Lead as soon as the lock can be had; with `steal`, at once. */
+  #stand(options) {
     const lead = () => {
       this.#lead();
-      return stopped.then(() => this.#stream.close());
+      return this.#stopped;
     };
-    navigator.locks.request(`${group}:${this.#id}`, { signal }, live).catch(unless);
-    navigator.locks.request(group, { signal }, lead).catch(unless);
+    navigator.locks.request(this.#group, options, lead).catch(() => this.#lose());
+  }
+
+  /** Another tab has taken the lock: it found this one silent, as a page that was suspended is. */
+  #lose() {
+    if (this.#stop.signal.aborted || !this.#stream) return;
+    this.#stream.close();
+    this.#stream = undefined;
+    this.#wants.clear();
+    this.#stand({ signal: this.#stop.signal });
+    this.#want();
+  }
+
+  #look() {
+    const isSeen = globalThis.document?.visibilityState === "visible";
+    if (this.#stream) this.#post({ kind: "alive" });
+    else if (isSeen && Date.now() - this.#heard > 2 * this.#silence) {
+      this.#heard = Date.now();
+      this.#stand({ steal: true });
+    }
   }
 
   setTables(tables) {
@@ -560,7 +589,9 @@ class Tabs {
 
   close() {
     this.#post({ kind: "bye" });
+    clearInterval(this.#watch);
     this.#stop.abort();
+    this.#stream?.close();
     this.#channel.close();
     this.#sink.state("closed", {});
   }
@@ -610,12 +641,14 @@ class Tabs {
   }
 
   #receive(message) {
+    if (message.kind !== "want" && message.kind !== "bye") this.#heard = Date.now();
     if (this.#stream) this.#asLeader(message);
     else this.#asFollower(message);
   }
 
   #asLeader({ kind, tab, tables, position }) {
     if (kind === "bye") this.#forget(tab);
+    if (kind === "lead") this.#lose();
     if (kind !== "want") return;
     const stream = this.#stream;
     if (!this.#wants.has(tab)) {
@@ -827,7 +860,8 @@ export class Realtime {
         throw new Error("the token is another user's");
       };
       const open = (out, position) => new Stream({ ...this.#options, onToken }, out, position);
-      sink.source = new Tabs(`ayb-realtime:${group}`, open, sink, this.#position);
+      const { silence } = this.#options;
+      sink.source = new Tabs(`ayb-realtime:${group}`, open, sink, this.#position, silence);
     }
     this.#source = sink.source;
     this.#source.setTables(this.#names());
