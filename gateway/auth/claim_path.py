@@ -31,7 +31,7 @@ class ClaimPath:
 
     def find(self, claims: Mapping[str, object]) -> object:
         """Return the claim, or `ABSENT`."""
-        if self.text in claims:
+        if '"' not in self.text and self.text in claims:
             return claims[self.text]
         value: object = claims
         for name in self.names:

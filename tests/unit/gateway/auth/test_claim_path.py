@@ -39,6 +39,7 @@ def test_what_is_no_path_is_named(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "claims", "found"),
     [
+        ('a."b"', {'a."b"': 1, "a.b": 2, "a": {"b": 3}}, 3),
         ("a.b", {"a": {"b": 1}}, 1),
         ("a.b", {"a.b": 2, "a": {"b": 1}}, 2),
         ("a.b", {"a": {"c": 1}}, ABSENT),
