@@ -118,7 +118,7 @@ async def test_replica_fails(replicated: tuple[Arena, PostgresServer]):
         await gateway_says(arena.stack, "ok", part="events")
         await arena.connected()
         with frozen(replica):
-            await gateway_says(arena.stack, "held", part="events")
+            await gateway_says(arena.stack, "cannot be asked", part="lag")
         await gateway_says(arena.stack, "ok", part="events")
         async with arena.stack.database.connect(replica.dsn()) as standby:
             await standby.execute("SELECT pg_wal_replay_pause()")
