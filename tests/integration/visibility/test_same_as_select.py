@@ -124,6 +124,8 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 async def test_the_answer_is_that_of_a_select(engine, case, is_joining):
     """Nobody gets a row that a SELECT hides, or misses one that it shows, except by an error."""
+    if "security_invoker" in CASES[case] and engine.admin.get_server_version().major < 15:
+        pytest.skip("views with their caller's rights came with Postgres 15")
     await engine.admin.execute(TABLE + CASES[case])
     try:
         images = await engine.images("docs")
