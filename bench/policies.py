@@ -25,7 +25,7 @@ from bench.policy_streams import measure_streams
 from bench.report import Report, Row
 from devstack.servers import PostgresServer, free_port
 from gateway.visibility.cohorts import Audience
-from gateway.visibility.engine import EVERYBODY, Image, Visibility
+from gateway.visibility.engine import EVERYBODY, Answer, Image, Visibility
 from relay.schema.migrate import migrate
 from relay.schema.roles import roles_script
 from shared.pool import open_pool
@@ -139,7 +139,7 @@ async def _case(
 
 
 async def _check(
-    pool: asyncpg.Pool, shape: Shape, ids: Sequence[int], sample: Sequence[int], answer: object
+    pool: asyncpg.Pool, shape: Shape, ids: Sequence[int], sample: Sequence[int], answer: Answer[int]
 ) -> float:
     """Ask with a SELECT for each of a sample of users, and compare; return the seconds it took."""
     seconds = 0.0
@@ -170,8 +170,8 @@ def _cpu_seconds(pid: int) -> float:
         return 0.0
 
 
-def _seen_by(answer: object, ids: Sequence[int], user: int) -> set[int]:
-    grouping, visible = answer.grouping, answer.visible  # type: ignore[attr-defined]
+def _seen_by(answer: Answer[int], ids: Sequence[int], user: int) -> set[int]:
+    grouping, visible = answer.grouping, answer.visible
     [cohort] = [n for n, members in enumerate(grouping.members) if user in members]
     return {row for row, who in zip(ids, visible, strict=True) if who is EVERYBODY or cohort in who}
 

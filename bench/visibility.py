@@ -31,6 +31,8 @@ from shared.pool import open_pool
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from gateway.visibility.answer import Visible
+
 T = TypeVar("T")
 _ROLE: Final = "ayb_authenticated"
 _TENANTS: Final = 50
@@ -249,10 +251,10 @@ def _check(case: str, one: Answer[int], other: Answer[int], users: Sequence[int]
             raise SystemExit(f"{case}: the forms disagree on event {n}")
 
 
-def _members(answer: Answer[int], who: object) -> set[int]:
+def _members(answer: Answer[int], who: Visible) -> set[int]:
     members = answer.grouping.members
     numbers = range(len(members)) if who is EVERYBODY else who
-    return {member for n in numbers for member in members[n]}  # type: ignore[attr-defined]
+    return {member for n in numbers for member in members[n]}
 
 
 def _expect(report: Report, figures: dict[str, dict[str, float]]) -> None:

@@ -1,7 +1,7 @@
-"""What database servers say of themselves, and in what they contradict each other.
+"""What database servers report about themselves, and where their reports contradict each other.
 
-After a failover they tell apart who has followed it: by system identifier, by timeline, and by the
-relay that each names as the leader.
+After a failover, these reports show which servers have followed it: each has a system identifier, a
+timeline, and the relay that it knows as the leader.
 """
 
 from __future__ import annotations

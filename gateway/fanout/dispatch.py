@@ -25,7 +25,7 @@ _NO_RUN = Cursor(-1)
 
 
 class SomeGroups(Sequence[Sequence["Connection"]]):
-    """Some of the groups, by their numbers; listed anew each time one goes through them."""
+    """Some of the groups, by their numbers; each iteration builds the list again."""
 
     __slots__ = ("_all", "_numbers")
 

@@ -1,10 +1,10 @@
 """Signs of life, the end of expired streams, and what was missed: one sweep for all connections.
 
 A connection misses changes of a table while its policies fail or take too long for it: it gets an
-error frame, and none of the changes. Failed is not denied, so a while later, when a user who was
-set aside for being slow is asked about again, it gets `resync` for the table; and again as long as
-it goes on missing changes. Until then heartbeats do not move its position: for a client that comes
-back from before, the changes are judged again.
+error frame, and none of the changes. A failure is not a denial. So the connection gets `resync` for
+the table after a minute, when slow users are judged again, and repeatedly while it goes on missing
+changes. Until then heartbeats do not move its position: if the client reconnects, the changes are
+judged again.
 """
 
 from __future__ import annotations

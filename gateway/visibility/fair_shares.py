@@ -1,10 +1,10 @@
 """Which cohorts of a question are asked first, and which may be left for later.
 
 Cohorts that are asked one by one take time from each other, and a user may have as many as tokens.
-So time is charged to users. While a question runs, a user who has taken several times what a user
-takes in the middle is *costly*: the others are asked before, and once all of them are answered, the
-rest of the costly ones may be postponed, so that the answer does not wait for them. What a user
-cost in the last question about a table is remembered, so the next one begins with the cheap users.
+So time is charged to users. A user whose cohorts have taken several times the median is *costly*.
+All other users are asked first. Once they are answered, what is left of the costly ones may be
+postponed, so that the answer does not wait for them. What each user cost in the last question about
+a table is kept, and the next question begins with the cheapest users.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """`/console`: a page that shows what a client receives. Off unless `AYB_CONSOLE_ENABLED`.
 
-The page holds no secret and has no rights: it asks what any client may ask, with the token of the
-user who has logged in there. Besides its files there are two small answers for it: what this
-gateway offers, and when batches were recorded.
+The page holds no secret and has no rights of its own: it makes the requests that any client may
+make, with the token of the user who logs in there. Two endpoints serve the page alone:
+`/console/options` lists the features of this gateway, and `/console/batches` returns when batches
+were recorded.
 
 All addresses in the page are relative, so that it works behind a path prefix. Its content security
 policy allows what the gateway itself serves, and nothing inline.

@@ -82,7 +82,7 @@ async def test_restarts_lose_and_repeat_nothing(posts: Stack) -> None:
 
 
 async def test_tokens_are_replaced_before_they_end(posts: Stack) -> None:
-    """Tokens of a few seconds: each row arrives once, and the function is told why it is asked."""
+    """Tokens of a few seconds: each row arrives once; the function gets the reason of each call."""
     reasons: list[str] = []
 
     async def token(reason: str) -> str:

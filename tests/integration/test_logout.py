@@ -54,7 +54,7 @@ async def test_what_is_recorded_outlives_every_refresh_token(
     client: Client,  # noqa: F811
     valkey_server: ValkeyServer,
 ) -> None:
-    """For as long as a token can be valid, and not for ever; nothing of the token is in Redis."""
+    """It is kept as long as a token can be valid, no longer; Redis holds nothing of the token."""
     session = (await client.log_in("user@example.com", PASSWORD)).json()
     redis = redis_client(valkey_server.url)
     before = set(await redis.keys("*"))

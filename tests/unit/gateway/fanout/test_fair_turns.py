@@ -1,4 +1,4 @@
-"""Turns: nobody waits for ever, whoever else comes."""
+"""Turns: every client is served in the end, however many others come."""
 
 from __future__ import annotations
 
