@@ -29,7 +29,10 @@ from gateway.fanout.subscriptions import OPEN_ROLE
 from gateway.streams import sse
 from gateway.streams.frame import Frame
 from gateway.visibility.engine import Image
-from gateway.visibility.queries import PolicyStallsError, RulesStallError
+from gateway.visibility.question_errors import (
+    PolicyStallsError,
+    RulesStallError,
+)
 from shared.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:

@@ -37,7 +37,10 @@ from gateway.fanout.fair_turns import FairTurns
 from gateway.fanout.held import Held
 from gateway.fanout.subscriptions import Subscriptions
 from gateway.streams.cursor import cursor_at, last_whole_batch
-from gateway.visibility.queries import PolicyStallsError, RulesStallError
+from gateway.visibility.question_errors import (
+    PolicyStallsError,
+    RulesStallError,
+)
 from shared.backoff import Backoff
 from shared.errors import DatabaseUnavailableError
 from shared.position import Position

@@ -22,15 +22,14 @@ from gateway.visibility.joined.joined_form import JoinedForm
 from gateway.visibility.looped import Looped
 from gateway.visibility.observer import Observer, SilentObserver
 from gateway.visibility.plan import Form, Plan, make_plan
-from gateway.visibility.queries import (
+from gateway.visibility.queries import Subject, VisibilityQueries
+from gateway.visibility.question_errors import (
     JoinedFailsError,
     PolicyStallsError,
     QuestionError,
     RulesChangedError,
     RulesStallError,
-    Subject,
     TableReadError,
-    VisibilityQueries,
 )
 from gateway.visibility.questions import NamesNotFoundError, Questions
 from gateway.visibility.self_check import SelfCheck

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.visibility.fair_shares import FairShares, UserCosts
 from gateway.visibility.partial_answer import PartialAnswer
-from gateway.visibility.queries import (
+from gateway.visibility.queries import LoopedAnswer
+from gateway.visibility.question_errors import (
     QUERY_CANCELED,
-    LoopedAnswer,
     PolicyStallsError,
     QuestionError,
 )

@@ -1,8 +1,6 @@
-"""The round trips to Postgres that visibility is made of, and what their errors mean.
+"""The round trips to Postgres that visibility is made of.
 
-Three kinds of errors: the database is unavailable (`DatabaseUnavailableError`: the same may be
-asked again), the rules changed under the question (`RulesChangedError`), the question itself fails
-(`QuestionError`: the policies, or the time was up).
+What their errors mean is said in `gateway.visibility.question_errors`.
 """
 
 from __future__ import annotations
@@ -18,13 +16,20 @@ import msgspec
 from gateway.visibility.cohorts import KNOWN_SETTINGS
 from gateway.visibility.joined.packed_texts import PackedTexts, pack
 from gateway.visibility.joined.setting_expressions import Builtins
+from gateway.visibility.question_errors import (
+    RULES_DIFFER,
+    QuestionError,
+    RulesChangedError,
+    TableReadError,
+    catalog_errors,
+    question_errors,
+)
 from gateway.visibility.rules import Rules, decode_rules
-from shared.errors import OLDER_SCHEMA, AybError, DatabaseUnavailableError, ReplicaLagsError
-from shared.postgres import UNAVAILABLE, unavailable_as_ours
+from shared.postgres import UNAVAILABLE
 from shared.sql import queries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from gateway.visibility.cohorts import Settings
     from shared.tasks import Spawn
@@ -33,62 +38,8 @@ _SQL: Final = queries("gateway.visibility")
 
 _NO_TEXTS: Final = pack(())
 
-QUERY_CANCELED: Final = "57014"
-SETTINGS_DIFFER: Final = "AYB03"
-"""A session has another value of a setting than the kept values were computed under."""
-RULES_DIFFER: Final = "AYB06"
-"""A session has other rules than those that values are to be computed under."""
-_OURS: Final = (QUERY_CANCELED, SETTINGS_DIFFER, "AYB04", RULES_DIFFER)
-"""What a question may fail with though its class says nothing of policies; AYB04: out of time."""
-UNDEFINED: Final = frozenset(("3F000", "42703", "42704", "42883", "42P01"))
-"""States of names that are not found."""
 _SESSIONS: Final = 10
 """How many sessions are tried: more than a pool usually has."""
-_ELSEWHERE: Final = ("08", "40", "53", "57", "58", "XX", "AY")
-"""Classes of SQLSTATE that say nothing about the policies; AYB01 is a replica that lags."""
-
-
-def is_of_the_server(sqlstate: str) -> bool:
-    """Whether an error says nothing about a policy: what it was raised for is not known."""
-    return sqlstate != QUERY_CANCELED and sqlstate.startswith(_ELSEWHERE)
-
-
-class RulesChangedError(AybError):
-    """The rules of the table changed while it was asked about."""
-
-
-class QuestionError(AybError):
-    """A policy, or a claim under it, raises."""
-
-    def __init__(self, sqlstate: str) -> None:
-        super().__init__(f"SQLSTATE {sqlstate}")
-        self.sqlstate = sqlstate
-
-
-class JoinedFailsError(AybError):
-    """The joined form fails by how it is written, so it would at each batch; the text says how."""
-
-    def __str__(self) -> str:
-        return f"the joined form fails ({super().__str__()})"
-
-
-class TableReadError(AybError):
-    """What the policies call has read the table itself: as it is now, not as it was."""
-
-
-class PolicyStallsError(DatabaseUnavailableError):
-    """An error that is the server's by its class, but was raised while policies ran."""
-
-
-class SchemaOlderError(DatabaseUnavailableError):
-    """The database lacks something of ours that this gateway asks for."""
-
-    def __init__(self, missing: str) -> None:
-        super().__init__(f"{OLDER_SCHEMA} ({missing})")
-
-
-class RulesStallError(DatabaseUnavailableError):
-    """The rules of the table cannot be read in time, as while DDL holds a lock on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +132,7 @@ class VisibilityQueries:
         Raises `RulesChangedError` where they changed under the reading: what Postgres says of a
         column, function or schema that has just been dropped is NULL.
         """
-        with _catalog_errors():
+        with catalog_errors():
             [row] = await self._fetch(_SQL["rules"], relid, role)
         if row["rules"] is None:
             return None
@@ -192,12 +143,12 @@ class VisibilityQueries:
 
     async def catch_up(self, lsn: int) -> None:
         """Wait for a standby to have replayed a position; give up for now after half a second."""
-        with _catalog_errors():
+        with catalog_errors():
             await self._fetch(_SQL["catch_up"], lsn)
 
     async def builtins(self) -> Builtins:
         """Read the names of pg_catalog's functions that see nothing but their arguments."""
-        with _catalog_errors():
+        with catalog_errors():
             [row] = await self._fetch(_SQL["builtins"])
         return Builtins(frozenset(row["pure"]), frozenset(row["scalar"]))
 
@@ -214,7 +165,7 @@ class VisibilityQueries:
         `RulesChangedError` where other rules are in force than those of the subject: of several
         read servers, one may lag.
         """
-        with _errors():
+        with question_errors():
             [row] = await self._fetch(
                 _SQL["expression_types"],
                 subject.role,
@@ -241,7 +192,7 @@ class VisibilityQueries:
         """
         about = (subject.lsn, subject.relid, subject.role, subject.fingerprint)
         try:
-            with _errors():
+            with question_errors():
                 rows = await self._fetch(
                     _SQL["cohort_values"],
                     *about,
@@ -257,7 +208,7 @@ class VisibilityQueries:
 
     async def readable_columns(self, relid: int, role: str) -> frozenset[str]:
         """Read which columns the role may read."""
-        with _catalog_errors():
+        with catalog_errors():
             [row] = await self._fetch(_SQL["readable_columns"], relid, role)
         return frozenset(row[0])
 
@@ -308,7 +259,7 @@ class VisibilityQueries:
         Without a question only the rules are compared. Raises `RulesChangedError`,
         `TableReadError`, `QuestionError`.
         """
-        with _catalog_errors() if question is None else _errors():
+        with catalog_errors() if question is None else question_errors():
             rows = await self._fetch(
                 _SQL["judge_joined"],
                 subject.lsn,
@@ -348,7 +299,7 @@ class VisibilityQueries:
         settings = encode_settings(self._names, cohorts)
         about = (subject.lsn, subject.relid, subject.role, subject.fingerprint)
         limits = (dt.timedelta(seconds=budget_seconds), is_lenient)
-        with _errors():
+        with question_errors():
             if question.row_type is not None:
                 rows = await self._fetch(
                     _SQL["judge_looped"], *about, question.row_type, question.statement,
@@ -386,7 +337,7 @@ class VisibilityQueries:
         self, relid: int, key: Sequence[str], keys: Sequence[str]
     ) -> list[str | None]:
         """Read the image that the last change in the outbox left of each row, by its key."""
-        with _errors():
+        with question_errors():
             [row] = await self._fetch(_SQL["latest_images"], relid, key, keys)
         return row[0] or []
 
@@ -402,43 +353,3 @@ def encode_settings(names: Sequence[str], cohorts: Sequence[Settings]) -> list[l
 def _by_column(keys: Sequence[Sequence[str | None]]) -> list[str | None]:
     """Write keys as one array: all values of the first column, then all of the second ..."""
     return [value for column in zip(*keys, strict=True) for value in column]
-
-
-@contextlib.contextmanager
-def _catalog_errors() -> Iterator[None]:
-    """Let errors where no policy is asked be the database's: there is nobody to be denied for."""
-    try:
-        with _errors():
-            yield
-    except QuestionError as error:
-        if error.sqlstate == QUERY_CANCELED:
-            raise RulesStallError("database unavailable: out of time") from None
-        raise DatabaseUnavailableError(f"database unavailable ({error.sqlstate})") from None
-
-
-def _is_of_ours(error: asyncpg.PostgresError) -> bool:
-    """Whether a name that is not found is one of ours.
-
-    What is missing in a policy is missing within functions of ours, which the context names.
-    """
-    return not getattr(error, "context", None) or "ayb_realtime." in str(error)
-
-
-@contextlib.contextmanager
-def _errors() -> Iterator[None]:
-    with unavailable_as_ours():
-        try:
-            yield
-        except asyncpg.PostgresError as error:
-            state = error.sqlstate or "XX000"
-            if state == "AYB01":
-                raise ReplicaLagsError from None
-            if state in UNDEFINED and _is_of_ours(error):
-                raise SchemaOlderError(str(error)) from None
-            if state in _OURS or not state.startswith(_ELSEWHERE):
-                # No cause: its text may hold values of rows.
-                raise QuestionError(state) from None
-            if getattr(error, "severity_en", None) == "ERROR":
-                # The session lives on: raised by a statement, and so perhaps by a policy.
-                raise PolicyStallsError(f"database unavailable ({state})") from None
-            raise DatabaseUnavailableError(f"database unavailable ({state})") from None

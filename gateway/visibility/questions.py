@@ -15,10 +15,10 @@ from gateway.visibility.opaque import comparing_statement, opaque_row, opaque_st
 from gateway.visibility.partial_answer import PartialAnswer
 from gateway.visibility.plan import Form, Plan
 from gateway.visibility.policy_errors import NO_KEY, explain_failure
-from gateway.visibility.queries import (
+from gateway.visibility.queries import CohortQuestion
+from gateway.visibility.question_errors import (
     SETTINGS_DIFFER,
     UNDEFINED,
-    CohortQuestion,
     JoinedFailsError,
     PolicyStallsError,
     QuestionError,

@@ -9,7 +9,10 @@ from gateway.visibility.joined.answer_rows import excluded_cohorts, groups_of, r
 from gateway.visibility.joined.kept_values import KeptValues
 from gateway.visibility.joined.packed_texts import pack
 from gateway.visibility.joined.statement import key_expression
-from gateway.visibility.queries import JoinedFailsError, QuestionError
+from gateway.visibility.question_errors import (
+    JoinedFailsError,
+    QuestionError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

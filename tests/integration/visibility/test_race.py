@@ -8,7 +8,10 @@ import random
 
 from gateway.visibility.cohorts import Audience
 from gateway.visibility.engine import Image, Visibility
-from gateway.visibility.queries import RulesChangedError, VisibilityQueries
+from gateway.visibility.queries import VisibilityQueries
+from gateway.visibility.question_errors import (
+    RulesChangedError,
+)
 from shared.errors import DatabaseUnavailableError
 from tests.integration.visibility.conftest import ROLE, Seen, settings
 from tests.integration.visibility.test_cases import POSTS, A, B, post

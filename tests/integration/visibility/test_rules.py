@@ -10,7 +10,10 @@ import pytest
 from gateway.visibility import looped
 from gateway.visibility.cohorts import Audience
 from gateway.visibility.engine import EVERYBODY, Visibility
-from gateway.visibility.queries import RulesChangedError, Subject, VisibilityQueries
+from gateway.visibility.queries import Subject, VisibilityQueries
+from gateway.visibility.question_errors import (
+    RulesChangedError,
+)
 from shared.errors import DatabaseUnavailableError
 from tests.integration.visibility.conftest import ROLE, gateway_pool, settings
 from tests.integration.visibility.test_cases import AUTHOR, POSTS, A, B, post

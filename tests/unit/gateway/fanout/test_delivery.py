@@ -20,7 +20,9 @@ from gateway.metrics import GatewayMetrics
 from gateway.streams.cursor import Cursor, cursor_at
 from gateway.streams.frame import Frame
 from gateway.visibility.answer import EVERYBODY, Answer
-from gateway.visibility.queries import PolicyStallsError
+from gateway.visibility.question_errors import (
+    PolicyStallsError,
+)
 from shared.change import Batch, Change, Op, TableChanges
 from shared.errors import DatabaseUnavailableError
 from shared.outbox import LogState
