@@ -17,24 +17,11 @@ from typing import Final
 import asyncpg
 
 from bench.report import Report, Row, percentile
-from bench.stack import BenchStack, StreamReader, open_stream
+from bench.stack import POSTS, BenchStack, StreamReader, open_stream
 
 CLIENTS: Final = 100
 _WARM_UP: Final = 10
 _USER: Final = "00000000-0000-4000-8000-{:012d}"
-_SCHEMA: Final = """
-CREATE TABLE public.posts (
-    id bigint PRIMARY KEY,
-    author_id uuid NOT NULL,
-    title text NOT NULL,
-    published boolean NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now()
-);
-ALTER TABLE public.posts ENABLE ROW LEVEL SECURITY;
-GRANT SELECT ON public.posts TO ayb_authenticated;
-CREATE POLICY readable ON public.posts FOR SELECT TO ayb_authenticated
-    USING (published OR author_id = current_setting('ayb.user_id')::uuid)
-"""
 _INSERT: Final = """
 WITH written AS (
     INSERT INTO public.posts (id, author_id, title, published)
@@ -53,7 +40,7 @@ def run(*, quick: bool) -> Report:
 
 
 async def _measure(report: Report, *, quick: bool) -> None:
-    async with BenchStack(_SCHEMA) as stack:
+    async with BenchStack(POSTS) as stack:
         streams = [
             await open_stream(
                 stack.port,

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from bench.report import Report, Row, percentile
-from bench.stack import StreamReader, open_stream
+from bench.stack import POSTS, StreamReader, open_stream
 from tests.support.databases import Database
 from tests.support.regions import Regions, three_regions
 from tests.support.stack import Stack
@@ -34,19 +34,6 @@ CLIENTS: Final = 10
 WANTED_MS: Final = {"a": 6.0, "b": 110.0, "c": 180.0}
 """The median at 100 changes a second, by region."""
 
-_SCHEMA: Final = """
-CREATE TABLE public.posts (
-    id bigint PRIMARY KEY,
-    author_id uuid NOT NULL,
-    title text NOT NULL,
-    published boolean NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now()
-);
-ALTER TABLE public.posts ENABLE ROW LEVEL SECURITY;
-GRANT SELECT ON public.posts TO ayb_authenticated;
-CREATE POLICY readable ON public.posts FOR SELECT TO ayb_authenticated
-    USING (published OR author_id = current_setting('ayb.user_id')::uuid)
-"""
 _INSERT: Final = """
 INSERT INTO public.posts (id, author_id, title, published)
 VALUES ($1, '00000000-0000-4000-8000-000000000001', 'A title of usual length', true)
@@ -82,7 +69,7 @@ async def _start(folder: Path, lab: Regions) -> Stack:
         gateway={"AYB_REALTIME_VERIFY": "0", "AYB_LOG_LEVEL": "info"},
     )
     await stack.start("relay")
-    await stack.create(_SCHEMA, "posts")
+    await stack.create(POSTS, "posts")
     await lab.replicated(lab.b, lab.c)
     for region in (lab.b, lab.c):
         await stack.add_gateway(region.name, **region.gateway_settings)  # type: ignore[arg-type]

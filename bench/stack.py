@@ -23,6 +23,21 @@ from relay.schema.roles import roles_script
 if TYPE_CHECKING:
     from types import TracebackType
 
+POSTS: Final = """
+CREATE TABLE public.posts (
+    id bigint PRIMARY KEY,
+    author_id uuid NOT NULL,
+    title text NOT NULL,
+    published boolean NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+ALTER TABLE public.posts ENABLE ROW LEVEL SECURITY;
+GRANT SELECT ON public.posts TO ayb_authenticated;
+CREATE POLICY readable ON public.posts FOR SELECT TO ayb_authenticated
+    USING (published OR author_id = current_setting('ayb.user_id')::uuid)
+"""
+"""A table of which each client sees the published rows and those of its user."""
+
 SECRET: Final = "a secret of a benchmark, which is long enough"  # noqa: S105
 _START_SECONDS: Final = 30.0
 

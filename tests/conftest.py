@@ -19,6 +19,7 @@ from tests.support.servers import new_postgres
 
 pytest_plugins = [
     "tests.support.arena_fixtures",
+    "tests.support.browser_fixtures",
     "tests.support.containers",
     "tests.support.nginx",
     "tests.support.stack_fixtures",

@@ -20,9 +20,9 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
-import asyncpg
 import structlog
 
+from gateway.auth.ayb_tables import missing_tables
 from gateway.auth.jws import TokenExpiredError, TokenRefusedError
 from gateway.auth.throttle import Buckets
 from gateway.client_network import network_of
@@ -37,6 +37,8 @@ from shared.sql import queries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
+
+    import asyncpg
 
     from gateway.auth.claim_mapping import ClaimMapping
     from gateway.auth.claims import Claims
@@ -55,6 +57,11 @@ _ENTRY_BYTES: Final = 600
 """What an answer takes beside its texts, about."""
 
 _SQL: Final = queries("gateway.auth")
+
+_REMEDY: Final = (
+    "AYB_AUTH_API_KEYS needs SELECT on AYB's tables _ayb_api_keys and _ayb_users,"
+    " granted to the gateway's login: see `python -m gateway doctor`"
+)
 
 
 def is_api_key(token: str) -> bool:
@@ -161,20 +168,8 @@ class ApiKeys:
         return known
 
     async def _ask(self, digests: list[str]) -> dict[str, Claims | str]:
-        try:
-            with unavailable_as_ours():
-                rows = await self._pool.fetch(_SQL["api_keys"], digests)
-        except (
-            asyncpg.UndefinedTableError,
-            asyncpg.UndefinedColumnError,
-            asyncpg.InsufficientPrivilegeError,
-        ) as error:
-            log.error(  # noqa: TRY400 (the remedy, not the stack)
-                "AYB_AUTH_API_KEYS needs SELECT on AYB's tables _ayb_api_keys and _ayb_users,"
-                " granted to the gateway's login: see `python -m gateway doctor`",
-                error=str(error),
-            )
-            raise NotConfiguredError from error
+        with missing_tables(NotConfiguredError, _REMEDY), unavailable_as_ours():
+            rows = await self._pool.fetch(_SQL["api_keys"], digests)
         answers: dict[str, Claims | str] = dict.fromkeys(digests, "unknown key")
         for row in rows:
             answers[row["key_hash"]] = self._answer(row)

@@ -8,9 +8,9 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-import asyncpg
 import structlog
 
+from gateway.auth.ayb_tables import missing_tables
 from gateway.errors import ServiceUnavailableError
 from shared.postgres import unavailable_as_ours
 from shared.sql import queries
@@ -18,6 +18,8 @@ from shared.sql import queries
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
+
+    import asyncpg
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +29,11 @@ AT_A_TIME: Final = 2
 WAIT_SECONDS: Final = 5.0
 
 _SQL = queries("gateway.auth")
+
+_REMEDY: Final = (
+    "AYB_AUTH_LOGIN_ENABLED needs SELECT on AYB's table _ayb_users, and on _ayb_user_mfa where"
+    " there is one, granted to the gateway's login"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +84,9 @@ class Users:
 
     @contextlib.asynccontextmanager
     async def _asking(self) -> AsyncIterator[None]:
-        try:
-            with unavailable_as_ours():
-                async with asyncio.timeout(WAIT_SECONDS), self._places:
-                    yield
-        except (
-            asyncpg.UndefinedTableError,
-            asyncpg.UndefinedColumnError,
-            asyncpg.InsufficientPrivilegeError,
-        ) as error:
-            log.error(  # noqa: TRY400 (the remedy, not the stack)
-                "AYB_AUTH_LOGIN_ENABLED needs SELECT on AYB's table _ayb_users, and on"
-                " _ayb_user_mfa where there is one, granted to the gateway's login",
-                error=str(error),
-            )
-            raise ServiceUnavailableError from error
+        with missing_tables(ServiceUnavailableError, _REMEDY), unavailable_as_ours():
+            async with asyncio.timeout(WAIT_SECONDS), self._places:
+                yield
 
 
 def _user(row: asyncpg.Record | None) -> User | None:

@@ -8,14 +8,10 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from tests.support.browser import open_browser, serve_pages
+from tests.support.browser import serve_pages
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
     from tests.support.browser import Chromium
-    from tests.support.requirements import Requirements
     from tests.support.stack import Stack
 
 TABLE = """
@@ -33,15 +29,6 @@ async def posts(stack: Stack) -> Stack:
     """A stack with a table of which each user sees the own rows."""
     await stack.create(TABLE, "posts")
     return stack
-
-
-@pytest.fixture
-async def browser(require: Requirements, tmp_path: Path) -> AsyncIterator[Chromium]:
-    """Chromium with an empty profile."""
-    chromium = require.program("chromium", package="chromium")
-    chromedriver = require.program("chromedriver", package="chromium-driver")
-    async with open_browser(chromium, chromedriver, tmp_path) as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -10,12 +10,11 @@ import pytest
 
 from devstack.demo import PASSWORD, USERS
 from devstack.demo_server import DemoServer
-from tests.support.browser import PAGES, open_browser
+from tests.support.browser import PAGES
 from tests.support.stack import PROJECT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from tests.support.browser import Chromium
     from tests.support.nginx import StartNginx
@@ -40,15 +39,6 @@ async def blog(start_stack: StartStack) -> Stack:
         await stack.start(part)
     await stack.captured("posts", "comments")
     return stack
-
-
-@pytest.fixture
-async def browser(require: Requirements, tmp_path: Path) -> AsyncIterator[Chromium]:
-    """Chromium with an empty profile."""
-    chromium = require.program("chromium", package="chromium")
-    chromedriver = require.program("chromedriver", package="chromium-driver")
-    async with open_browser(chromium, chromedriver, tmp_path) as browser:
-        yield browser
 
 
 @pytest.fixture
