@@ -35,7 +35,7 @@ class Measures:
         self._processes = processes
 
     async def take(self) -> dict[str, float]:
-        """Return the measures of now."""
+        """Return the current measures."""
         values: dict[str, float] = {}
         async with httpx.AsyncClient(trust_env=False, timeout=10) as http:
             for name in self._processes:
