@@ -74,6 +74,9 @@ async def test_an_upgraded_schema(
 ) -> None:
     """Upgrading gives the schema that installing gives, beside functions that only the previous
     release calls; and the previous release, started again, changes nothing of it.
+
+    While nothing is tagged, the stand-in's SQL equals HEAD's committed SQL: the test then compares
+    uncommitted changes of the SQL with it.
     """
 
     async def schema(of: Database) -> set[asyncpg.Record]:

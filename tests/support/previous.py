@@ -1,7 +1,8 @@
 """The release before this one, whose gateways and relays run beside ours during an upgrade.
 
-It is the commit that AYB_TEST_PREVIOUS names, or the last tag `v*`. While nothing is tagged the SQL
-of the schema may still be edited in place, so the last commit that did so stands in for a release.
+It is the commit that AYB_TEST_PREVIOUS names, or the last tag `v*` before HEAD. While nothing is
+tagged the SQL of the schema may still be edited in place, so the last commit that did so stands in
+for a release.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ def previous_commit(require: Requirements) -> str:
     require.that(not shallow, "the clone is shallow (git fetch --unshallow --tags)")
     if given := os.environ.get("AYB_TEST_PREVIOUS"):
         return _git("rev-parse", "--verify", f"{given}^{{commit}}")
-    tags = _git("tag", "--merged", "HEAD", "--list", "v*", "--sort=-version:refname").split()
+    older = ("--merged", "HEAD", "--no-contains", "HEAD")  # a tag on HEAD is this release itself
+    tags = _git("tag", *older, "--list", "v*", "--sort=-version:refname").split()
     if tags:
         return _git("rev-parse", f"{tags[0]}^{{commit}}")
     return _git("log", "-1", "--format=%H", "--", "shared/sql")
