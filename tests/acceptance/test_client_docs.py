@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.browser import PAGES
+from tests.support.requirements import Requirements
 from tests.support.stack import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.support.requirements import Requirements
     from tests.support.stack import Stack
 
 DOCUMENT = PROJECT / "docs/clients.md"
@@ -35,10 +35,18 @@ TABLE = """
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed() -> None:
+    """What these tests need."""
+    require = Requirements()
+    require.program("node", package="nodejs")
+    require.program("npm", package="npm")
+    modules = PAGES / "node_modules"
+    require.that((modules / "typescript").is_dir(), "npm packages are missing (make test)")
+
+
+@pytest.fixture(scope="module")
+def folder(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with the snippets as files, the packed client, and what the tests install."""
-    require_npm = subprocess.run(["npm", "--version"], capture_output=True, check=False)
-    assert require_npm.returncode == 0
     folder = tmp_path_factory.mktemp("snippets")
     packed = subprocess.run(
         ["npm", "pack", "--silent", "--pack-destination", folder, PROJECT / "clients/js"],
@@ -57,21 +65,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def installed(require: Requirements) -> None:
-    """What these tests need."""
-    require.program("node", package="nodejs")
-    require.program("npm", package="npm")
-    modules = PAGES / "node_modules"
-    require.that((modules / "typescript").is_dir(), "npm packages are missing (make test)")
-
-
 @pytest.fixture
 async def posts(stack: Stack) -> Stack:
     """A stack with a table and a user who can log in."""
     await stack.create(TABLE, "posts")
     await stack.add_user(EMAIL, PASSWORD)
     return stack
+
+
+def test_every_snippet_is_used() -> None:
+    """Each snippet with a file name is named by a test here, or imported by a file that is."""
+    snippets = dict(SNIPPET.findall(DOCUMENT.read_text("utf-8")))
+    used = Path(__file__).read_text("utf-8") + (PAGES / "client_docs.mjs").read_text("utf-8")
+    unused = {name for name in snippets if f'"{name}"' not in used and f'"./{name}"' not in used}
+    assert snippets
+    assert unused == set()
 
 
 def test_the_package(folder: Path) -> None:

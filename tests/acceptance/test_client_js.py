@@ -160,7 +160,7 @@ async def test_the_gateway_serves_it(stack: Stack) -> None:
 
 
 async def test_restarts_lose_and_repeat_nothing(blog: Stack, driver: Driver) -> None:
-    """Through a drain, a kill and minutes of `busy`, each row arrives once and in order."""
+    """Through two drains and a kill, each row arrives once and in order."""
     token = blog.token("me")
     driver.run(f"""
         globalThis.realtime = connect({{ url: "{blog.gateway_url}", token: "{token}",
@@ -299,11 +299,15 @@ async def test_a_slow_iterator_pauses_reading(blog: Stack, driver: Driver) -> No
     await driver.until(lambda line: line == "open")
     await blog.sql("INSERT INTO posts SELECT n, repeat('x', 2000) FROM generate_series(1, 20000) n")
     driver.run("""
-        const before = realtime.position; await new Promise((done) => setTimeout(done, 3000));
-        tell({ rss: process.memoryUsage().rss, isPaused: realtime.position !== undefined });
+        const after = async (ms) => {
+          await new Promise((done) => setTimeout(done, ms)); return realtime.position; };
+        const positions = [await after(2000), await after(1000)];
+        tell({ rss: process.memoryUsage().rss, positions });
     """)
     paused = await driver.until(lambda line: isinstance(line, dict) and "rss" in line)
     assert paused["rss"] < 150 * 2**20
+    first, second = paused["positions"]
+    assert first == second
     driver.run("""
         let last = 0; for await (const { record } of items) {
           if (Number(record.id) !== last + 1) tell(`failed: ${record.id} after ${last}`);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -137,10 +138,20 @@ async def test_what_is_refused(posts: Stack) -> None:
     waiting = asyncio.create_task(
         anext(stream(posts.gateway_url, ["posts"], token=posts.token("me")))
     )
-    done, _ = await asyncio.wait({waiting}, timeout=2)
-    assert not done
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
+    try:
+        done, _ = await asyncio.wait({waiting}, timeout=2)
+        assert not done
+        await posts.start("postgres")
+        async with asyncio.timeout(60):
+            for row in itertools.count():
+                if waiting.done():
+                    break
+                await posts.sql("INSERT INTO posts VALUES ($1)", row)
+                await asyncio.sleep(0.1)
+        assert isinstance(await waiting, Change)
+    finally:
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
 
 
 async def test_ayb_tail(posts: Stack) -> None:

@@ -129,10 +129,8 @@ async def test_many_rows_of_a_slow_table_hold_no_other(start_stack: Any) -> None
             assert await received(client, 10_000) == [("slow", n) for n in range(1, 10_001)]
 
 
-async def test_one_user_delays_neither_other_tables_nor_users(start_stack: Any) -> None:
-    """Six tokens of one user, for whom the policy takes long: another table's event arrives, and
-    the other users of the same table get theirs.
-    """
+async def test_one_user_delays_no_other_table(start_stack: Any) -> None:
+    """Six tokens of one user, for whom the policy takes long: another table's event arrives."""
     stack: Stack = await start_stack(gateway=PATIENT)
     await stack.create(TABLES, "fast", "slow")
     async with contextlib.AsyncExitStack() as streams:

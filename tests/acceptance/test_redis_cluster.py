@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 import redis.asyncio as redis
 
@@ -65,11 +66,20 @@ async def test_relay_and_gateways_at_different_nodes(
         await gateway_says(stack, "ok", part="bus", gateway=name)
         async with stack.stream("posts", token=stack.token(), gateway=name) as client:
             await client.connected()
+            before = await _outbox_reads(stack.url(name))
             await stack.sql("INSERT INTO posts SELECT coalesce(max(id), 0) + 1 FROM posts")
             assert (await client.next_message()).json()["action"] == "create"
+            assert await _outbox_reads(stack.url(name)) == before
         log = stack.log(name)
         assert "MOVED" not in log
         assert "redis unavailable" not in log
+
+
+async def _outbox_reads(url: str) -> str:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        lines = (await http.get(f"{url}/metrics")).text.splitlines()
+    [line] = [line for line in lines if line.startswith("ayb_outbox_reads_total ")]
+    return line
 
 
 async def _is_formed(node: redis.Redis) -> bool:

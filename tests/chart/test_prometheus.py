@@ -138,7 +138,7 @@ async def test_every_expression_is_of_known_series(
                 assert used, name
                 unknown = {m for m in used if m not in known and SUFFIX.sub("", m) not in known}
                 assert unknown == set(), (name, expression)
-            # What a change leaves behind, seen through the dashboard's eyes.
+            # The dashboard's count of open streams is that of the one client.
             [streams] = (await prometheus.get("query", query="sum(ayb_streams_open)"))["result"]
             assert streams["value"][1] == "1"
         finally:

@@ -49,7 +49,7 @@ const vue = scope.run(() => useRows(realtime, "posts", async () => rows));
 let svelte = [];
 const leave = latestChanges(realtime, "posts").subscribe((changes) => (svelte = changes));
 await realtime.subscribe("posts").ready;
-tell({ open: true, renewed: session.token !== "" && first !== undefined });
+tell({ open: true, renewed: session.token !== undefined && session.token !== first });
 
 for await (const line of createInterface({ input: process.stdin })) {
   if (line === "unmount") {
