@@ -7,9 +7,9 @@ socket is full is left out until the socket has drained; that is its backpressur
 
 Connections are grouped by how far behind they are, so a client returning after a day never delays
 one returning after a second: those close to the live stream, and those near it, are served in every
-round; those far behind in groups that stand close together, one group a round. Newcomers wait for
-their turn (`gateway.fanout.fair_turns`): if they were taken along at once, every round would begin
-where the latest one stands, and with enough newcomers no one would ever arrive.
+round; those far behind in groups that stand close together, one group a round. In the common lane
+newcomers wait for their turn (`gateway.fanout.fair_turns`): if they were taken along at once, every
+round would begin where the latest one stands, and with enough newcomers no one would ever arrive.
 
 Handover, in the lane of connections without a slow table: near the end a round runs while the hub
 stands still between two rounds of its own. Then its `current` does not move, the last portion ends
@@ -61,7 +61,6 @@ _HANDOVER_BATCHES: Final = 32
 _NEAR_BATCHES: Final = 500
 _LINGER_SECONDS: Final = 0.002
 _MOST_LINGER_SECONDS: Final = 0.1
-
 
 _REGROUP_SECONDS: Final = 1.0
 """How often a slow table's lane looks for connections that need not be in it any more."""
@@ -142,6 +141,7 @@ class Lane:
             self._regroup()
             ready = self._ready()
             if not (self._is_behind(ready) if self._is_slow else ready):
+                self._held = None  # nobody lacks anything any more
                 self._wake.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_REGROUP_SECONDS if self._is_slow else None):
@@ -205,7 +205,11 @@ class Lane:
                 near.append(connection)
             else:
                 far.append(connection)
-        groups = [self._close.choose(close), self._near.choose(near)]
+        if self._is_slow:
+            # No one leaves such a lane after being served, so a turn would not end.
+            groups = [close, near]
+        else:
+            groups = [self._close.choose(close), self._near.choose(near)]
         if far:
             far.sort(key=lambda connection: connection.cursor)
             behind_last = [c for c in far if last_whole_batch(c.cursor) > self._served_from]
