@@ -159,16 +159,29 @@ class Visibility:
                 reason = f"its functions' names are not found outside of a SELECT ({error})"
                 if (plan := self._plans.get(key)) is not None:
                     self._keep(*key, plan.as_opaque(reason))
-            except RulesStallError:
-                # Not without end, or a lock on one table would stop all others.
-                if self._stalls[key] >= _STALLS:
-                    return _gone(audience, images, self._names)
-                self._stalls[key] += 1
-                raise
+            except RulesStallError as stall:
+                return self._stalled(key, stall, audience, images)
             else:
                 self._stalls.pop(key, None)
                 return answer
-        raise RulesStallError("the rules of the table keep changing")
+        changing = RulesStallError("the rules of the table keep changing")
+        return self._stalled(key, changing, audience, images)
+
+    def _stalled(
+        self,
+        key: tuple[int, str],
+        error: RulesStallError,
+        audience: Audience[M],
+        images: Sequence[Image],
+    ) -> Answer[M]:
+        """Raise the error a few times only: a table whose rules cannot be read stops its clients.
+
+        After that the table counts as gone, so that they get `resync`.
+        """
+        if self._stalls[key] < _STALLS:
+            self._stalls[key] += 1
+            raise error
+        return _gone(audience, images, self._names)
 
     async def _ask_once(
         self,

@@ -131,18 +131,15 @@ class Questions:
             if not _is_doubtful(rules, image, rules.key_names)
         ]
         fit = [(n, row) for n, row in rows if row is not None]
-        # Of a row's images, only for the last one a later change must be looked for.
-        last = {row.key: n for n, row in fit}
+        # A later change must be looked for only for the last image of a row after a change.
+        last = {row.key: n for n, row in fit if not images[n].is_past}
         question = CohortQuestion(
             opaque_statement(rules),
             [row.row for _, row in fit],
             compared=comparing_statement(rules),
             key=[column.name for column in rules.key or ()],
             keys=[row.key for _, row in fit],
-            seqs=[
-                images[n].seq if last[row.key] == n and not images[n].is_past else None
-                for n, row in fit
-            ],
+            seqs=[images[n].seq if last.get(row.key) == n else None for n, row in fit],
         )
         partial = await self._loop(plan, subject, question, asked)
         return [n for n, _ in fit], partial
@@ -201,6 +198,7 @@ class Questions:
                 if n in answer.superseded:
                     superseded[place[image]] = answer.superseded[n]
         unread = {place[image] for image in set(fit).difference(selected)}
+        unread |= {place[selected[n]] for n in answer.undecidable if selected[n] in place}
         partial.add(replace(answer, seen=seen, undecidable=unread, superseded=superseded), lost)
 
     async def _ask_joined(

@@ -11,7 +11,7 @@ DECLARE
     is_readable constant boolean := is_usable AND has_table_privilege(role_oid, table_oid, 'SELECT');
 BEGIN
     RETURN (
-        SELECT json_agg(json_build_array(
+        SELECT coalesce(json_agg(json_build_array(
             a.attnum,
             a.attname,
             is_readable OR (is_usable AND has_column_privilege(role_oid, a.attrelid, a.attnum, 'SELECT')),
@@ -20,7 +20,7 @@ BEGIN
                 WHEN t.typcategory = 'C' OR e.typtype = 'c' THEN 'composite'
                 WHEN t.typcategory = 'A' THEN 'array'
                 ELSE 'plain' END
-        ) ORDER BY a.attnum)
+        ) ORDER BY a.attnum), '[]')
         FROM pg_attribute a
         JOIN pg_type t ON t.oid = a.atttypid
         LEFT JOIN pg_type e ON e.oid = t.typelem

@@ -606,6 +606,30 @@ async def test_a_type_that_cannot_be_read_back_matters_only_where_policies_read_
     assert not seen.answer.undecidable
 
 
+@pytest.mark.parametrize("with_old", [False, True])
+async def test_a_row_written_otherwise_is_not_withheld_for_good(engine, with_old):
+    """Where a row differs from its last image and no later change comes, the image is undecidable,
+    also if the image before the change is asked about as well (for clients with `leave`).
+    """
+    await engine.admin.execute(
+        """
+        CREATE TABLE docs (id int PRIMARY KEY, body text);
+        CREATE FUNCTION may_read(doc int) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER AS $$
+            SELECT EXISTS (SELECT FROM public.docs d WHERE d.id = doc) $$;
+        ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON docs USING (may_read(id));
+        GRANT SELECT ON docs TO ayb_authenticated;
+        INSERT INTO docs VALUES (1, 'written without capture');
+        """
+    )
+    images = [Image(b'{"id":1,"body":"new"}', 5)]
+    if with_old:
+        images.append(Image(b'{"id":1,"body":"old"}', 5, is_past=True))
+    seen = await engine.ask("docs", {"me": settings(user=A)}, images)
+    assert await form_of(engine, "docs") == "opaque"
+    assert 0 in seen.answer.undecidable
+
+
 async def test_one_client_whose_functions_find_no_names(engine):
     """A client that is asked by itself, since a claim does not cast, sees what its SELECT shows:
     also where a function of the policy reads a table by its bare name.
@@ -636,3 +660,25 @@ async def test_one_client_whose_functions_find_no_names(engine):
     assert seen.by("neither") == set()
     assert seen.broken() == {"neither"}
     assert not seen.answer.undecidable
+
+
+async def test_a_row_written_otherwise_where_functions_find_no_names(engine):
+    """Cohorts that are asked by SELECT get `resync`, too, for a row that differs from its image."""
+    await engine.admin.execute(
+        """
+        CREATE TABLE people (id uuid, org int);
+        CREATE TABLE docs (id int PRIMARY KEY, org int, score int, body text);
+        GRANT SELECT ON docs, people TO ayb_authenticated;
+        CREATE FUNCTION is_known(uid uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
+            SELECT EXISTS (SELECT FROM people WHERE id = uid) $$;
+        ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON docs USING (CASE WHEN is_known(current_setting('ayb.user_id')::uuid)
+            THEN org = 1 ELSE score > current_setting('ayb.tenant_id')::int END);
+        INSERT INTO docs VALUES (1, 1, 0, 'written without capture');
+        """
+    )
+    await engine.admin.execute(f"INSERT INTO people VALUES ('{A}', 1)")
+    members = {"cast": settings(user=B, tenant="5"), "not cast": settings(user=A, tenant="none")}
+    image = Image(b'{"id":1,"org":1,"score":0,"body":"new"}', 5)
+    seen = await engine.ask("docs", members, [image])
+    assert 0 in seen.answer.undecidable or 0 in seen.by("not cast")
