@@ -205,6 +205,19 @@ async def test_frameworks(folder: Path, posts: Stack) -> None:
         }
         while (seen := await ask("report")) != wanted:
             assert len(seen["hook"]) <= 4, seen
+        # A change that comes during a fetch whose answer does not have it, and TRUNCATE.
+        await ask("hold")
+        await posts.sql("INSERT INTO posts VALUES (5, 'between')")
+        while "create 5" not in (await ask("report"))["hook"]:
+            pass
+        assert (await ask("report"))["query"] == ["1 fetched", "2 changed"]
+        await ask("release")
+        while "5 between" not in (await ask("report"))["query"]:
+            pass
+        await ask('serve [{"id": 6, "title": "since then"}]')
+        await posts.sql("TRUNCATE posts")
+        while (seen := await ask("report"))["vue"] or seen["query"] != ["6 since then"]:
+            pass
         assert await ask("unmount") == {"unmounted": True}
         await posts.sql("INSERT INTO posts VALUES (4, 'unseen')")
-        assert (await ask("report"))["hook"] == wanted["hook"]
+        assert (await ask("report"))["hook"] == [*wanted["hook"], "create 5"]

@@ -27,7 +27,21 @@ session.token = await token({ reason: "expiring" });
 const realtime = openRealtime({ url, accessToken: () => session.token });
 const tell = (value) => console.log(JSON.stringify(value));
 
-const rows = [{ id: 1, title: "fetched" }];
+let rows = [{ id: 1, title: "fetched" }];
+let fetches = 0;
+let gate = Promise.resolve();
+let release;
+/** What a server answers: as the rows are when it is asked, after the gate has opened. */
+async function fetchRows() {
+  fetches += 1;
+  if (fetches === 1) {
+    await new Promise((done) => setTimeout(done, 1000));
+    return [{ id: 1, title: "from before the subscription was ready" }];
+  }
+  const found = [...rows];
+  await gate;
+  return found;
+}
 const hook = [];
 function Changes() {
   useChanges(realtime, ["posts"], ({ action, record }) => hook.push(`${action} ${record.id}`));
@@ -35,7 +49,7 @@ function Changes() {
 }
 const shown = {};
 function Rows() {
-  shown.query = useLiveRows(realtime, "posts", async () => rows).data;
+  shown.query = useLiveRows(realtime, "posts", fetchRows).data;
   return null;
 }
 const e = React.createElement;
@@ -60,6 +74,12 @@ for await (const line of createInterface({ input: process.stdin })) {
     tell({ unmounted: true });
     continue;
   }
+  if (line.startsWith("serve ")) rows = JSON.parse(line.slice(6));
+  if (line === "hold") {
+    gate = new Promise((done) => (release = done));
+    queries.invalidateQueries();
+  }
+  if (line === "release") release();
   await act(async () => new Promise((done) => setTimeout(done, 100)));
   tell({
     hook,
