@@ -142,7 +142,6 @@ class Relay:
             try:
                 await self._connect_and_lead(backoff)
             except* _LeadReleasedError:
-                self._released.set()
                 backoff.reset()
             except* UNAVAILABLE as group:
                 self._note_trouble(first_error(group))
@@ -287,6 +286,7 @@ class Relay:
             metrics=metrics,
         )
         self._loop = loop
+        self._released.clear()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._run_loop(loop), name="loop")
@@ -300,6 +300,7 @@ class Relay:
                 group.create_task(self._keep(capture, rotation, queue, side), name="housekeeping")
         finally:
             self._loop = None
+            self._released.set()
 
     async def _run_loop(self, loop: Loop) -> None:
         await loop.run()

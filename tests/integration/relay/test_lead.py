@@ -181,9 +181,12 @@ async def test_hidden_leader_is_left_alone_while_it_renews(database, relays):
             "INSERT INTO ayb_realtime.changes (relid, op, new) "
             "VALUES ('t'::regclass, 'I', '{\"id\":1}')"
         )
-        with pytest.raises(DatabaseUnavailableError, match="the lead has been lost"):
-            await outbox.next_batch()
+        before = await owner.fetch("SELECT * FROM ayb_realtime.horizon")
+        for record in (outbox.next_batch, outbox.skip_number):
+            with pytest.raises(DatabaseUnavailableError, match="the lead has been lost"):
+                await record()
         assert await owner.fetchval("SELECT count(*) FROM ayb_realtime.batches") == 1
+        assert await owner.fetch("SELECT * FROM ayb_realtime.horizon") == before
 
 
 TAKE = "SELECT ayb_realtime.take_lead('other', 'other', '15 s', '2 s')"
@@ -207,6 +210,50 @@ async def test_stopped_leader_hands_over(database, relays, ear, monkeypatch):
             await ear.until(lambda: len(ear.heard) and ear.heard[-1].new == '{"id":2}')
             task.cancel()
     assert len({heard.batch for heard in ear.heard}) == 2
+
+
+async def test_stopped_leader_hands_over_although_it_has_done_so_before(
+    database, relays, monkeypatch
+):
+    """A relay that handed the lead over and got it back hands it over again when it ends."""
+    monkeypatch.setattr("relay.session.leader.BETTER_SECONDS", 0.5)
+    metrics = RelayMetrics()
+    relay = Relay(relays.settings(), health=Health(metrics), metrics=metrics)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(relay.run())
+        await eventually(lambda: is_leading(metrics))
+        async with relays.running(relay_priority=1):
+            assert not is_leading(metrics)
+        await eventually(lambda: is_leading(metrics))
+        async with database.connect() as session:
+            async with session.transaction():
+                # The hand-over does not get past this lock.
+                await session.execute("SELECT FROM ayb_realtime.leader FOR UPDATE")
+                retiring = group.create_task(relay.retire())
+                await asyncio.sleep(0.1)
+                assert not retiring.done()
+            async with asyncio.timeout(20):
+                await retiring
+            assert await session.fetchval("SELECT pid IS NULL FROM ayb_realtime.leader")
+        task.cancel()
+
+
+async def test_leader_that_loses_its_database_while_it_hands_over_ends(database, relays):
+    """A relay that is asked to end does not wait for a hand-over that has failed."""
+    metrics = RelayMetrics()
+    relay = Relay(relays.settings(), health=Health(metrics), metrics=metrics)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(relay.run())
+        await eventually(lambda: is_leading(metrics))
+        async with database.connect() as session, session.transaction():
+            # Neither a renewal nor the hand-over gets past this lock.
+            pid = await session.fetchval("SELECT pid FROM ayb_realtime.leader FOR UPDATE")
+            retiring = group.create_task(relay.retire())
+            await asyncio.sleep(0)
+            await session.execute("SELECT pg_terminate_backend($1)", pid)
+            async with asyncio.timeout(20):
+                await retiring
+        task.cancel()
 
 
 @pytest.mark.parametrize("preferred", ["priority", "round trip"])
