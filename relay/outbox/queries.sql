@@ -293,16 +293,15 @@ LEFT JOIN described d USING (relid)
 ORDER BY seq NULLS FIRST
 
 -- name: skip_number
--- An empty batch, which starts and ends at snapshot $3.
+-- An empty batch, which starts and ends at snapshot $3; no row if this session no longer leads.
 INSERT INTO ayb_realtime.batches (
     id, epoch, prev_snapshot, snapshot, complete, xids, first_seq, last_seq, changes, bytes,
     relids, lsn, generation)
 SELECT
     $1, $2, $3, $3, true, '{}', g.generation << 40, g.generation << 40, 0, 0, '{}',
     pg_current_wal_insert_lsn(), g.generation
-FROM ayb_realtime.generations g
-ORDER BY g.generation DESC
-LIMIT 1
+FROM (SELECT FROM ayb_realtime.leader l WHERE l.pid = pg_backend_pid() FOR KEY SHARE) lead
+CROSS JOIN (SELECT max(n.generation) AS generation FROM ayb_realtime.generations n) g
 RETURNING extract(epoch FROM at)::float8 AS at
 
 -- name: close_hole

@@ -111,13 +111,16 @@ class Outbox:
         """Close the hole: skip a batch number and raise the horizon above it.
 
         The batch names every captured table but has no changes, so that gateways ask for that
-        number and learn that it is not available.
+        number and learn that it is not available. Raises `DatabaseUnavailableError` if this session
+        no longer leads; then nothing is changed.
         """
         number = self._checkpoint.id + 1
         async with self._connection.transaction():
             at = await self._connection.fetchval(
                 _SQL["skip_number"], number, self._epoch, self._seen
             )
+            if at is None:
+                raise DatabaseUnavailableError("the lead has been lost")
             await self._connection.execute(_SQL["close_hole"], number + 1)
         self._checkpoint = Checkpoint(number, self._seen, self._seen, True, 0, ())
         self.hole_after = None
