@@ -7,7 +7,17 @@ import importlib
 import sys
 from pathlib import Path
 
-NAMES = ("fanout", "burst", "latency", "writers", "visibility", "policies", "regions", "connect")
+NAMES = (
+    "fanout",
+    "burst",
+    "private",
+    "latency",
+    "writers",
+    "visibility",
+    "policies",
+    "regions",
+    "connect",
+)
 
 
 def main() -> int:

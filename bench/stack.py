@@ -51,7 +51,10 @@ class BenchStack:
     environment: dict[str, str] = field(default_factory=dict)
     postgres_settings: dict[str, str] = field(default_factory=dict)
     source: Path = field(default=Path(__file__).parents[1])
-    """The checkout whose relay and gateway are started."""
+    """The checkout whose relay and gateways are started."""
+    gateways: int = 1
+    programs: Path | None = None
+    """The folder of another Postgres' programs."""
 
     def __post_init__(self) -> None:
         self._folder = TemporaryDirectory(prefix="ayb-bench-")
@@ -66,9 +69,10 @@ class BenchStack:
                 "shared_buffers": "256MB",
                 **self.postgres_settings,
             },
+            programs=self.programs,
         )
         self.valkey = ValkeyServer(folder / "valkey", port=free_port())
-        self.port = free_port()
+        self.ports = [free_port() for _ in range(self.gateways)]
         self._children: list[Child] = []
 
     async def __aenter__(self) -> Self:
@@ -86,23 +90,28 @@ class BenchStack:
             "AYB_REDIS_URL": self.valkey.url,
             "AYB_AUTH_JWT_SECRET": SECRET,
             "AYB_SERVER_HOST": "127.0.0.1",
-            "AYB_SERVER_PORT": str(self.port),
             "AYB_RELAY_PORT": str(free_port()),
             "AYB_REALTIME_MAX_CONNECTIONS_PER_USER": "100000",
             **self.environment,
         }
-        for name, arguments in (("relay", ["relay", "run"]), ("gateway", ["gateway"])):
-            self._children.append(
-                Child(
-                    name,
-                    [sys.executable, "-m", *arguments],
-                    log=self.folder / f"{name}.log",
-                    environment=environment,
-                    directory=self.source,
-                )
+        self._spawn("relay", environment, "relay", "run")
+        for number, port in enumerate(self.ports):
+            self._spawn(
+                f"gateway-{number}", environment | {"AYB_SERVER_PORT": str(port)}, "gateway"
             )
         await self._until_ready()
         return self
+
+    def _spawn(self, name: str, environment: dict[str, str], *arguments: str) -> None:
+        self._children.append(
+            Child(
+                name,
+                [sys.executable, "-m", *arguments],
+                log=self.folder / f"{name}.log",
+                environment=environment,
+                directory=self.source,
+            )
+        )
 
     async def __aexit__(
         self,
@@ -120,9 +129,24 @@ class BenchStack:
         self._folder.cleanup()
 
     @property
+    def port(self) -> int:
+        """The port of the first gateway."""
+        return self.ports[0]
+
+    @property
+    def relay_pid(self) -> int:
+        """The process ID of the relay."""
+        return self._children[0].pid
+
+    @property
+    def gateway_pids(self) -> list[int]:
+        """The process IDs of the gateways, in the order of `ports`."""
+        return [child.pid for child in self._children[1:]]
+
+    @property
     def gateway_pid(self) -> int:
-        """The process ID of the gateway."""
-        return self._children[-1].pid
+        """The process ID of the first gateway."""
+        return self.gateway_pids[0]
 
     def token(self, user_id: str) -> str:
         """Make a token that is valid for an hour."""
@@ -135,13 +159,15 @@ class BenchStack:
                     if not child.is_running:
                         raise RuntimeError(f"{child.name} ended: {child.output()[-3000:]}")
                 with contextlib.suppress(OSError):
-                    await asyncio.to_thread(self._ask_readiness)
+                    for port in self.ports:
+                        await asyncio.to_thread(_ask_readiness, port)
                     return
                 await asyncio.sleep(0.1)
 
-    def _ask_readiness(self) -> None:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:
-            answer.read()
+
+def _ask_readiness(port: int) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
+        answer.read()
 
 
 class StreamReader(asyncio.Protocol):

@@ -1,0 +1,95 @@
+"""CPU time by part: the processes of a stack, and each login's sessions in Postgres.
+
+The machine that runs a benchmark runs its clients and its writers too, and often other work. Time
+on the clock then says little, and CPU time says what a part costs wherever it runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import asyncpg
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process so far, user and system; 0 if it has ended.
+
+    The kernel's own account (schedstat, in nanoseconds) where there is one; `times` counts in
+    hundredths of a second.
+    """
+    try:
+        if spent := sum(
+            int(thread.read_text().split()[0])
+            for thread in Path(f"/proc/{pid}/task").glob("*/schedstat")
+        ):
+            return spent / 1e9
+        times = psutil.Process(pid).cpu_times()
+    except (OSError, psutil.NoSuchProcess):
+        return 0.0
+    return float(times.user + times.system)
+
+
+@dataclass(frozen=True, slots=True)
+class CpuReading:
+    """How much CPU time each process has taken, at one moment."""
+
+    seconds: Mapping[int, float]
+    """By process ID."""
+    parts: Mapping[int, str]
+    """Which part of the stack a process belongs to."""
+
+    def since(self, before: CpuReading) -> dict[str, float]:
+        """Return the seconds that each part took since another reading.
+
+        A process that came in between counts as a whole. One that ended in between is missing: let
+        no session of interest end.
+        """
+        spent: dict[str, float] = {}
+        for pid, seconds in self.seconds.items():
+            part = self.parts[pid]
+            spent[part] = spent.get(part, 0.0) + seconds - before.seconds.get(pid, 0.0)
+        return spent
+
+
+@dataclass
+class CpuMeter:
+    """Reads the CPU time of a stack's processes.
+
+    `processes` are those of the operating system, by part: several may belong to one part. To them
+    come the server processes of Postgres: sessions as `sessions of LOGIN`, all others together as
+    `postgres itself`.
+    """
+
+    processes: Mapping[str, Iterable[int]]
+    postgres: int | None = None
+    """The process ID of the postmaster."""
+    _parts: dict[int, str] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self._parts = {pid: part for part, pids in self.processes.items() for pid in pids}
+
+    async def read(self, connection: asyncpg.Connection) -> CpuReading:
+        """Read now; the connection says whose the sessions of Postgres are."""
+        parts = dict(self._parts)
+        if self.postgres is not None:
+            parts |= dict.fromkeys(_with_children(self.postgres), "postgres itself")
+            found = await connection.fetch(
+                "SELECT pid, usename FROM pg_stat_activity WHERE usename IS NOT NULL"
+                " AND backend_type IN ('client backend', 'walsender', 'parallel worker')"
+            )
+            parts |= {row["pid"]: f"sessions of {row['usename']}" for row in found}
+        return CpuReading({pid: cpu_seconds(pid) for pid in parts}, parts)
+
+
+def _with_children(pid: int) -> list[int]:
+    try:
+        return [pid, *(child.pid for child in psutil.Process(pid).children())]
+    except psutil.NoSuchProcess:
+        return [pid]
