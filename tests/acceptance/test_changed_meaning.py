@@ -109,6 +109,7 @@ async def test_a_text_that_means_another_value_now(start_stack: Any, is_noted: b
         await noted(stack)
         await stack.sql(f"INSERT INTO docs VALUES (2, {before}, 'secret')")
         if not is_noted:
+            await recorded(stack)
             await stack.stop("relay")
         await stack.sql(change)
         if is_noted:
@@ -213,6 +214,17 @@ async def relayed(stack: Stack) -> None:
             WHERE seq > (SELECT max(last_seq) FROM ayb_realtime.batches)
             """
         ):
+            await asyncio.sleep(0.02)
+
+
+async def recorded(stack: Stack) -> None:
+    """Wait until the relay has put every change into a batch; what it has not is not judged."""
+    open_changes = """
+        SELECT FROM ayb_realtime.changes
+        WHERE seq > (SELECT coalesce(max(last_seq), 0) FROM ayb_realtime.batches)
+    """
+    async with asyncio.timeout(20):
+        while await stack.rows(open_changes):  # noqa: ASYNC110 (another process does it)
             await asyncio.sleep(0.02)
 
 
