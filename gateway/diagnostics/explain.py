@@ -75,10 +75,14 @@ async def explain(
     audience: Audience[str] = Audience(claims.role)
     audience.add("client", settings)
     images = [row["new"] or row["old"] for row in rows]
-    asked = [n for n, image in enumerate(images) if image is not None]
+    # The oldest first, as a gateway asks: which image is a row's last one matters.
+    asked = [n for n in reversed(range(len(images))) if images[n] is not None]
     texts = [images[n] for n in asked]
     answer = await visibility.ask(
-        found.relid, audience, [Image(text.encode()) for text in texts], 0
+        found.relid,
+        audience,
+        [Image(images[n].encode(), rows[n]["seq"], is_past=rows[n]["new"] is None) for n in asked],
+        0,
     )
     plan = visibility.plan_of(found.relid, claims.role)
     if plan is None:

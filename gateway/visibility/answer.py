@@ -63,7 +63,7 @@ class Answer(Generic[M]):
     visible: Sequence[Visible]
     broken: Mapping[int, str] = field(default_factory=dict)
     undecidable: frozenset[int] = frozenset()
-    superseded: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    superseded: Mapping[int, AbstractSet[int]] = field(default_factory=dict)
     unanswered: frozenset[int] = frozenset()
     is_gone: bool = False
     postponed: frozenset[int] = frozenset()

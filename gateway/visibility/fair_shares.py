@@ -75,6 +75,8 @@ class UserCosts:
 
     def keep(self, table: tuple[int, str], spent: Mapping[Settings, float]) -> None:
         """Remember what a question has cost; users who were not asked keep what they had."""
+        if not spent:
+            return
         costs = self._costs.pop(table, {})
         if len(costs) + len(spent) > _MOST_KEPT:
             costs = {}

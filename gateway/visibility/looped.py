@@ -22,6 +22,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from gateway.visibility.cohort_set import cohorts_from
 from gateway.visibility.fair_shares import FairShares, UserCosts
 from gateway.visibility.partial_answer import PartialAnswer
 from gateway.visibility.queries import LoopedAnswer
@@ -141,7 +142,10 @@ class Looped:
             pending = ([] if answer.go_on is None else now[answer.go_on :]) + later
         self._costs.keep(table, shares.spent)
         everybody = frozenset(range(len(asked)))
-        partial.seen = [everybody if len(who) == len(everybody) else frozenset(who) for who in seen]
+        partial.seen = [
+            everybody if len(who) == len(asked) else cohorts_from(who, len(who), len(asked))
+            for who in seen
+        ]
         return partial
 
     async def _ask_once(

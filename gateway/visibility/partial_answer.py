@@ -15,9 +15,9 @@ class PartialAnswer:
     """Which cohorts see which images; cohorts and images count from 0.
 
     `broken` has the SQLSTATE for cohorts on which policies raise, `undecidable` are the images that
-    do not fit the table as it is, `superseded` are, by image, the cohorts that see its row but
-    changed since. `postponed` are cohorts that were left out for the sake of the others. `rows` is
-    the number of rows that Postgres answered with.
+    do not fit the table as it is, `superseded` are, by image, the cohorts that see its row, which
+    has changed since. `postponed` are cohorts that were left out for the sake of the others. `rows`
+    is the number of rows that Postgres answered with.
     """
 
     seen: list[AbstractSet[int]]

@@ -54,13 +54,13 @@ class KnownRules:
 class Subject:
     """What a question is about: a table as a role sees it, at a position in the log or later.
 
-    `fingerprint` is that of the rules which must be in force; None for those of the moment.
+    `fingerprint` is that of the rules which must be in force.
     """
 
     relid: int
     role: str
     lsn: int
-    fingerprint: str | None
+    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class CohortQuestion:
     `images` are JSON: for the looped form, with the row type, the part that policies read; for the
     opaque form, with their keys and a statement that compares them, the rows as they are compared.
     `key` names the key's columns, and `seqs` are the images' changes: without a later one, a row
-    that differs is undecidable. None leaves that open.
+    that differs is undecidable. It is None where no later change is to be looked for.
     """
 
     statement: str
@@ -99,7 +99,8 @@ class LoopedAnswer:
     """What cohorts answered, each by itself; cohorts and images count from 0.
 
     `go_on` is the first cohort that was not asked, since the time was up. Images that a cohort does
-    not see are missing in `seen`; `superseded` are those whose row it sees, but changed since.
+    not see are missing in `seen`; `superseded` are those whose row it sees, though the row has
+    changed since.
     `costs` are the seconds that each cohort took, as far as they are known.
     """
 

@@ -32,7 +32,7 @@ _ELSEWHERE: Final = ("08", "40", "53", "57", "58", "XX", "AY")
 
 
 def is_of_the_server(sqlstate: str) -> bool:
-    """Whether an error says nothing about a policy: what it was raised for is not known."""
+    """Return whether an error says nothing about a policy: its cause is not known."""
     return sqlstate != QUERY_CANCELED and sqlstate.startswith(_ELSEWHERE)
 
 

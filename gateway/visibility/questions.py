@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import structlog
 
 from gateway.visibility.answer import EVERYBODY, NOBODY, Answer, Image, Visible
+from gateway.visibility.cohort_set import cohorts_from
 from gateway.visibility.looped import looped_statement, row_type
 from gateway.visibility.opaque import comparing_statement, opaque_row, opaque_statement
 from gateway.visibility.partial_answer import PartialAnswer
@@ -90,7 +91,7 @@ class Questions:
         visible: list[Visible] = []
         broken: dict[int, str] = {}
         undecidable: set[int] = set()
-        superseded: dict[int, frozenset[int]] = {}
+        superseded: dict[int, AbstractSet[int]] = {}
         unanswered: set[int] = set()
         for portion in _portions(images):
             start = len(visible)
@@ -104,7 +105,10 @@ class Questions:
                 await self._queries.joined(subject, None)
             undecidable.update(start + n for n in set(range(len(portion))).difference(fit))
             undecidable.update(start + fit[n] for n in partial.undecidable)
-            superseded.update((start + fit[n], frozenset(c)) for n, c in partial.superseded.items())
+            superseded.update(
+                (start + fit[n], cohorts_from(who, len(who), len(asked)))
+                for n, who in partial.superseded.items()
+            )
             broken.update((n, explain_failure(state)) for n, state in partial.broken.items())
             postponed |= partial.postponed
             unanswered.update(n for n, s in partial.broken.items() if is_of_the_server(s))

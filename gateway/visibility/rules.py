@@ -164,7 +164,7 @@ class Rules(msgspec.Struct, frozen=True):
         return any(seq <= last for name, last in self.reused.items() if name in members)
 
     def means_other_values(self, image: bytes, seq: int, columns: Collection[str]) -> bool:
-        """Whether values of these columns in a change's image may have meant others then."""
+        """Return whether these columns' values in an image may have stood for others then."""
         doubts = [d for d in self.doubtful or () if d.column in columns and seq <= d.seq]
         if not doubts:
             return False

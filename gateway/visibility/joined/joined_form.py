@@ -109,6 +109,7 @@ class JoinedForm:
             values = KeptValues(plan.kept_values, is_grouping=plan.computed is None)
             if len(self._kept) >= _MOST_TABLES:
                 self._kept.clear()
+                self._at_once.clear()
             self._kept[key] = plan, values
         else:
             values = known[1]

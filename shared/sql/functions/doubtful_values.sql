@@ -1,7 +1,7 @@
 -- What may have meant another value in older changes: the values of a column that has got another
 -- type since, or a label of an enum (in a column of that type, or an array or domain of it) that has
 -- passed to another value. Each with its column, the label (NULL for every value), and the seq of
--- the last change that may be older; any change may be as long as the relay has not recorded it. A
+-- the last change that may be older; until the relay has recorded this, any change may be older. A
 -- label that the enum no longer has means nothing now. See column_names and enum_labels in the
 -- migrations.
 CREATE OR REPLACE FUNCTION ayb_realtime.doubtful_values(table_oid oid) RETURNS json

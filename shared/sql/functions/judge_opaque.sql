@@ -1,10 +1,11 @@
 -- The opaque form: each cohort runs a real SELECT for the rows that have the images' keys, and each
 -- image is compared with its row once: see ask_cohorts. Returns the same kinds of row as
--- judge_looped; in that with cohort 0, `superseded` are the images whose row has changed since, so
--- that they are visible to no one. Such an image cannot be judged if the outbox has no later change
--- of its row: the row is written otherwise now, and nothing more may come of it. `seqs` are the
--- images' changes, NULL where a later change is known; `key` names the key's columns. Policies,
--- functions and statements run under the session's own settings, as they would for a real client.
+-- judge_looped; in the row with cohort 0, `superseded` are the images whose row has changed since,
+-- so that they are visible to no one. Such an image cannot be judged if the outbox has no later
+-- change of its row: the row is now written differently, and no later event may follow. `seqs` are
+-- the images' changes, NULL where no later change is to be looked for; `key` names the key's
+-- columns. Policies, functions and statements run under the session's own settings, as they would
+-- for a real client.
 -- See gateway/visibility/opaque.py.
 CREATE OR REPLACE FUNCTION ayb_realtime.judge_opaque(
     after_lsn pg_lsn, table_oid oid, client text, expected text, statement text, compared text,
