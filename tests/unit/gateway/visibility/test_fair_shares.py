@@ -46,6 +46,8 @@ def test_what_users_cost_is_remembered_by_table(monkeypatch) -> None:
     costs.keep((1, "r"), {B: 0.5})
     assert costs.of((1, "r")) == {A: 1.0, B: 0.5}
     assert costs.of((2, "r")) == {}
+    costs.keep((2, "r"), {})
+    assert costs.of((1, "r")) == {A: 1.0, B: 0.5}, "a question that cost nobody is no question"
     costs.keep((2, "r"), {A: 1.0, B: 2.0})
     assert costs.of((1, "r")) == {}
     costs.keep((2, "r"), {A: 3.0, C: 4.0})
