@@ -204,14 +204,17 @@ class Delivery:
             for connection in recipients:
                 if connection.cursor < first:
                     connection.cursor = last
-                    if not connection.staged:
+                    if connection.staged is None:
                         touched.append(connection)
-                    connection.staged.append(frame)
+                        connection.stage(frame)
+                    else:
+                        connection.staged.append(frame)
                     events += count
                 elif rest := run.rest_for(connection):
-                    if not connection.staged:
+                    if connection.staged is None:
                         touched.append(connection)
-                    connection.staged.extend(Frame(dispatch.frame) for dispatch in rest)
+                    for dispatch in rest:
+                        connection.stage(Frame(dispatch.frame))
                     connection.advance(last)
                     events += len(rest)
             steps += len(recipients)
@@ -232,7 +235,7 @@ class Delivery:
             if clock >= connection.ends_at:
                 connection.expire()
             elif is_cut(connection.cursor):
-                connection.staged.clear()  # its `resync` is to come
+                connection.unstage()  # its `resync` is to come
             else:
                 connection.flush()
             if number % _WRITES_BETWEEN_YIELDS == 0:
@@ -360,10 +363,8 @@ class Delivery:
         for group in notice.groups:
             for connection in group:
                 if notice.has_missed:
-                    connection.missed.setdefault(notice.table, now)
-                reported_at = connection.reported.get(notice.table)
-                if reported_at is None or now - reported_at >= _NOTICES_APART_SECONDS:
-                    connection.reported[notice.table] = now
+                    connection.miss(notice.table, now)
+                if connection.may_report(notice.table, now, _NOTICES_APART_SECONDS):
                     connection.write(frame)
 
 

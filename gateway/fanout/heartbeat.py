@@ -3,8 +3,8 @@
 A connection misses changes of a table while its policies fail or take too long for it: it gets an
 error frame, and none of the changes. A failure is not a denial. So the connection gets `resync` for
 the table after a minute, when slow users are judged again, and repeatedly while it goes on missing
-changes. Until then heartbeats do not move its position: if the client reconnects, the changes are
-judged again.
+changes. Until then nothing that it is sent moves its position, neither heartbeats nor events: if
+the client reconnects, the changes are judged again, and those events repeated.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Heartbeat:
             frame = sse.heartbeat_frame(self._hub.delivered)
             for connection in self._idle(self._hub.connections()):
                 cursor = max(connection.cursor, delivered)
-                if connection.missed or self._backlog.is_taken_back(cursor):
+                if connection.has_missed or self._backlog.is_taken_back(cursor):
                     connection.write(sse.HEARTBEAT)
                     continue
                 connection.cursor = cursor
@@ -58,7 +58,7 @@ class Heartbeat:
                     frame if cursor == delivered else sse.heartbeat_frame(position_at(cursor))
                 )
             for connection in self._idle(self._replayer.connections()):
-                if connection.missed or self._backlog.is_taken_back(connection.cursor):
+                if connection.has_missed or self._backlog.is_taken_back(connection.cursor):
                     connection.write(sse.HEARTBEAT)
                 else:
                     connection.write(sse.heartbeat_frame(position_at(connection.cursor)))
@@ -68,7 +68,7 @@ class Heartbeat:
         now, clock = time.monotonic(), time.time()
         idle = []
         for connection in connections:
-            if connection.missed:
+            if connection.has_missed:
                 connection.make_good(missed_before=now - _MAKE_GOOD_AFTER_SECONDS)
             if connection.expires_at is not None and connection.expires_at <= clock:
                 connection.expire()

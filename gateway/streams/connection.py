@@ -70,23 +70,30 @@ class Connection:
     """A stream that has been accepted.
 
     `cursor` is how far it has been served, and `staged` what delivery is about to write to it (see
-    `gateway.fanout.delivery`); `ends_at` is `expires_at`, or infinity. By table, `reported` is when
-    it last got an error frame, and `missed` since when it has missed changes because its policies
-    failed; `made_good_at` is when it was last asked to fetch such tables again. `role` is None
-    while authentication is off. `unsent` returns how many bytes the server has not yet handed to
-    the socket.
+    `gateway.fanout.delivery`), None for nothing; `ends_at` is `expires_at`, or infinity. `role` is
+    None while authentication is off. `unsent` returns how many bytes the server has not yet handed
+    to the socket.
+
+    `_is_clear` is derived: the stream is written to directly, its socket is not known to be full,
+    and nothing is staged, pending or missed. Then a frame is one write and nothing else. It is one
+    flag since each of thousands of streams is out of the processor's cache when its turn comes:
+    what counts is how many objects a write has to look at.
     """
 
     __slots__ = (
         "__weakref__",
         "_blocked",
+        "_is_clear",
         "_is_direct",
+        "_made_good_at",
+        "_missed",
         "_most_pending_bytes",
         "_on_close",
         "_on_drained",
         "_on_overflow",
         "_pending",
         "_pending_bytes",
+        "_reported",
         "_send",
         "_spawn",
         "_unsent",
@@ -98,9 +105,6 @@ class Connection:
         "ends_at",
         "expires_at",
         "leave",
-        "made_good_at",
-        "missed",
-        "reported",
         "role",
         "settings",
         "staged",
@@ -138,10 +142,7 @@ class Connection:
         self.leave: Final = leave
         self.cursor: Cursor = START
         self.ends_at: Final = math.inf if expires_at is None else expires_at
-        self.staged: list[Frame] = []
-        self.reported: dict[str, float] = {}
-        self.missed: dict[str, float] = {}
-        self.made_good_at = -math.inf
+        self.staged: list[Frame] | None = None
         self.wrote_at = time.monotonic()
         self.close_reason: CloseReason | None = None
         self._send = send
@@ -153,7 +154,11 @@ class Connection:
         self._unsent = unsent
         self._wire: Wire | None = None
         self._is_direct = False
-        self._pending: list[Frame] = []
+        self._is_clear = False
+        self._reported: dict[str, float] | None = None
+        self._missed: dict[str, float] | None = None
+        self._made_good_at = -math.inf
+        self._pending: list[Frame] | None = None
         self._pending_bytes = 0
         self._blocked = False
 
@@ -184,23 +189,40 @@ class Connection:
         """Move the cursor forward, never back."""
         self.cursor = max(self.cursor, cursor)
 
+    def stage(self, frame: Frame) -> None:
+        """Stage a frame, to be written by `flush` or before whatever is written next."""
+        self._is_clear = False
+        if self.staged is None:
+            self.staged = [frame]
+        else:
+            self.staged.append(frame)
+
+    def unstage(self) -> None:
+        """Drop what is staged."""
+        self.staged = None
+
     def flush(self) -> None:
         """Write what is staged."""
-        if self.staged:
+        staged = self.staged
+        if staged is not None:
+            self.staged = None
             now = time.monotonic()
-            staged, self.staged = self.staged, []
-            if self.missed and now - self.made_good_at >= MAKE_GOOD_APART_SECONDS:
-                # What follows moves the client's position past what it has missed.
-                self.make_good()
+            if self._missed:
+                if now - self._made_good_at >= MAKE_GOOD_APART_SECONDS:
+                    # What follows moves the client's position past what it has missed.
+                    self.make_good()
+                else:
+                    # So it must not move it: a client that leaves comes back before what it missed.
+                    staged = [Frame(sse.without_position(frame.data)) for frame in staged]
             self._write(staged, now)
 
     def send(self, frame: Frame, now: float) -> None:
         """Write a frame after what is staged; `now` is the monotonic time."""
-        if self._is_direct and not self._blocked and not self.staged and not self.missed:
+        if self._is_clear:
             self.wrote_at = now
             self._write_directly(frame.chunk)
         else:
-            self.staged.append(frame)
+            self.stage(frame)
             self.flush()
 
     def write(self, *frames: bytes) -> None:
@@ -213,27 +235,52 @@ class Connection:
 
         What waits for the socket is dropped: it may have been taken back, and is fetched again.
         """
-        self.staged.clear()
-        self._pending.clear()
+        self.staged = self._pending = self._missed = None
         self._pending_bytes = 0
         self.cursor = cursor_at(position)
         self.write(sse.resync_frame(position, reason, self.tables))
+
+    @property
+    def has_missed(self) -> bool:
+        """Whether it has missed changes, and was not asked yet to fetch their tables again."""
+        return bool(self._missed)
+
+    def miss(self, table: str, now: float) -> None:
+        """Note that it misses changes of a table, since its policies fail."""
+        self._is_clear = False
+        if self._missed is None:
+            self._missed = {}
+        self._missed.setdefault(table, now)
 
     def make_good(self, *, missed_before: float | None = None) -> None:
         """Ask the client to fetch the tables again of which it has missed changes.
 
         With a time, in seconds of the monotonic clock, only those that it misses since before then.
         """
-        tables = [t for t, at in self.missed.items() if missed_before is None or at < missed_before]
+        if not self._missed:
+            return
+        tables = [
+            t for t, at in self._missed.items() if missed_before is None or at < missed_before
+        ]
         for table in tables:
-            del self.missed[table]
+            del self._missed[table]
         if tables:
-            self.made_good_at = time.monotonic()
+            self._made_good_at = time.monotonic()
             self.write(sse.resync_frame(None, "overflow", tables))
+
+    def may_report(self, table: str, now: float, apart_seconds: float) -> bool:
+        """Whether an error about a table may be sent now, so long after the last one."""
+        if self._reported is None:
+            self._reported = {}
+        before = self._reported.get(table)
+        if before is not None and now - before < apart_seconds:
+            return False
+        self._reported[table] = now
+        return True
 
     def expire(self) -> None:
         """End the stream since its token has expired, and say so."""
-        self.staged.clear()
+        self.unstage()
         self.make_good()
         self.write(sse.expired_frame())
         self.close(CloseReason.EXPIRED)
@@ -242,8 +289,8 @@ class Connection:
         """End the stream, once; its endpoint does the rest."""
         if self.close_reason is None:
             self.close_reason = reason
-            self._is_direct = False
-            self._pending.clear()
+            self._is_direct = self._is_clear = False
+            self._pending = None
             self._pending_bytes = 0
             self._on_close()
             if not self._blocked:
@@ -254,12 +301,15 @@ class Connection:
             return
         self.wrote_at = now
         if self._blocked:
+            if self._pending is None:
+                self._pending = []
             self._pending.extend(frames)
             self._pending_bytes += sum(map(len, frames))
             if self._pending_bytes > self._most_pending_bytes:
                 self._on_overflow(self)
         elif self._wire is not None and (self._is_direct or self._wire.is_clear()):
             self._is_direct = True
+            self._is_clear = self.staged is None and not self._missed
             self._write_directly(joined_chunks(frames))
         else:
             self._step(joined(frames))
@@ -275,6 +325,7 @@ class Connection:
             return
         if sent != len(chunks):
             self._blocked = True
+            self._is_clear = False
             rest = self._wire.finish(memoryview(chunks)[sent:])  # type: ignore[union-attr]
             self._spawn(self._finish(rest), f"write {self.client_id}")
 
@@ -311,15 +362,18 @@ class Connection:
             self._drained()
 
     def _take_pending(self) -> list[Frame]:
+        pending = self._pending or []
         count = size = 0
-        for frame in self._pending:
+        for frame in pending:
             if size > _PIECE_BYTES:
                 break
             size += len(frame)
             count += 1
-        taken = self._pending[:count]
-        del self._pending[:count]
+        taken = pending[:count]
+        del pending[:count]
         self._pending_bytes -= size
+        if not pending:
+            self._pending = None
         return taken
 
     def _drained(self) -> None:

@@ -6,6 +6,7 @@ here is one line: JSON text holds a raw line break only as white space, which is
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -26,6 +27,7 @@ ResyncReason = Literal["expired", "unknown", "overflow"]
 
 _json = msgspec.json.Encoder()
 _FOLD: Final = bytes.maketrans(b"\r\n", b"  ")
+_POSITION: Final = re.compile(rb"^id: [^\n]*\n", re.MULTILINE)
 
 
 def one_line(text: bytes) -> bytes:
@@ -57,6 +59,14 @@ def data_frame(
         one_line(record),
         b',"truncated":true' if truncated else b"",
     )
+
+
+def without_position(frames: bytes) -> bytes:
+    """Return frames without their positions; the client's last event id stays what it was.
+
+    A value is never the beginning of a line, so nothing in it is taken for a position.
+    """
+    return _POSITION.sub(b"", frames)
 
 
 def heartbeat_frame(position: Position) -> bytes:

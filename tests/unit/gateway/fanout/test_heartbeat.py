@@ -81,14 +81,14 @@ async def test_a_denial_is_no_failure() -> None:
     async with asyncio.TaskGroup() as group:
         client = Harness(group, most_pending_bytes=10_000)
         await delivery.write(Judged(notices=[Notice("public.a", "denied", [[client.connection]])]))
-        assert not client.connection.missed
+        assert not client.connection.has_missed
 
 
 async def test_what_was_missed_is_made_good_before_the_end() -> None:
     """A stream whose token expires is asked to fetch again first."""
     async with asyncio.TaskGroup() as group:
         client = Harness(group, most_pending_bytes=10_000)
-        client.connection.missed["public.a"] = 0.0
+        client.connection.miss("public.a", 0.0)
         client.connection.expire()
         assert client.socket.sent[0] == RESYNC
         assert b"expired" in client.socket.sent[1]

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from gateway.streams import connection as connection_module
+from gateway.streams import sse
 from gateway.streams.connection import CloseReason, Connection
 from gateway.streams.frame import Frame
 from gateway.streams.subscription import Subscription
+from shared.position import Position
 
 
 class Socket:
@@ -174,7 +176,7 @@ async def test_what_was_missed_is_said_before_the_position_moves(
             (111.0, b"3", [resync, b"3"]),
         ):
             now = at
-            h.connection.missed.setdefault("public.posts", now)
+            h.connection.miss("public.posts", now)
             h.socket.sent.clear()
             h.connection.send(Frame(number), now)
             assert h.socket.sent == wanted
@@ -182,3 +184,35 @@ async def test_what_was_missed_is_said_before_the_position_moves(
         now = 130.0
         h.connection.send(Frame(b"4"), now)
         assert h.socket.sent == [b"4"]
+
+
+async def test_a_position_never_passes_what_was_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While `resync` is held back, events go out without their positions: a client that leaves
+    meanwhile comes back before what it has missed, and not after it.
+    """
+    now = 100.0
+    monkeypatch.setattr("gateway.streams.connection.time.monotonic", lambda: now)
+
+    def event(number: int) -> Frame:
+        data = sse.data_frame(Position(1, number), "create", "public.b", b'{"a":"id: 7"}')
+        return Frame(data)
+
+    async with asyncio.TaskGroup() as group:
+        h = Harness(group, most_pending_bytes=10_000)
+        h.connection.miss("public.a", now)
+        h.connection.send(event(1), now)
+        assert h.socket.sent[-1] == event(1).data
+        now = 105.0
+        h.connection.miss("public.a", now)
+        h.socket.sent.clear()
+        h.connection.send(event(2), now)
+        h.connection.stage(event(3))
+        h.connection.flush()
+        without = event(2).data.partition(b"\n")[2] + event(3).data.partition(b"\n")[2]
+        assert b"".join(h.socket.sent) == without
+        assert b'"a":"id: 7"' in without
+        now = 111.0
+        h.socket.sent.clear()
+        h.connection.send(event(4), now)
+        assert b"".join(h.socket.sent).startswith(sse.RESYNC)
+        assert h.socket.sent[-1] == event(4).data

@@ -52,6 +52,19 @@ def test_no_value_makes_a_second_line(row: dict[str, object]) -> None:
     assert json.loads(found[1][1])["record"] == row
 
 
+def test_frames_without_their_positions_are_the_same_otherwise() -> None:
+    """Only the ids go, of each of several frames; what looks like one in a value stays."""
+    here = Position(1, 813, 0)
+    frames = [
+        sse.data_frame(here, "create", "public.posts", b'{"a":"id: 1-0"}'),
+        sse.data_frame(None, "delete", "public.posts", b'{"id": 1}'),
+        sse.truncate_frame(here, "public.posts"),
+    ]
+    without = sse.without_position(b"".join(frames))
+    assert without == b"".join(frames).replace(b"id: 813-0\n", b"")
+    assert without.count(b"id: ") == 1  # the one in the value
+
+
 def test_control_frames_have_names_that_onmessage_never_sees() -> None:
     """Every control frame is a named event."""
     here = Position(2, 5)
