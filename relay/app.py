@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,7 @@ from relay.rival_watch import RivalWatch
 from relay.schema.migrate import migrate, missing_scripts
 from relay.session.leader import Candidate, Leadership
 from relay.session.notify_queue import NotifyQueue
+from relay.session.patience import Patience
 from relay.session.wakeup import KEEPALIVE, Listener, SleepLock, may_notify
 from relay.session.watchdog import Session, Watchdog
 from shared.backoff import Backoff
@@ -42,6 +44,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _NAMED_TABLES: Final = 10
+_STEADY_SECONDS: Final = 60.0
+"""A relay that has led for so long is tried again at once after a failure; another one waits longer
+each time, so that a standby can take over from a leader that keeps failing."""
+
 _COMMAND_SECONDS: Final = 300.0
 """After this long without an answer the server counts as gone, even if its socket is open."""
 
@@ -109,6 +115,7 @@ class Relay:
             metrics=metrics,
             note=health.note,
         )
+        self._patience = Patience()
         self._loop: Loop | None = None
         self._retiring = asyncio.Event()
         self._released = asyncio.Event()
@@ -188,7 +195,7 @@ class Relay:
             # to a slow server, could be silent for long enough to be ended.
             side = await self._connect("ayb-relay side")
             listener = await Listener.open(self._address, self._metrics)
-            leadership = Leadership(reader, self._candidate)
+            leadership = Leadership(reader, self._candidate, self._patience)
             async with asyncio.TaskGroup() as group:
                 group.create_task(listener.watch(), name="listener")
                 await leadership.wait(
@@ -285,6 +292,7 @@ class Relay:
             ),
             metrics=metrics,
         )
+        began = time.monotonic()
         self._loop = loop
         self._released.clear()
         try:
@@ -296,9 +304,10 @@ class Relay:
                     self._note_uncaptured(await capture.install())
                 metrics.leading.set(1)
                 self._has_led = True
-                backoff.reset()
                 group.create_task(self._keep(capture, rotation, queue, side), name="housekeeping")
         finally:
+            if time.monotonic() - began >= _STEADY_SECONDS:
+                backoff.reset()
             self._loop = None
             self._released.set()
 

@@ -26,11 +26,11 @@ TICK_SECONDS: Final = 1.0
 
 _EMPTY_READS_BEFORE_SLEEP: Final = 5
 _AWAKE_SECONDS: Final = 5.0
-"""After so long without sleep, and without changes, the relay polls at a slower pace."""
+"""After this long without sleep and without changes, the relay polls at a slower pace."""
 
 _SETTLE_SECONDS: Final = 0.5
 _MISSED_WAKES: Final = 3
-"""After this many in a row, notifications are taken not to arrive any more."""
+"""After this many in a row, notifications are assumed not to arrive any more."""
 
 
 class Loop:
@@ -73,10 +73,10 @@ class Loop:
         self._is_stopping = False
 
     async def run(self) -> None:
-        """Run until this relay gives the lead up; raises what the database raises.
+        """Run until this relay gives up the lead; raises what the database raises.
 
-        It does after `stop`, or for a relay that should lead instead. What has been recorded by
-        then is published first, as far as that takes no long time.
+        It gives it up after `stop`, or to a relay that should lead instead. Batches recorded by
+        then are published first, for half a second at most.
         """
         self._publisher.publish(await self._outbox.last_batch())
         self._ticked_at = time.monotonic()
@@ -87,7 +87,7 @@ class Loop:
             await self._leadership.release(self._leadership.successor)
 
     def stop(self) -> None:
-        """Give the lead up after the batch under way."""
+        """Give up the lead after the batch under way."""
         self._is_stopping = True
         self._listener.wake()
 
@@ -173,7 +173,7 @@ class Loop:
     async def _stay_awake(self, now: float) -> float:
         """Return how long to wait before trying to sleep; log after a while what prevents it.
 
-        That is a writer in a long transaction, or a stranger: any login can take an advisory lock.
+        That is a writer in a long transaction, or another login: any can take an advisory lock.
         """
         if self._awake_since is None:
             self._awake_since = now

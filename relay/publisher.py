@@ -22,7 +22,14 @@ from shared.backoff import Backoff
 from shared.change import encode
 from shared.channels import Channels
 from shared.compression import compress
-from shared.redis import UNAVAILABLE, describe, follow_master, heed_cancellation, redis_client
+from shared.redis import (
+    UNAVAILABLE,
+    close_client,
+    describe,
+    follow_master,
+    heed_cancellation,
+    redis_client,
+)
 from shared.redis_target import Content, RedisTarget
 from shared.tasks import end
 
@@ -264,7 +271,7 @@ class Target:
                 self._set_up(False)
                 self._drop_queue()
             finally:
-                await _close(client)
+                await close_client(client)
             await asyncio.sleep(backoff.next_seconds())
 
     async def _publish(self, client: Redis) -> None:
@@ -387,11 +394,3 @@ class Target:
     def _drop(self, is_batch: bool) -> None:
         if is_batch:
             self._metrics.unpublished.labels(self.name).inc()
-
-
-async def _close(client: Redis) -> None:
-    try:
-        async with asyncio.timeout(1.0):
-            await client.aclose()
-    except UNAVAILABLE:
-        pass

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
-from relay.rivals import ANNOUNCE_SECONDS, Announcement, Rivals, decode_announcement
+from relay.rivals import ANNOUNCE_SECONDS, SILENT_SECONDS, Announcement, Rivals, decode_announcement
 from shared import signature
 from shared.backoff import Backoff
 from shared.change import FORMAT
 from shared.channels import Channels
 from shared.errors import BusMessageError
-from shared.redis import UNAVAILABLE, heed_cancellation, redis_client
+from shared.redis import UNAVAILABLE, close_client, heed_cancellation, redis_client
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from redis.asyncio.client import PubSub
 
     from relay.metrics import RelayMetrics
     from relay.publisher import Note, Publisher
@@ -88,24 +90,34 @@ class RivalWatch:
             client = redis_client(url, answer_seconds=None)
             try:
                 async with client.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    await pubsub.subscribe(channel := self._channel)
-                    while self._channel == channel and self._leads.is_set():
-                        message = await pubsub.get_message(timeout=ANNOUNCE_SECONDS)
-                        backoff.reset()
-                        if message is not None:
-                            self._on_message(message)
+                    await self._listen(pubsub, backoff)
             except UNAVAILABLE as error:
                 # The publisher says whether this Redis works. One whose ACL lets us publish but
                 # not subscribe is not listened to.
                 log.debug("not listening for other relays", error=str(error))
             finally:
-                try:
-                    async with asyncio.timeout(1.0):
-                        await client.aclose()
-                except UNAVAILABLE:
-                    pass
+                await close_client(client)
             heed_cancellation()
             await asyncio.sleep(backoff.next_seconds())
+
+    async def _listen(self, pubsub: PubSub, backoff: Backoff) -> None:
+        """Listen until this relay no longer leads; raises `TimeoutError` after a silence.
+
+        This relay's own announcement comes back each second. Where it does not, the connection may
+        be dead without an error, so another one is made.
+        """
+        async with asyncio.timeout(SILENT_SECONDS):
+            await pubsub.subscribe(channel := self._channel)
+        heard_at = time.monotonic()
+        while self._channel == channel and self._leads.is_set():
+            message = await pubsub.get_message(timeout=ANNOUNCE_SECONDS)
+            now = time.monotonic()
+            if message is not None:
+                heard_at = now
+                backoff.reset()
+                self._on_message(message)
+            elif now - heard_at >= SILENT_SECONDS:
+                raise TimeoutError("nothing was heard")
 
     def _on_message(self, message: dict[str, Any]) -> None:
         data = message["data"]

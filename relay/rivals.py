@@ -22,7 +22,11 @@ ANNOUNCE_SECONDS: Final = 1.0
 _INSISTING_SECONDS: Final = 1.5
 """Whoever has announced itself for so long leads, and did not just stop."""
 
-_SILENT_SECONDS: Final = 5.0
+SILENT_SECONDS: Final = 5.0
+"""After so long without an announcement a leader no longer counts."""
+
+MOST_KEPT: Final = 16
+"""Leaders beyond these are ignored: anyone who can publish may make announcements up."""
 
 
 class Announcement(msgspec.Struct, frozen=True, array_like=True):
@@ -63,17 +67,22 @@ class Rivals:
     def on_announcement(self, announcement: Announcement, now: float) -> None:
         """Count what a leader says of itself."""
         if announcement.id != self._own_id:
-            _, first, last = self._heard.get(announcement.id, (None, now, now))
-            first = first if now - last < _SILENT_SECONDS else now
-            self._heard[announcement.id] = (announcement, first, now)
+            self._forget_silent(now)
+            known = self._heard.get(announcement.id)
+            if known is not None or len(self._heard) < MOST_KEPT:
+                first = now if known is None else known[1]
+                self._heard[announcement.id] = (announcement, first, now)
 
     def present(self, now: float) -> list[Announcement]:
         """Return the relays that lead too."""
-        self._heard = {
-            id_: heard for id_, heard in self._heard.items() if now - heard[2] < _SILENT_SECONDS
-        }
+        self._forget_silent(now)
         return [
             announcement
             for announcement, first, last in self._heard.values()
             if last - first >= _INSISTING_SECONDS
         ]
+
+    def _forget_silent(self, now: float) -> None:
+        self._heard = {
+            id_: heard for id_, heard in self._heard.items() if now - heard[2] < SILENT_SECONDS
+        }

@@ -1,7 +1,7 @@
-"""Compressed messages on the bus, for regions where the wide area is dear.
+"""Compressed messages on the bus, for regions where wide-area traffic is expensive.
 
-A message begins with `[`, a compressed one with the header of zlib's format (RFC 1950). It is zlib
-and not zstd because that needs no further package and saves as much on messages of this size.
+A plain message begins with `[`, a compressed one with the header of the zlib format (RFC 1950).
+zlib rather than zstd, since it needs no further package and saves as much on messages of this size.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Final
 from shared.errors import BusMessageError
 
 MOST_BYTES: Final = 16 * 1024 * 1024
-"""A message that is larger is not decompressed: its reader has it from the outbox."""
+"""A larger message is not decompressed: the gateway reads it from the outbox."""
 
 _LEVEL: Final = 1
 _HEADER: Final = b"\x78"
 
 
 def compress(message: bytes) -> bytes:
-    """Compress a message, fast rather than small."""
+    """Compress a message, for speed rather than size."""
     return zlib.compress(message, _LEVEL)
 
 

@@ -46,6 +46,18 @@ def _redact_event(
     return event
 
 
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Whether a record of asyncio's says anything.
+
+    asyncpg cancels a statement over a connection of its own. Where the statement's connection is
+    ended before that one is answered, as when a relay stops, nobody awaits the answer any more.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return not (
+        isinstance(error, ConnectionError) and str(error) == "unexpected connection_lost() call"
+    )
+
+
 def configure_logging(*, level: str, form: str) -> None:
     """Send structlog's and the standard library's logs to standard error as `json` or `console`."""
     renderer: structlog.typing.Processor = (
@@ -76,5 +88,6 @@ def configure_logging(*, level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.getLogger("asyncio").addFilter(_is_worth_a_line)
     for chatty in ("httpx", "httpcore", "asyncio", "redis", "push_response"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))

@@ -1,12 +1,12 @@
 """Connections to Redis or Valkey: to one server, or to the master that Sentinels name.
 
-Sentinels may disagree for a while after a failover, or for long across a partition. So all of them
-are asked at once, and the answer with the newest configuration counts. A server that was a master
-and cannot be reached by the Sentinels goes on answering its clients, but nobody publishes to it any
-more: `follow_master` ends a connection to such a one.
+Sentinels may disagree briefly after a failover, or for as long as a partition lasts. So all of them
+are asked at once, and the answer with the newest configuration counts. A former master that the
+Sentinels cannot reach continues to answer its clients, but nothing is published to it any more:
+`follow_master` ends connections to it.
 
-The pub/sub of a Redis Cluster needs nothing of this: any node passes on what was published at any
-other, so the URL of one node, or of a name that leads to all, does.
+A Redis Cluster needs none of this: each node forwards published messages to all others, so the URL
+of any one node is enough, or a name that resolves to all of them.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ UNAVAILABLE: Final = (RedisError, OSError, TimeoutError)
 
 _SENTINEL_SECONDS: Final = 2.0
 _FOLLOW_SECONDS: Final = 2.0
+_CLOSE_SECONDS: Final = 1.0
 
 _KEEPALIVE: Final = (
     (getattr(socket, "TCP_KEEPIDLE", None), 5),
@@ -53,7 +54,9 @@ _KEEPALIVE: Final = (
 def redis_client(url: str, *, answer_seconds: float | None = 5.0) -> redis.Redis:
     """Make a client that neither retries nor reconnects by itself: its caller decides.
 
-    Every wait for an answer is bounded, so that a frozen server is noticed.
+    A wait for an answer raises redis-py's `TimeoutError` after `answer_seconds`, so that a frozen
+    server is noticed. With None, as for a client that subscribes, the caller has to notice. Raises
+    `ValueError` for a URL that cannot be used.
     """
     url = RedisTarget.of(url).url
     options: dict[str, Any] = {
@@ -73,6 +76,18 @@ def redis_client(url: str, *, answer_seconds: float | None = 5.0) -> redis.Redis
     pool = redis.ConnectionPool.from_url(url, **options)
     pool.connection_class = type("Connection", (_ClosedIsUnavailable, pool.connection_class), {})
     return redis.Redis.from_pool(pool)
+
+
+async def close_client(client: redis.Redis) -> None:
+    """Close a client's connections within a second, ignoring errors of those already lost.
+
+    Only memory is at stake: the server notices by itself that a connection has gone.
+    """
+    try:
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await client.aclose()
+    except UNAVAILABLE:
+        pass
 
 
 async def follow_master(client: redis.Redis) -> None:
@@ -110,7 +125,7 @@ def describe(error: BaseException, url: str) -> str:
 
 
 class _Sentinels(Sentinel):
-    """Sentinels that are asked all at once, of which the one that knows most is believed."""
+    """Sentinels that are asked all at once; the answer with the newest configuration counts."""
 
     async def discover_master(self, service_name: str) -> tuple[str, int]:
         """Return the master's address; raises `MasterNotFoundError`."""

@@ -1,13 +1,13 @@
-"""The options of ours that the URL of a Redis may carry, besides those of redis-py.
+"""Our own options in the URL of a Redis, besides those of redis-py.
 
     redis://host:6379/0?region=eu&content=ticks
 
 * `region`: a name for logs and metrics, instead of the address.
-* `content`: what the relay sends there. `all`, the default, is whole batches, and `compressed` the
-  same compressed. `ticks` is the announcement of each batch alone: the gateways read the content
-  from their own replica, where it arrives in any case.
+* `content`: what the relay sends there. `all`, the default, sends whole batches; `compressed` sends
+  them compressed. `ticks` only announces each batch: the gateways read its content from their own
+  replica, where it arrives in any case.
 
-Only the relay heeds them. A gateway ignores them, so that both may be given the same URL.
+Only the relay uses them. A gateway ignores them, so both may be given the same URL.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class RedisTarget:
     """A Redis that the relay publishes to."""
 
     url: str
-    """The URL without the options of ours."""
+    """The URL without our options."""
 
     region: str | None = None
     content: Content = Content.ALL
@@ -61,8 +61,8 @@ class RedisTarget:
                 case _:
                     others.append(pair)
         if region is not None and not _REGION.fullmatch(region):
-            raise ValueError("has a region that is no name of letters, digits, dots and hyphens")
+            raise ValueError("has a region that is not a name of letters, digits, dots and hyphens")
         if content not in list(Content):
-            raise ValueError(f"has a content that is none of {', '.join(Content)}")
+            raise ValueError(f"has a content that is not one of {', '.join(Content)}")
         rest = "?".join(filter(None, (address, "&".join(others))))
         return cls(rest, region, Content(content))

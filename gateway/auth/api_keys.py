@@ -1,12 +1,12 @@
-"""AYB's API keys, which take the place of tokens for services.
+"""AYB's API keys, which services use instead of tokens.
 
-A key is `ayb_` and hexadecimal digits. AYB keeps only its SHA-256, and so do we: the key itself is
-hashed as it arrives, and neither kept nor logged. The row of `_ayb_api_keys` with this hash, joined
-to the user in `_ayb_users`, takes the place of a token's claims.
+A key is `ayb_` followed by hexadecimal digits. AYB stores only its SHA-256, and so does this
+gateway: the key is hashed as it arrives, and neither kept nor logged. The row of `_ayb_api_keys`
+with this hash, joined to its user in `_ayb_users`, takes the place of a token's claims.
 
-Lookups that come together are one query, and each answer, also that there is no such key, is kept
-for a few seconds, within a bound of bytes. A network that presents many unknown keys has to wait. A
-database that is away says nothing about a key: requests are refused for a passing reason then.
+Simultaneous lookups share one query. Each answer, including that there is no such key, is kept for
+a few seconds, within a bound in bytes. A network that presents many unknown keys must wait. If the
+database cannot be reached, nothing is known about a key, and requests are refused as unavailable.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ READING_SCOPES: Final = frozenset(("", "*", "readonly", "readwrite"))
 _KEY = re.compile(r"ayb_[0-9a-f]{32,128}", re.ASCII)
 _MOST_TOGETHER: Final = 500
 _ENTRY_BYTES: Final = 600
-"""What an answer takes beside its texts, about."""
+"""Roughly what an answer takes besides its texts."""
 
 _SQL: Final = queries("gateway.auth")
 
@@ -65,7 +65,7 @@ _REMEDY: Final = (
 
 
 def is_api_key(token: str) -> bool:
-    """Whether a token is meant as an API key; a JWT never begins like one."""
+    """Whether a token looks like an API key; a JWT never begins like one."""
     return token.startswith("ayb_")
 
 
@@ -97,20 +97,21 @@ class ApiKeys:
 
     @property
     def kept_bytes(self) -> int:
-        """How much the answers that are kept take, about."""
+        """Roughly how many bytes the kept answers take."""
         return self._recent.bytes
 
     async def verify(self, key: str, address: str = "") -> Claims:
         """Verify a key that came from an address.
 
-        Raises `InvalidTokenError`, which never says why; the log does. `TooManyTriesError`,
-        `DatabaseUnavailableError`, or `NotConfiguredError` if tables or grants are missing.
+        Raises `InvalidTokenError`, or `ExpiredTokenError` if the key has expired; neither says
+        more, but the log does. Also raises `TooManyTriesError`, `DatabaseUnavailableError`, and
+        `NotConfiguredError` if tables or grants are missing.
         """
         try:
             if _KEY.fullmatch(key) is None:
                 raise TokenRefusedError("not an API key")  # noqa: TRY301 (all refusals are logged)
             with unavailable_as_ours():
-                # Also the wait for those before it.
+                # The wait for earlier lookups counts too.
                 async with asyncio.timeout(WAIT_SECONDS):
                     answer = await self._find(_digest(key), network_of(address))
             return self._checked(answer)
@@ -121,7 +122,7 @@ class ApiKeys:
             ) from None
 
     async def current(self, digests: Collection[str]) -> dict[str, Claims]:
-        """Return the claims of those of these keys that are valid now.
+        """Return the claims of the keys among these that are valid now, by digest.
 
         Raises as `verify` does, except for refusals.
         """
@@ -152,7 +153,7 @@ class ApiKeys:
         if wait_seconds > 0:
             raise TooManyTriesError(retry_seconds=math.ceil(wait_seconds))
         self._wanted[digest] = None
-        async with self._asking:  # the first asks for all that came meanwhile
+        async with self._asking:  # the first asks for all that have come meanwhile
             known = self._recent.get(digest)
             if known is None:
                 self._wanted.pop(digest, None)
@@ -200,7 +201,7 @@ class ApiKeys:
 
 
 class _RecentAnswers:
-    """Answers of the last seconds, within a bound of bytes."""
+    """Answers of the last seconds, within a bound in bytes."""
 
     def __init__(self, fresh_seconds: float, most_bytes: int) -> None:
         self._fresh_seconds = fresh_seconds
@@ -217,7 +218,7 @@ class _RecentAnswers:
     def keep(self, digest: str, answer: Claims | str) -> None:
         size = _ENTRY_BYTES
         if not isinstance(answer, str):
-            # The texts stand in the payload, in the settings, and in the set of tables.
+            # The texts are in the payload, in the settings, and in the set of tables.
             size += 3 * len(answer.payload.encode())
         self.bytes -= self._answers.pop(digest, (0.0, 0, ""))[1]
         self._answers[digest] = time.monotonic(), size, answer

@@ -61,5 +61,10 @@ def parse_claim_path(text: str) -> ClaimPath:
 
 
 def split_list(text: str) -> list[str]:
-    """Split a list at the commas that are outside of double quotes; blanks around are dropped."""
+    """Split a list at the commas outside double quotes, and drop the blanks around its parts.
+
+    Raises `ValueError` if a quote is not closed.
+    """
+    if text.count('"') % 2:
+        raise ValueError(f"{text} contains a double quote that is not closed")
     return [part for part in (piece.strip() for piece in _QUOTED_OR_NOT.findall(text)) if part]

@@ -24,7 +24,7 @@ from redis.exceptions import MovedError, NoPermissionError
 
 from gateway.errors import SessionsUnavailableError
 from shared.channels import ROOT
-from shared.redis import UNAVAILABLE, describe, heed_cancellation, redis_client
+from shared.redis import UNAVAILABLE, close_client, describe, heed_cancellation, redis_client
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -83,7 +83,7 @@ async def _answer(url: str, command: Callable[[Redis], Awaitable[object]]) -> ob
     try:
         return await command(client)
     finally:
-        await client.aclose()
+        await close_client(client)
 
 
 def _at(url: str, host: str, port: int) -> str:

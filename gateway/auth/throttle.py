@@ -1,10 +1,11 @@
-"""How often a login may be tried: by a client network, and by a client network for one account.
+"""How often something may be tried: a login, or an API key that is not known.
 
-An account has no limit of its own, or anyone who knows an e-mail address could lock its user out.
-What strangers try counts for the network that they try from.
+Logins are limited for each client network, and for each client network and account together. An
+account has no limit of its own, or anyone who knows an e-mail address could lock its user out:
+failed tries count against the network that they come from.
 
-Each limit is a bucket that holds some tries and gets one back from time to time; only tries that
-fail are taken from it in the end. It is kept as one number, the time at which it will be full again
+Each limit is a bucket that holds some tries and gets one back from time to time; only failed tries
+are finally taken from it. It is kept as one number, the time at which it will be full again
 (the generic cell rate algorithm, ITU-T I.371). The number of buckets is bounded: to have one
 forgotten, all others must be filled first.
 """

@@ -1,9 +1,9 @@
-"""Tokens that were verified a moment ago, so that the next stream of a client costs no signature.
+"""Tokens that have been verified, so that a client's next stream needs no signature check.
 
-Tabs and reconnects come with the same token, after a restart of a gateway all at once. What a token
-says is kept under its SHA-256 until its `exp`, and forgotten when the keys change: a key that was
-withdrawn verifies nothing from then on. The token itself is not kept. Refusals are not kept either,
-and nor are API keys, which may be revoked at any time.
+Tabs and reconnects present the same token, and all at once after a gateway has restarted. The
+claims of a token are kept under its SHA-256 until its `exp`, and all are forgotten when the keys
+change, so a withdrawn key verifies nothing from then on. The token itself is not kept. Neither are
+refusals, nor API keys, which may be revoked at any time.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 MOST_BYTES: Final = 16 * 1024 * 1024
 _ENTRY_BYTES: Final = 700
-"""What an entry takes beside its texts, about."""
+"""Roughly what an entry takes besides its texts."""
 
 
 class VerifiedTokens:
-    """Claims by token, the most recently used ones, within a bound of bytes."""
+    """Claims of the most recently used tokens, within a bound in bytes."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most_bytes = most_bytes
@@ -33,7 +33,7 @@ class VerifiedTokens:
 
     @property
     def bytes(self) -> int:
-        """How much the claims that are kept take, about."""
+        """Roughly how many bytes the kept claims take."""
         return self._bytes
 
     def get(self, token: str, keys: object) -> Claims | None:
@@ -53,7 +53,7 @@ class VerifiedTokens:
         if keys is not self._keys:
             self._forget(keys)
         digest = _digest(token)
-        # The texts of the settings are those of the payload once more, at most.
+        # The texts of the settings repeat those of the payload, at most once.
         size = _ENTRY_BYTES + 2 * len(claims.payload.encode())
         self._bytes -= self._kept.pop(digest, (claims, 0))[1]
         self._kept[digest] = claims, size

@@ -45,10 +45,11 @@ NOT_BEFORE_LEEWAY_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class TokenOptions:
-    """Which tokens are accepted, and which role they give.
+    """Which tokens are accepted, and what their claims mean.
 
-    `secret` verifies HS256; `jwks_file` or `jwks_url` hold the keys of the other algorithms. What
-    claims mean is said by the last four: see `ClaimMapping`.
+    `secret` verifies HS256; `jwks_file` or `jwks_url` holds the keys of the other algorithms.
+    `default_role`, `role_claim`, `roles` and `claim_settings` map claims to a role and settings:
+    see `ClaimMapping`.
     """
 
     algorithms: frozenset[str]
@@ -108,8 +109,9 @@ class TokenVerifier:
     async def verify(self, token: str, address: str = "") -> Claims:
         """Verify a token, or an API key, that came from an address.
 
-        Raises `InvalidTokenError`, which never says why; the log does. `KeysUnavailableError` where
-        the key set has never been read. For an API key also what `ApiKeys.verify` raises.
+        Raises `InvalidTokenError`, or `ExpiredTokenError` if the token has expired; neither says
+        more, but the log does. Raises `KeysUnavailableError` if the key set has never been read
+        and, for an API key, whatever `ApiKeys.verify` raises.
         """
         if self._api_keys is not None and is_api_key(token):
             return await self._api_keys.verify(token, address)

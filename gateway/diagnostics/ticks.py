@@ -10,7 +10,7 @@ from shared import signature
 from shared.change import decode_tick
 from shared.channels import Channels
 from shared.errors import BusMessageError
-from shared.redis import UNAVAILABLE, describe, redis_client
+from shared.redis import UNAVAILABLE, close_client, describe, redis_client
 from shared.redis_url import name_of
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ async def check_ticks(
     except UNAVAILABLE as error:
         return f"{name}: warning: {describe(error, url)}"
     finally:
-        with contextlib.suppress(*UNAVAILABLE):
-            await client.aclose()
+        await close_client(client)
     return f"{name}: {_describe_ticks(ticks, dropped)}"
 
 

@@ -27,7 +27,7 @@ from shared.change import decode_table_message, decode_tick, memory_bytes
 from shared.channels import Channels
 from shared.compression import decompress
 from shared.errors import BusMessageError, DatabaseUnavailableError, first_error
-from shared.redis import UNAVAILABLE, describe, follow_master, redis_client
+from shared.redis import UNAVAILABLE, close_client, describe, follow_master, redis_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,11 +141,7 @@ class Bus:
                 group.create_task(self._end_with_history(), name="bus history")
                 group.create_task(follow_master(client), name="bus master")
         finally:
-            try:
-                async with asyncio.timeout(1.0):
-                    await client.aclose()
-            except UNAVAILABLE:
-                pass
+            await close_client(client)
 
     async def _end_with_history(self) -> None:
         await self._backlog.history_other_than(self._history)

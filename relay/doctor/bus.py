@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import time
 from typing import Final
@@ -11,7 +10,7 @@ from typing import Final
 from relay.doctor.finding import Finding, fail, ok
 from shared.channels import ROOT
 from shared.logging import redact
-from shared.redis import UNAVAILABLE, describe, redis_client
+from shared.redis import UNAVAILABLE, close_client, describe, redis_client
 
 _ANSWER_SECONDS: Final = 5.0
 
@@ -36,6 +35,5 @@ async def check_redis(url: str) -> Finding:
             f"subscribe on channels {ROOT}:*",
         )
     finally:
-        with contextlib.suppress(*UNAVAILABLE):
-            await client.aclose()
+        await close_client(client)
     return ok(f"Redis {shown} passes messages on ({(time.perf_counter() - began) * 1000:.0f} ms)")

@@ -155,14 +155,8 @@ LEFT JOIN recorded r ON true
 UNION ALL
 SELECT
     t.seq, t.index, t.relid, t.op::text,
-    CASE WHEN $7 THEN
-        ayb_realtime.readable_image(t.new, CASE WHEN t.truncated THEN coalesce(d.key, '{}') END)
-    WHEN t.truncated THEN convert_to(ayb_realtime.key_image(t.new, d.key), 'UTF8')
-    ELSE convert_to(t.new::text, 'UTF8') END,
-    CASE WHEN $7 THEN
-        ayb_realtime.readable_image(t.old, CASE WHEN t.truncated THEN coalesce(d.key, '{}') END)
-    WHEN t.truncated THEN convert_to(ayb_realtime.key_image(t.old, d.key), 'UTF8')
-    ELSE convert_to(t.old::text, 'UTF8') END,
+    ayb_realtime.sent_image(t.new, d.key, t.truncated, $7),
+    ayb_realtime.sent_image(t.old, d.key, t.truncated, $7),
     t.truncated, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM taken t
 LEFT JOIN described d USING (relid)
@@ -279,14 +273,8 @@ LEFT JOIN recorded r ON true
 UNION ALL
 SELECT
     t.seq, t.index, t.relid, t.op::text,
-    CASE WHEN $14 THEN
-        ayb_realtime.readable_image(t.new, CASE WHEN t.truncated THEN coalesce(d.key, '{}') END)
-    WHEN t.truncated THEN convert_to(ayb_realtime.key_image(t.new, d.key), 'UTF8')
-    ELSE convert_to(t.new::text, 'UTF8') END,
-    CASE WHEN $14 THEN
-        ayb_realtime.readable_image(t.old, CASE WHEN t.truncated THEN coalesce(d.key, '{}') END)
-    WHEN t.truncated THEN convert_to(ayb_realtime.key_image(t.old, d.key), 'UTF8')
-    ELSE convert_to(t.old::text, 'UTF8') END,
+    ayb_realtime.sent_image(t.new, d.key, t.truncated, $14),
+    ayb_realtime.sent_image(t.old, d.key, t.truncated, $14),
     t.truncated, NULL, NULL
 FROM taken t
 LEFT JOIN described d USING (relid)

@@ -6,7 +6,8 @@ applied migration is never edited: a checksum that differs stops the relay.
 
 Functions are replaced as a whole where their checksum differs from the recorded one. A database
 whose functions come from a newer release is left as it is: the older relay runs on until it is
-replaced.
+replaced. A function that a release no longer has is dropped by the release after it, because
+processes of the previous one may run beside it during an upgrade.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ async def migrate(connection: Connection) -> list[str]:
             for script in missing:
                 await connection.execute(script.sql)
                 if script.name == "functions":
+                    await _retire_functions(connection)
                     await connection.execute(
                         _SQL["record_functions"], FUNCTIONS_VERSION, script.checksum
                     )
@@ -86,6 +88,13 @@ async def migrate(connection: Connection) -> list[str]:
     done = [script.name for script in missing]
     log.info("migrated", applied=done)
     return done
+
+
+async def _retire_functions(connection: Connection) -> None:
+    """Mark functions that this release no longer has, and drop those marked by an earlier one."""
+    for row in await connection.fetch(_SQL["unused_functions"], FUNCTIONS_VERSION):
+        await connection.execute(row["remedy"])
+        log.debug("unused function", name=row["name"], remedy=row["remedy"])
 
 
 async def _prepare(connection: Connection) -> None:

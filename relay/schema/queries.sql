@@ -43,6 +43,38 @@ INSERT INTO ayb_realtime.installed_functions (version, checksum) VALUES ($1, $2)
 ON CONFLICT (only_row) DO UPDATE
 SET version = excluded.version, checksum = excluded.checksum, installed_at = now()
 
+-- name: unused_functions
+-- What to do about functions that no file of this release makes, at version $1: asked in the
+-- transaction that has just made those of this release, whose rows are thus its own. The processes
+-- of the previous release may still be running, so a function is marked by the first version
+-- without it, and dropped by a later one. One that something depends on, a trigger for example, is
+-- never dropped. A mark is removed from a function that is in use again.
+WITH found AS (
+    SELECT
+        p.oid::regprocedure AS name,
+        p.xmin = pg_current_xact_id()::xid AS is_used,
+        substring(obj_description(p.oid, 'pg_proc') FROM '^unused since version (\d+)$')::integer AS since,
+        EXISTS (
+            SELECT FROM pg_depend d
+            WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid
+            OR d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+        ) AS is_needed
+    FROM pg_proc p
+    WHERE p.pronamespace = 'ayb_realtime'::regnamespace AND pg_has_role(p.proowner, 'USAGE')
+)
+SELECT
+    f.name::text,
+    CASE
+        WHEN f.is_used THEN format('COMMENT ON ROUTINE %s IS NULL', f.name)
+        WHEN f.since IS NULL
+        THEN format('COMMENT ON ROUTINE %s IS %L', f.name, 'unused since version ' || $1::integer)
+        ELSE format('DROP ROUTINE %s', f.name)
+    END AS remedy
+FROM found f
+WHERE CASE WHEN f.is_used THEN f.since IS NOT NULL
+ELSE f.since IS NULL OR (f.since < $1::integer AND NOT f.is_needed) END
+ORDER BY f.name::text
+
 -- name: schema_owner
 -- The owner of our schema, if the schema exists and is not owned by us.
 SELECT r.rolname::text

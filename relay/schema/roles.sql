@@ -1,6 +1,6 @@
 -- The logins of ayb-realtime and their rights. Run it once in each database whose changes are to be
 -- streamed, as a superuser or as the owner of the tables. Running it again does no harm: it grants
--- what is missing, on new tables too. What it may not grant it names in a warning, and continues.
+-- what is missing, on new tables too. It warns of what it may not grant, and continues.
 --
 --   python -m relay roles | psql -d app
 --   psql -d app -c '\password ayb_relay' -c '\password ayb_gateway'
@@ -13,7 +13,7 @@ SET ayb.schemas = 'public';
 
 DO $roles$
 BEGIN
-    -- What a user with a token acts as. Nobody logs in as it; its rights are those of your users.
+    -- The role of users with a token. It cannot log in; its rights are those of your users.
     IF to_regrole('ayb_authenticated') IS NULL THEN
         CREATE ROLE ayb_authenticated NOLOGIN;
     END IF;
@@ -47,11 +47,11 @@ DO $outbox$
 DECLARE
     object record;
 BEGIN
-    -- The relay makes its tables and functions in here, and so can keep them up to date.
+    -- The relay creates its tables and functions here, and so can keep them up to date.
     IF to_regnamespace('ayb_realtime') IS NULL THEN
         CREATE SCHEMA ayb_realtime AUTHORIZATION ayb_relay;
     END IF;
-    -- What another login installed before there were roles becomes the relay's.
+    -- Whatever another login installed before these roles existed becomes the relay's.
     FOR object IN
         SELECT format('SCHEMA %I', n.nspname) AS name
         FROM pg_namespace n
@@ -70,14 +70,14 @@ BEGIN
         EXECUTE format('ALTER %s OWNER TO ayb_relay', object.name);
     END LOOP;
 
-    -- The gateway looks into the schema; users' roles must not: whole row images lie there. What
-    -- the relay makes, now or with a later version, the gateway may read but never write ...
+    -- The gateway may use the schema; users' roles must not, because it holds whole row images. The
+    -- gateway may read, but never write, whatever the relay creates, now or in a later version ...
     GRANT USAGE ON SCHEMA ayb_realtime TO ayb_gateway;
     GRANT SELECT ON ALL TABLES IN SCHEMA ayb_realtime TO ayb_gateway;
     ALTER DEFAULT PRIVILEGES FOR ROLE ayb_relay IN SCHEMA ayb_realtime GRANT SELECT ON TABLES TO ayb_gateway;
 
-    -- ... and its functions are for the gateway alone, not for everybody as Postgres has it by
-    -- default. Those that run with the relay's rights are for the triggers only.
+    -- ... and its functions are for the gateway alone, not for everyone, as is Postgres' default.
+    -- Those that run with the relay's rights are for the triggers only.
     ALTER DEFAULT PRIVILEGES FOR ROLE ayb_relay REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
     ALTER DEFAULT PRIVILEGES FOR ROLE ayb_relay IN SCHEMA ayb_realtime
         GRANT EXECUTE ON FUNCTIONS TO ayb_gateway;
@@ -150,21 +150,21 @@ BEGIN
 END
 $tables$;
 
--- Postgres 14 lets everybody create objects in public; later ones do not, and you may do as they do:
+-- Postgres 14 lets everyone create objects in public; later versions do not, and neither need you:
 --
 --   REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 
--- Only where relay and doctor shall name the sessions of other logins that are in their way:
+-- Only if relay and doctor should name the sessions of other logins that are in their way:
 --
 --   GRANT pg_read_all_stats TO ayb_relay;
 
--- What your users may read is yours to say, by grants and policies on each table:
+-- You decide what your users may read, by grants and policies on each table:
 --
 --   GRANT SELECT ON posts TO ayb_authenticated;
 --   ALTER TABLE posts ENABLE ROW LEVEL SECURITY;
 --   CREATE POLICY posts_author ON posts USING (author_id = current_setting('ayb.user_id')::uuid);
 --
--- Only where the gateway shall log users in by itself (AYB_AUTH_LOGIN_ENABLED):
+-- Only if the gateway should log users in itself (AYB_AUTH_LOGIN_ENABLED):
 --
 --   GRANT SELECT ON _ayb_users TO ayb_gateway;
 --   GRANT SELECT ON _ayb_user_mfa TO ayb_gateway;  -- where that table exists

@@ -14,8 +14,9 @@ A standby asks now and then instead of waiting for a lock: a waiting statement w
 snapshot, and so keep vacuum from cleaning the whole database. A leader that gives the lead up wakes
 the standbys by NOTIFY.
 
-Every relay reports its priority and its round trip to Postgres. If one has been ready for a while
-that should lead instead (`better_relay.sql`), the leader hands over to it after a whole batch.
+Every relay reports its priority and its round trip to Postgres. If one that should lead instead
+(`better_relay.sql`) has been ready for a while, the leader hands over to it after a whole batch. It
+waits longer if earlier hand-overs did not last (`relay.session.patience`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 import structlog
 
+from relay.session.patience import Patience
 from relay.session.wakeup import LEAD_CHANNEL
 from shared.errors import DatabaseUnavailableError
 from shared.sql import queries
@@ -52,9 +54,6 @@ gateway measures the replica's staleness by while nothing else is written."""
 LEASE_SECONDS: Final = 15.0
 """A session that may be the leader's, but whose start cannot be read, counts for this long after
 the lead was last renewed."""
-
-BETTER_SECONDS: Final = 5.0
-"""How long another relay must have been the better one before it gets the lead."""
 
 _HEAD_START_SECONDS: Final = 2.0
 _ANSWER_SECONDS: Final = 10.0
@@ -83,9 +82,15 @@ class Candidate:
 class Leadership:
     """The lead, held by the session of one connection."""
 
-    def __init__(self, connection: Connection, candidate: Candidate | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        candidate: Candidate | None = None,
+        patience: Patience | None = None,
+    ) -> None:
         self._connection = connection
         self._candidate = candidate or Candidate()
+        self._patience = patience or Patience()
         self._held_at = float("-inf")
         self._round_trips: deque[float] = deque(maxlen=_ROUND_TRIPS)
         self._better: str | None = None
@@ -108,11 +113,12 @@ class Leadership:
                 is_standby = True
                 log.info("standing by", leader=row["name"])
             note(_describe(row))
-            if row["pid"] is not None and row["silent_seconds"] > SILENT_SECONDS:
+            if row["pid"] is not None and abs(row["silent_seconds"]) > SILENT_SECONDS:
                 await self._end_silent_leader()
             await _set_within(freed, STANDBY_SECONDS)
         note(None)
         self._held_at = time.monotonic()
+        self._patience.on_lead(self._held_at)
         log.info("leading")
 
     async def hold(self) -> None:
@@ -135,7 +141,7 @@ class Leadership:
     @property
     def successor(self) -> str | None:
         """The relay that should have the lead now; None if that is this one."""
-        is_due = time.monotonic() - self._better_since >= BETTER_SECONDS
+        is_due = time.monotonic() - self._better_since >= self._patience.seconds
         return self._better if is_due else None
 
     async def release(self, successor: str | None = None) -> None:
@@ -146,6 +152,8 @@ class Leadership:
         await self._connection.execute(
             _SQL["release_lead"], successor, LEAD_CHANNEL, timeout=_ANSWER_SECONDS
         )
+        if successor is not None:
+            self._patience.on_hand_over(time.monotonic())
         log.info("the lead was given up", successor=successor)
 
     async def _measure(self) -> None:

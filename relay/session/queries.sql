@@ -64,13 +64,16 @@ SELECT pg_notify($2, '') FROM released
 
 -- name: end_silent_leader
 -- End the leader's session if it has not renewed its lead for $1 seconds and has been waiting for
--- its client for as long: the relay has vanished, and the server has not noticed yet.
+-- its client for as long: the relay has vanished, and the server has not noticed yet. (Times in the
+-- future are from before the clock was set back.)
 SELECT pg_terminate_backend(a.pid, 2000)
 FROM ayb_realtime.leader l
 JOIN pg_stat_activity a ON a.pid = l.pid AND a.backend_start = l.began
-WHERE l.heard_at < clock_timestamp() - make_interval(secs => $1)
+WHERE l.heard_at NOT BETWEEN clock_timestamp() - make_interval(secs => $1)
+    AND clock_timestamp() + make_interval(secs => $1)
 AND a.state LIKE 'idle%'
-AND a.state_change < clock_timestamp() - make_interval(secs => $1)
+AND a.state_change NOT BETWEEN clock_timestamp() - make_interval(secs => $1)
+    AND clock_timestamp() + make_interval(secs => $1)
 
 -- name: notification_queue
 -- How full the notification queue is (0 to 1), and which sessions may be blocking it: the queue is

@@ -9,10 +9,10 @@ notify only when the relay needs it. An advisory lock K says whether it does:
 
 No wake-up is missed: the relay gets K only when no silent writer is in flight, and a writer's locks
 are released after its commit has become visible. So whatever was written silently is visible once K
-is held, and the relay reads once more before it waits. Whatever is written later notifies.
+is held, and the relay reads once more before it waits. Whatever is written later sends a NOTIFY.
 
 A busy relay releases K, and takes it again when several reads have found nothing. Under a light
-load it just keeps K: a NOTIFY now and then costs nothing. A timed poll remains as a safety net; if
+load it keeps K: an occasional NOTIFY costs nothing. A timed poll remains as a safety net; if
 it finds changes a few times, notifications do not arrive, and the relay polls from then on.
 """
 
@@ -38,11 +38,11 @@ log = structlog.get_logger(__name__)
 
 CHANNEL: Final = "ayb_realtime"
 LEAD_CHANNEL: Final = "ayb_realtime_lead"
-"""Where a leader that gives the lead up wakes those that stand by."""
+"""Where a leader that gives up the lead wakes the standbys."""
 
 KEEPALIVE: Final = {
-    # The server notices within about 15 s that the relay's machine has vanished: of an idle
-    # connection by the first three, of one with an answer under way by the last (RFC 5482).
+    # The server notices within about 15 s that the relay's machine has vanished: the first three
+    # are for an idle connection, the last for one with an answer under way (RFC 5482).
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "3",
     "tcp_keepalives_count": "3",
@@ -70,9 +70,9 @@ class ListenError(OperatorError):
 
 
 class Listener:
-    """A connection of its own that hears NOTIFY.
+    """A separate connection that receives notifications.
 
-    While the relay stands by it hears only that the lead is free, and no writer.
+    While the relay stands by, it is notified only that the lead is free, not of changes.
     """
 
     def __init__(self, connection: Connection, metrics: RelayMetrics) -> None:
@@ -82,11 +82,11 @@ class Listener:
         self._closed = asyncio.Event()
         self._test: tuple[str, asyncio.Event] | None = None
         self.lead_freed: Final = asyncio.Event()
-        """Set when a leader has given the lead up."""
+        """Set when a leader has given up the lead."""
 
     @classmethod
     async def open(cls, address: DatabaseAddress | str, metrics: RelayMetrics) -> Listener:
-        """Connect, and hear when the lead is free; raises `DatabaseUnavailableError`."""
+        """Connect, and listen for a lead that is free; raises `DatabaseUnavailableError`."""
         connection = await connect(address, application_name="ayb-relay listen", settings=KEEPALIVE)
         listener = cls(connection, metrics)
         connection.add_termination_listener(listener._on_closed)
@@ -95,7 +95,7 @@ class Listener:
         return listener
 
     async def listen(self) -> None:
-        """Hear writers too; raises `DatabaseUnavailableError`."""
+        """Listen to writers too; raises `DatabaseUnavailableError`."""
         with unavailable_as_ours():
             await self._connection.add_listener(CHANNEL, self._on_notify)
 
@@ -133,7 +133,7 @@ class Listener:
                 await arrived.wait()
         except TimeoutError:
             raise ListenError(
-                "no notification arrives. AYB_DATABASE_URL probably leads through a pooler in "
+                "no notification arrives. AYB_DATABASE_URL probably points to a pooler in "
                 "transaction mode (PgBouncer): point it at Postgres itself"
             ) from None
         finally:
@@ -185,7 +185,7 @@ class SleepLock:
         return "; ".join(row["holder"] for row in rows)
 
     async def give_back(self) -> None:
-        """Let writers be silent."""
+        """Release K: writers need not notify."""
         await self._connection.fetchval(_SQL["give_sleep_lock"])
         self._held = False
         self._metrics.sleeping.set(0)

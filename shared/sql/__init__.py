@@ -6,7 +6,8 @@ A query file is a sequence of `-- name: some_name` lines, each followed by what 
 Migrations make tables; each is applied once and never edited afterwards. Functions are made by
 `CREATE OR REPLACE`, one file each, and applied again whenever one has changed. A function whose
 parameters or result change gets a new name, so that processes of the previous version, which run
-beside this one during a rollout, still find theirs.
+beside this one during a rollout, still find theirs. The next version after that drops the old one
+(`relay.schema.migrate`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
--- A relay is alive: renews its row, and removes rows of relays that ended long ago.
+-- Record that a relay is alive, and remove the rows of relays that ended long ago.
 CREATE OR REPLACE FUNCTION ayb_realtime.note_relay(
     me text, name text, priority integer, round_trip_ms real, redis_up integer
 ) RETURNS void
@@ -10,6 +10,8 @@ BEGIN
     ON CONFLICT (id) DO UPDATE
     SET priority = excluded.priority, round_trip_ms = excluded.round_trip_ms,
         redis_up = excluded.redis_up, heard_at = excluded.heard_at;
-    DELETE FROM ayb_realtime.relays r WHERE r.heard_at < clock_timestamp() - interval '1 minute';
+    DELETE FROM ayb_realtime.relays r
+    WHERE r.heard_at NOT BETWEEN clock_timestamp() - interval '1 minute'
+        AND clock_timestamp() + interval '1 minute';
 END
 $note$;

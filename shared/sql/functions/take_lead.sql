@@ -31,7 +31,7 @@ BEGIN
             RETURN false;
         END IF;
         -- The successor, and otherwise a better relay, has a head start; not the leader that ended.
-        IF held.heard_at > clock_timestamp() - head_start
+        IF held.heard_at BETWEEN clock_timestamp() - head_start AND clock_timestamp() + head_start
             AND coalesce(held.successor, nullif(ayb_realtime.better_relay(me), held.relay), me) <> me
         THEN
             RETURN false;

@@ -194,8 +194,9 @@ CREATE TABLE ayb_realtime.leader (
 );
 INSERT INTO ayb_realtime.leader DEFAULT VALUES;
 
--- The relays that lead or stand by, each renewing its row every second, so that the lead can go to
--- the one that should have it (better_relay). A relay that ended leaves its row behind for a while.
+-- The relays that lead or stand by. Each renews its row every second or more often, so that the lead
+-- can go to the one that should have it (better_relay). The row of a relay that has ended remains for
+-- a minute (note_relay).
 CREATE TABLE ayb_realtime.relays (
     id            text PRIMARY KEY,  -- random, made at its start
     name          text NOT NULL,

@@ -22,7 +22,7 @@ from shared import signature
 from shared.channels import Channels
 from shared.errors import DatabaseUnavailableError, SchemaError
 from shared.redis import redis_client
-from shared.sql import migrations, queries
+from shared.sql import Script, functions, migrations, queries
 from tests.integration.relay.conftest import Relays, eventually, is_leading
 from tests.support.bus import history_of
 from tests.support.proxy import Proxy
@@ -216,7 +216,7 @@ async def test_stopped_leader_hands_over_although_it_has_done_so_before(
     database, relays, monkeypatch
 ):
     """A relay that handed the lead over and got it back hands it over again when it ends."""
-    monkeypatch.setattr("relay.session.leader.BETTER_SECONDS", 0.5)
+    monkeypatch.setattr("relay.session.patience.FIRST_SECONDS", 0.5)
     metrics = RelayMetrics()
     relay = Relay(relays.settings(), health=Health(metrics), metrics=metrics)
     async with asyncio.TaskGroup() as group:
@@ -263,7 +263,7 @@ async def test_lead_goes_to_the_relay_that_should_have_it(
     """A relay with a lower priority, or with a long way to Postgres, hands the lead over to a
     better one once that has been ready for a while, without a loss or a repetition, and stands by.
     """
-    monkeypatch.setattr("relay.session.leader.BETTER_SECONDS", 1.0)
+    monkeypatch.setattr("relay.session.patience.FIRST_SECONDS", 1.0)
     await database.execute("CREATE TABLE t (id int PRIMARY KEY)")
     async with Proxy(postgres_server.port) as proxy:
         proxy.delay_seconds = 0.02 if preferred == "round trip" else 0.0
@@ -287,6 +287,33 @@ async def test_lead_goes_to_the_relay_that_should_have_it(
             await eventually(lambda: is_leading(first))
     told = {(h.batch, h.change.index): json.loads(h.new or "")["id"] for h in ear.heard}
     assert [told[place] for place in sorted(told)] == list(range(number + 1))
+
+
+async def test_better_relay_that_fails_whenever_it_leads(database, relays, monkeypatch):
+    """A relay that should lead, and fails each time it does, gets the lead less and less often."""
+    monkeypatch.setattr("relay.session.patience.FIRST_SECONDS", 0.5)
+    failures = 0
+
+    class Failing(Relay):
+        async def _lead(self, *_: object) -> None:
+            nonlocal failures
+            failures += 1
+            raise DatabaseUnavailableError("it fails")
+
+    better = RelayMetrics()
+    settings = relays.settings(relay_priority=1)
+    async with relays.running(), asyncio.TaskGroup() as group:
+        task = group.create_task(Failing(settings, health=Health(better), metrics=better).run())
+        await eventually(lambda: failures >= 2)
+        async with database.connect() as session, asyncio.timeout(40):
+            while not await session.fetchval(STEADY):
+                await session.execute("SELECT pg_sleep(0.05)")
+        task.cancel()
+
+
+STEADY = """
+    SELECT pid IS NOT NULL AND clock_timestamp() > since + interval '3 s' FROM ayb_realtime.leader
+"""
 
 
 async def test_another_leader_is_named_loudly(valkey_server, database, relays):
@@ -320,6 +347,31 @@ async def test_another_leader_is_named_loudly(valkey_server, database, relays):
         await eventually(lambda: health.page == (200, "ok\n"))
         task.cancel()
     await client.aclose()
+
+
+async def test_another_leader_is_heard_after_the_connection_went_dead(
+    valkey_server, database, relays
+):
+    """A connection to Redis that carries nothing any more, without an error, is made again."""
+    health, metrics = Health(RelayMetrics()), RelayMetrics()
+    async with Proxy(valkey_server.port, matching=b"SUBSCRIBE") as proxy:
+        settings = relays.settings(redis_url=proxy.lead(valkey_server.url))
+        client = redis_client(valkey_server.url)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(Relay(settings, health=health, metrics=metrics).run())
+            await eventually(lambda: is_leading(metrics))
+            history = await history_of(database)
+            channel = Channels.of(history, None).relays
+            other = msgspec.json.encode(Announcement(1, history, "other", "old host", 7))
+            async with asyncio.timeout(60):
+                while not await client.publish(channel, b"is anyone there"):
+                    await client.ping()
+                proxy.discard_present()
+                while "old host (epoch 7)" not in health.page[1]:
+                    await client.publish(channel, other)
+                    await asyncio.sleep(0.1)
+            task.cancel()
+        await client.aclose()
 
 
 async def test_concurrent_first_starts(postgres_server, valkey_server, database, ear):
@@ -386,6 +438,87 @@ async def test_functions_are_replaced_when_they_change(database):
         await session.execute("UPDATE ayb_realtime.migrations SET checksum = 'x'")
         with pytest.raises(SchemaError, match="differs from the one applied"):
             await migrate(session)
+
+
+async def test_functions_are_dropped_by_the_second_release_without_them(database, monkeypatch):
+    """A function that a release no longer has, or has with other parameters, stays for one release:
+    processes of the previous one may call it. Then it goes, unless a trigger needs it; so does
+    nothing outside the schema.
+    """
+    async with database.connect() as session:
+        await session.execute(
+            """
+            CREATE FUNCTION ayb_realtime.gone(text) RETURNS integer LANGUAGE sql AS 'SELECT 7';
+            CREATE FUNCTION ayb_realtime.newest_seq(text) RETURNS int LANGUAGE sql AS 'SELECT 7';
+            CREATE FUNCTION ayb_realtime."Back"() RETURNS integer LANGUAGE sql AS 'SELECT 7';
+            CREATE FUNCTION ayb_realtime.in_use() RETURNS trigger LANGUAGE plpgsql
+                AS 'BEGIN RETURN NULL; END';
+            CREATE FUNCTION public.foreign_one() RETURNS integer LANGUAGE sql AS 'SELECT 7';
+            CREATE TABLE t (id int PRIMARY KEY);
+            CREATE TRIGGER needs_it AFTER INSERT ON t
+                FOR EACH ROW EXECUTE FUNCTION ayb_realtime.in_use()
+            """
+        )
+
+        async def install(version: int) -> list[str]:
+            await session.execute("UPDATE ayb_realtime.installed_functions SET checksum = 'x'")
+            monkeypatch.setattr("relay.schema.migrate.FUNCTIONS_VERSION", version)
+            await migrate(session)
+            return [
+                row["name"]
+                for row in await session.fetch(
+                    "SELECT proname AS name FROM pg_proc WHERE proname = ANY ($1) "
+                    "AND (proname <> 'newest_seq' OR pronargs > 0) ORDER BY 1",
+                    ["gone", "newest_seq", "Back", "in_use", "foreign_one"],
+                )
+            ]
+
+        everything = ["Back", "foreign_one", "gone", "in_use", "newest_seq"]
+        assert await install(2) == everything
+        assert await session.fetchval("SELECT ayb_realtime.gone('x')") == 7
+        assert await install(2) == everything
+        with monkeypatch.context() as release:
+            ours = functions()
+            back = (
+                'CREATE OR REPLACE FUNCTION ayb_realtime."Back"() RETURNS integer LANGUAGE sql AS '
+            )
+            again = Script("functions", ours.sql + f"{back} 'SELECT 8';")
+            release.setattr("relay.schema.migrate.functions", lambda: again)
+            assert await install(3) == ["Back", "foreign_one", "in_use"]
+        assert await install(4) == ["Back", "foreign_one", "in_use"]
+        assert await install(5) == ["foreign_one", "in_use"]
+        await session.execute("INSERT INTO t VALUES (1)")
+
+
+async def test_times_in_the_future_prove_nothing(database):
+    """After the server's clock was set back, what was noted before neither keeps the lead from a
+    relay nor makes another one the better, and is forgotten.
+    """
+    async with database.connect() as session:
+        for shift, is_ready in (("-1 s", True), ("1 hour", False), ("-1 hour", False)):
+            await session.execute(
+                """
+                INSERT INTO ayb_realtime.relays
+                VALUES ('me', 'me', 0, 1, 1, clock_timestamp()),
+                    ('better', 'better', 1, 1, 1, clock_timestamp() + $1::text::interval)
+                ON CONFLICT (id) DO UPDATE SET heard_at = excluded.heard_at
+                """,
+                shift,
+            )
+            better = await session.fetchval("SELECT ayb_realtime.better_relay('me')")
+            assert (better == "better") == is_ready
+            await session.execute(
+                "UPDATE ayb_realtime.leader SET pid = NULL, successor = 'better', "
+                "heard_at = clock_timestamp() + $1::text::interval",
+                shift,
+            )
+            took = await session.fetchval(
+                "SELECT ayb_realtime.take_lead('me', 'me', '15 s', '2 s')"
+            )
+            assert took != is_ready
+        await session.execute("UPDATE ayb_realtime.relays SET heard_at = now() + interval '1 hour'")
+        await session.execute("SELECT ayb_realtime.note_relay('me', 'me', 0, 1::real, 1)")
+        assert await session.fetchval("SELECT array_agg(id) FROM ayb_realtime.relays") == ["me"]
 
 
 async def test_migration_without_rights(database):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from relay.rivals import Announcement, Rivals, decode_announcement
+from relay.rivals import MOST_KEPT, Announcement, Rivals, decode_announcement
 from shared.errors import BusMessageError
 
 OTHER = Announcement(1, "0123456789abcdef", "b", "host, process 7", 3)
@@ -40,3 +40,15 @@ def test_announcements_are_read_strictly():
     for wrong in (b"[]", b"\xff", data.replace(b"[1,", b"[2,"), data.replace(b",3]", b",0]")):
         with pytest.raises(BusMessageError):
             decode_announcement(wrong)
+
+
+def test_at_most_a_few_are_kept():
+    """Made-up announcements take no memory; places of those that went silent are used again."""
+    rivals = Rivals("a")
+    for now in (10.0, 12.0):
+        for number in range(1000):
+            rivals.on_announcement(msgspec.structs.replace(OTHER, id=f"{number}"), now)
+    assert len(rivals.present(12.0)) == MOST_KEPT
+    for now in (18.0, 20.0):
+        rivals.on_announcement(OTHER, now)
+    assert rivals.present(20.0) == [OTHER]

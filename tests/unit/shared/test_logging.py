@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
 import json
 import logging
+import ssl
 import sys
 
 import pytest
 import structlog
+from asyncpg.connect_utils import TLSUpgradeProto
 
 from shared.logging import configure_logging, redact
 
@@ -60,3 +64,26 @@ def test_every_log_line_is_one_json_object_without_secrets(
     assert [line["event"] for line in lines] == ["refused", "saw [token]", "broken"]
     assert TOKEN not in out.getvalue()
     assert "s3cret" not in out.getvalue()
+
+
+def test_an_abandoned_request_to_cancel_is_not_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncpg's connection that cancels a statement ends unanswered when a relay stops; other
+    errors that nobody retrieved are logged.
+    """
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", out)
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", root.handlers[:])
+    monkeypatch.setattr(root, "level", root.level)
+    monkeypatch.setattr(logging.getLogger("asyncio"), "filters", [])
+    configure_logging(level="info", form="json")
+    loop = asyncio.new_event_loop()
+    upgrade = TLSUpgradeProto(loop, "host", 1, ssl.create_default_context(), False)
+    upgrade.connection_lost(None)
+    other = loop.create_future()
+    other.set_exception(ConnectionError("another"))
+    del upgrade, other
+    gc.collect()
+    loop.close()
+    (line,) = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert "ConnectionError: another" in line["exception"]

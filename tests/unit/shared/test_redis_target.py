@@ -40,7 +40,7 @@ def test_options_are_taken_out(url: str, rest: str, name: str, content: str) -> 
         ("region=", "has a region"),
         ("region=a,b", "has a region"),
         ("region=" + "x" * 64, "has a region"),
-        ("content=tick", "has a content that is none of all, compressed, ticks"),
+        ("content=tick", "has a content that is not one of all, compressed, ticks"),
         ("content=", "has a content"),
     ],
 )

@@ -62,3 +62,10 @@ def test_a_list_is_split_outside_of_quotes() -> None:
     """Commas inside double quotes belong to a name."""
     assert split_list(' a , "b,c".d ,, e ') == ["a", '"b,c".d', "e"]
     assert split_list("") == []
+
+
+@pytest.mark.parametrize("text", ['a,"b', 'a",b', 'app.team="a,app.role=b"c",x'])
+def test_a_quote_that_is_not_closed_is_an_error(text: str) -> None:
+    """It is not dropped in silence, which would name another claim."""
+    with pytest.raises(ValueError, match="a double quote that is not closed"):
+        split_list(text)

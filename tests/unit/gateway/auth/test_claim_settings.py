@@ -54,6 +54,7 @@ def test_settings_are_named_with_the_claims_that_they_get() -> None:
         ("pg_stat_statements.track=x", "belongs to Postgres or an extension"),
         ("auto_explain.log_analyze=x", "belongs to"),
         ("ayb_realtime.x=y", "belongs to"),
+        ('app.team="a,app.role=b', "a double quote that is not closed"),
         (",".join(f"app.s{n}=c" for n in range(MOST_SETTINGS + 1)), "at most 32 settings"),
     ],
 )
