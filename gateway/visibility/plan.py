@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gateway.visibility.cohorts import KNOWN_SETTINGS
+from gateway.visibility.joined.candidates import comparable
 from gateway.visibility.joined.joinable import NotJoinableError, join
 from gateway.visibility.joined.statement import key_query, value_query
 from gateway.visibility.opacity import why_certainly_opaque, why_opaque
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from gateway.visibility.joined.candidates import Demand
     from gateway.visibility.joined.joinable import Draft
     from gateway.visibility.joined.setting_expressions import Builtins
     from gateway.visibility.rules import Rules
@@ -45,7 +47,8 @@ class Plan:
     the number of the former, `computed_texts` the latter as policies have them. `keys` is the query
     for what the images have in columns by which computed sets are limited. `others` are names and
     values, in turn, of further settings that the kept ones were computed under. `names` are those
-    of all settings that clients have.
+    of all settings that clients have. `demands` tell which cohorts need not be asked about: see
+    `gateway.visibility.joined.candidates`.
     """
 
     rules: Rules
@@ -62,6 +65,7 @@ class Plan:
     keys: str | None = None
     others: tuple[str | None, ...] = ()
     names: tuple[str, ...] = KNOWN_SETTINGS
+    demands: tuple[Demand, ...] = ()
 
     @property
     def table(self) -> str:
@@ -82,10 +86,16 @@ class Plan:
             self.rules, self.fingerprint, Form.OPAQUE, self.names, reason=reason, names=self.names
         )
 
-    def completed(self, types: Sequence[str], others: Sequence[str | None]) -> Plan:
+    def completed(
+        self,
+        types: Sequence[str],
+        others: Sequence[str | None],
+        array_types: Mapping[str, str | None],
+    ) -> Plan:
         """Write the statement from the draft.
 
-        `types` are those of its setting expressions, and then of arrays of its keys.
+        `types` are those of its setting expressions, and then of arrays of its keys; `array_types`
+        those of arrays of the columns that its demands are about.
         """
         assert self.draft is not None  # noqa: S101 (for the type checker)
         keys = dict(zip(self.draft.keys, types[len(self.draft.expressions) :], strict=True))
@@ -103,6 +113,7 @@ class Plan:
             computed_texts=tuple(e.text for e, _ in computed),
             keys=key_query(self.rules, keys) if keys else None,
             others=tuple(others),
+            demands=comparable(self.draft.demands, types, array_types),
         )
 
 

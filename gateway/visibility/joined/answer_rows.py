@@ -30,24 +30,29 @@ def groups_of(rows: Sequence[Row]) -> dict[int, list[int]]:
 
 
 def read_joined(
-    rows: Sequence[Row], groups: Mapping[int, Sequence[int]] | int, images: int
+    rows: Sequence[Row],
+    groups: Mapping[int, Sequence[int]] | int,
+    images: int,
+    everybody: AbstractSet[int] | None = None,
 ) -> list[AbstractSet[int]]:
     """Collect the cohorts that see each image; images seen by the same cohorts share a set.
 
-    `groups` maps each group to its cohorts, or is their number if each cohort is its own group.
+    `groups` maps each group that was asked about to its cohorts, or is their number if each cohort
+    is its own group. `everybody` are the cohorts meant by an answer that lists none: those of all
+    groups, unless others would have got the same answer.
     """
     rows = [row for row in rows if row[0] not in (EXCLUDED, GROUP) and row[1]]
-    everybody: AbstractSet[int] = frozenset()
-    if any(listed is None or kind == REST for kind, _, listed in rows):
-        everybody = _cohorts_of(
+    asked: AbstractSet[int] = frozenset()
+    if any(kind == REST or (listed is None and everybody is None) for kind, _, listed in rows):
+        asked = _cohorts_of(
             groups, range(1, groups + 1) if isinstance(groups, int) else list(groups)
         )
     seen: list[AbstractSet[int]] = [frozenset()] * images
     for kind, numbers, listed in rows:
         if listed is None:
-            cohorts = everybody
+            cohorts = asked if everybody is None else everybody
         elif kind == REST:
-            cohorts = everybody - _cohorts_of(groups, listed)
+            cohorts = asked - _cohorts_of(groups, listed)
         else:
             cohorts = _cohorts_of(groups, listed)
         for number in numbers or ():

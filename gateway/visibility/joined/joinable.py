@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gateway.visibility.cohorts import KNOWN_SETTINGS
+from gateway.visibility.joined.candidates import Demand, demands
 from gateway.visibility.joined.expressions import split
 from gateway.visibility.joined.lexer import Token, UnreadableError, tokenize
 from gateway.visibility.joined.setting_expressions import (
@@ -182,6 +183,18 @@ class Draft:
         """The columns by which computed sets are limited, in order."""
         keys = (expression.key for expression in self.expressions)
         return tuple(dict.fromkeys(key for key in keys if key is not None))
+
+    @property
+    def demands(self) -> tuple[Demand, ...]:
+        """What it demands of whoever sees an image, as far as equalities say."""
+        return demands(
+            self.parts,
+            self.limits,
+            expressions=self.expressions,
+            columns=self.rules.needed,
+            table=self.rules.table,
+            cannot_raise=_cannot_raise,
+        )
 
     def write(self, types: Sequence[str]) -> str:
         """Write the statement; `types` has one type for each expression."""

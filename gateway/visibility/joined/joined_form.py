@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.visibility.joined.answer_rows import excluded_cohorts, groups_of, read_joined
+from gateway.visibility.joined.candidates import candidates, columns_of
 from gateway.visibility.joined.kept_values import KeptValues
 from gateway.visibility.joined.packed_texts import pack
 from gateway.visibility.joined.statement import key_expression
@@ -51,21 +52,25 @@ class JoinedForm:
             return plan
         expressions = draft.expressions
         names = sorted({name for expression in expressions for name in expression.others})
+        compared = columns_of(draft.demands)
+        columns = [*draft.keys, *compared]
         try:
             types, values = await self._queries.expression_types(
                 subject,
-                [e.sql for e in expressions] + [key_expression(plan.rules, k) for k in draft.keys],
-                [e.is_set for e in expressions] + [True] * len(draft.keys),
+                [e.sql for e in expressions] + [key_expression(plan.rules, c) for c in columns],
+                [e.is_set for e in expressions] + [True] * len(columns),
                 names,
             )
         except QuestionError as error:
             raise JoinedFailsError(f"SQLSTATE {error.sqlstate}, for its expressions") from None
+        array_types = dict(zip(columns, types[len(expressions) :], strict=True))
+        types = types[: len(expressions) + len(draft.keys)]
         known = [type_ for type_ in types if type_ is not None]
         if len(known) < len(types):
             texts = [*(e.sql for e in expressions), *draft.keys]
             raise JoinedFailsError(f"no text keeps the value of {texts[types.index(None)]}")
         others = [text for pair in zip(names, values, strict=True) for text in pair]
-        return plan.completed(known, others)
+        return plan.completed(known, others, array_types)
 
     async def ask(
         self,
@@ -89,8 +94,12 @@ class JoinedForm:
                 plan, subject, grouping, values, images=images, without=without
             )
         groups = values.grouped(grouping)
-        count = groups.groups if isinstance(groups.groups, int) else len(groups.groups)
-        most = max(1, _MOST_PAIRS // max(1, count))
+        everybody = None
+        some = candidates(plan.demands, groups, images)
+        if some is not None:
+            everybody = groups.everybody
+            groups = groups.some(some)
+        most = max(1, _MOST_PAIRS // max(1, len(groups)))
         seen: list[AbstractSet[int]] = []
         size = 0
         for start in range(0, len(images), most):
@@ -98,7 +107,7 @@ class JoinedForm:
             rows = await self._queries.joined(
                 subject, plan.question, images=portion, kept=groups.packed, others=plan.others
             )
-            seen += read_joined(rows, groups.groups, len(portion))
+            seen += read_joined(rows, groups.groups, len(portion), everybody)
             size += len(rows)
         return seen, list(groups.excluded), size
 

@@ -8,13 +8,14 @@ organisations, only fifty groups are asked about.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway.visibility.cohort_set import cohorts_from
 from gateway.visibility.joined.packed_texts import PackedTexts, pack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from gateway.visibility.cohorts import Grouping
 
@@ -25,20 +26,76 @@ _MOST_GROUPINGS: Final = 4
 _MOST_SPARE: Final = 10_000
 
 
-@dataclass(frozen=True, slots=True)
 class ValueGroups:
-    """Cohorts grouped by their values.
+    """Cohorts grouped by their values; it never changes.
 
-    `flat` has all values of the first expression, then all of the second, and so on; `packed` is
-    the same as it is sent. `groups` maps the number of each group, from 1, to its cohorts, or is
-    the number of cohorts if each is a group of its own. `excluded` are the cohorts for which an
-    expression raises.
+    `flat` has all values of the first expression, then all of the second, and so on. `groups` maps
+    the number of each group, from 1, to its cohorts, or is the number of cohorts if each is a group
+    of its own. `excluded` are the cohorts for which an expression raises.
     """
 
-    flat: Sequence[str | None]
-    packed: PackedTexts
-    groups: Mapping[int, Sequence[int]] | int
-    excluded: Sequence[int]
+    def __init__(
+        self,
+        flat: Sequence[str | None],
+        groups: Mapping[int, Sequence[int]] | int,
+        excluded: Sequence[int],
+    ) -> None:
+        self.flat: Final = flat
+        self.groups: Final = groups
+        self.excluded: Final = excluded
+        self._by_value: dict[int, dict[str, list[int]]] = {}
+        self._packed: PackedTexts | None = None
+        self._everybody: AbstractSet[int] | None = None
+
+    def __len__(self) -> int:
+        return self.groups if isinstance(self.groups, int) else len(self.groups)
+
+    @property
+    def packed(self) -> PackedTexts:
+        """The values as they are sent."""
+        if self._packed is None:
+            self._packed = pack(self.flat)
+        return self._packed
+
+    @property
+    def everybody(self) -> AbstractSet[int]:
+        """The cohorts that are in a group."""
+        if self._everybody is None:
+            numbers = (
+                list(range(self.groups))
+                if isinstance(self.groups, int)
+                else [n for cohorts in self.groups.values() for n in cohorts]
+            )
+            self._everybody = cohorts_from(numbers, len(numbers), max(numbers, default=-1) + 1)
+        return self._everybody
+
+    def by_value(self, expression: int) -> Mapping[str, Sequence[int]]:
+        """Return the numbers of the groups that have each value of an expression."""
+        found = self._by_value.get(expression)
+        if found is None:
+            found = self._by_value[expression] = {}
+            for number, value in enumerate(self._values(expression), 1):
+                if value is not None:
+                    found.setdefault(value, []).append(number)
+        return found
+
+    def some(self, numbers: Sequence[int]) -> ValueGroups:
+        """Return some of the groups, by their numbers, with new numbers in that order."""
+        flat = [
+            values[n - 1]
+            for values in map(self._values, range(len(self.flat) // max(1, len(self))))
+            for n in numbers
+        ]
+        groups = self.groups
+        members = (
+            {new: (n - 1,) for new, n in enumerate(numbers, 1)}
+            if isinstance(groups, int)
+            else {new: groups[n] for new, n in enumerate(numbers, 1)}
+        )
+        return ValueGroups(flat, members, self.excluded)
+
+    def _values(self, expression: int) -> Sequence[str | None]:
+        return self.flat[expression * len(self) : (expression + 1) * len(self)]
 
 
 class KeptValues:
@@ -102,6 +159,5 @@ class KeptValues:
         rows = list(groups) if self._is_grouping else [v for v in found if v is not None]
         flat = [values[n] for n in range(self._expressions) for values in rows]
         if len(groups) == len(found):
-            return ValueGroups(flat, pack(flat), len(found), excluded)
-        numbered = dict(enumerate(groups.values(), 1))
-        return ValueGroups(flat, pack(flat), numbered, excluded)
+            return ValueGroups(flat, len(found), excluded)
+        return ValueGroups(flat, dict(enumerate(groups.values(), 1)), excluded)

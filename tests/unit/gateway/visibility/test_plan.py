@@ -95,7 +95,7 @@ def test_completed():
             functions=(function(),),
             relations=(Relation("public.m", "r", True),),
         )
-    ).completed(["pg_catalog.uuid", "pg_catalog._int8", "pg_catalog._int8"], ["a.b", None])
+    ).completed(["pg_catalog.uuid", "pg_catalog._int8", "pg_catalog._int8"], ["a.b", None], {})
     assert made.draft is None
     assert made.question is not None
     assert made.kept == "SELECT (ARRAY[(auth.uid ( ))::pg_catalog.text])::pg_catalog.text"
@@ -110,7 +110,7 @@ def test_completed():
 
 def test_completed_without_values():
     """A policy that reads the row alone needs no query but the statement."""
-    made = plan(rules("published")).completed([], [])
+    made = plan(rules("published")).completed([], [], {})
     assert made.question is not None
     assert (made.kept, made.kept_values, made.computed, made.keys) == (None, 0, None, None)
     assert made.computed_texts == ()

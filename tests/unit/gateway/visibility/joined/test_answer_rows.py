@@ -32,3 +32,11 @@ def test_of_many_cohorts_large_answers_are_bits():
     assert isinstance(many, CohortSet)
     assert few == {6}
     assert many == set(range(5_999))
+
+
+def test_about_some_of_the_groups():
+    """Of candidates, "all but these" means of them; "all" still means everybody."""
+    rows = [(1, [1], None), (2, [2], [1]), (1, [3], [2])]
+    assert read_joined(rows, {1: (4,), 2: (7,)}, 3, frozenset(range(9))) == [
+        set(range(9)), {7}, {7},
+    ]  # fmt: skip

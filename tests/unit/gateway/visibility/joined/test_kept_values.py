@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.visibility.cohorts import Grouping
 from gateway.visibility.joined import kept_values
-from gateway.visibility.joined.kept_values import KeptValues
+from gateway.visibility.joined.kept_values import KeptValues, ValueGroups
 
 
 def grouping(*values):
@@ -71,3 +71,24 @@ def test_ungrouped():
     groups = values.grouped(asked)
     assert groups.flat == ["1", "1"]
     assert groups.groups == {1: [0], 2: [2]}
+
+
+def test_some_of_the_groups():
+    """Some groups have their values, and new numbers; each knows its cohorts."""
+    groups = ValueGroups(["1", "2", "3", "x", None, "z"], {1: [0, 2], 2: [1], 3: [4]}, [3])
+    assert len(groups) == 3
+    assert groups.everybody == {0, 1, 2, 4}
+    assert groups.by_value(0) == {"1": [1], "2": [2], "3": [3]}
+    assert groups.by_value(1) is groups.by_value(1)
+    assert groups.by_value(1) == {"x": [1], "z": [3]}
+    some = groups.some([1, 3])
+    assert (some.flat, some.groups, some.excluded) == (
+        ["1", "3", "x", "z"],
+        {1: [0, 2], 2: [4]},
+        [3],
+    )
+    assert groups.packed is groups.packed
+    each = ValueGroups(["1", "2"], 2, [])
+    assert each.everybody == {0, 1}
+    assert each.some([2]).groups == {1: (1,)}
+    assert ValueGroups([], {}, [0]).some([]).flat == []
