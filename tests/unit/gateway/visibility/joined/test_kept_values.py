@@ -78,6 +78,7 @@ def test_some_of_the_groups():
     groups = ValueGroups(["1", "2", "3", "x", None, "z"], {1: [0, 2], 2: [1], 3: [4]}, [3])
     assert len(groups) == 3
     assert groups.everybody == {0, 1, 2, 4}
+    assert groups.everybody is groups.everybody
     assert groups.by_value(0) == {"1": [1], "2": [2], "3": [3]}
     assert groups.by_value(1) is groups.by_value(1)
     assert groups.by_value(1) == {"x": [1], "z": [3]}
