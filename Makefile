@@ -67,8 +67,8 @@ endurance: $(DEV) ## the endurance run alone: everything comes, goes and fails f
 snapshots: $(DEV) ## write what the chart renders for each example again: tests/chart/snapshots
 	AYB_TEST_SNAPSHOTS=write $(BIN)/pytest -q tests/chart/test_snapshots.py
 
-bench: $(DEV) ## the figures of docs/benchmarks.md, in short form
-	$(BIN)/python -m bench --quick
+bench: $(DEV) ## the figures of docs/benchmarks.md, beside peers, with plots in .bench/: 15 min
+	$(BIN)/python -m bench all
 
 .venv/made.stamp:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (set PYTHON=/path/to/it)" >&2; exit 1; }
@@ -112,6 +112,6 @@ lock: ## pin the newest versions of all dependencies (needs uv)
 
 clean: ## remove what these have made
 	@if [ -L .devstack/data ]; then rm -rf "$$(readlink .devstack/data)"; fi
-	rm -rf .venv .devstack .soak .coverage* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf .venv .devstack .soak .bench .coverage* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
 		.hypothesis .import_linter_cache $(JS)/node_modules $(VERSIONS)/node_modules
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,42 +1,76 @@
-"""`python -m bench [NAME] [--quick] [--json FILE]`: run one benchmark, or all of them."""
+"""`python -m bench [NAME] [--quick] [--json FILE]`, or `python -m bench report FILE...`.
+
+NAME is one benchmark, or `all`. Tables are printed; plots, and the JSON of the last run, go to
+`.bench/`. `report` puts such JSON files into docs/benchmarks.md and its plots.
+"""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from pathlib import Path
 
-NAMES = (
-    "fanout",
-    "burst",
-    "private",
-    "latency",
-    "writers",
-    "visibility",
-    "policies",
-    "regions",
-    "connect",
-)
+from bench.catalogue import BENCHMARKS
+from bench.document import encode
+from bench.files import raise_file_limit
+from bench.page import write_page
+from bench.plots import write_plots
+from bench.runner import run_all, run_one
+from bench.size import Size
+from bench.tables import summary
+
+OUTPUT = Path(".bench")
 
 
-def main() -> int:
-    """Run benchmarks; one fails if what arrived was wrong."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("name", nargs="?", choices=NAMES, help="by default all")
-    parser.add_argument("--quick", action="store_true", help="at most 40 s each")
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the report to FILE (with a NAME only)"
+def main(arguments: list[str] | None = None) -> int:
+    """Run benchmarks and return the exit status: 1 if one of them failed."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if given.name == "report":
+        if not given.files:
+            parser.error("report needs the JSON files of a run")
+        return write_page([Path(file) for file in given.files])
+    if given.files:
+        parser.error(f"only report takes files, not {given.name}")
+    raise_file_limit()
+    size = Size(given.size)
+    is_whole = given.name == "all"
+    document = run_all(size) if is_whole else run_one(given.name, size)
+    if given.json is not None:
+        given.json.write_bytes(encode(document))
+    if not given.part:
+        OUTPUT.mkdir(exist_ok=True)
+        OUTPUT.joinpath(f"{given.name}.json").write_bytes(encode(document))
+        write_plots(document, OUTPUT)
+        print(f"\n{summary(document)}\n  plots and JSON: {OUTPUT}/", flush=True)
+    return 1 if any(report.error for report in document.reports) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    lines = [f"  {b.name:<11} {b.title}{'' if b.in_all else ' (not in all)'}" for b in BENCHMARKS]
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=__doc__,
+        epilog="benchmarks:\n" + "\n".join(lines),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    arguments = parser.parse_args()
-    if arguments.json is not None and arguments.name is None:
-        parser.error("--json goes with a NAME")
-    for name in NAMES if arguments.name is None else (arguments.name,):
-        print(f"{name}{' (quick)' if arguments.quick else ''}", flush=True)
-        report = importlib.import_module(f"bench.{name}").run(quick=arguments.quick)
-        if arguments.json is not None:
-            report.write(arguments.json)
-    return 0
+    names = [benchmark.name for benchmark in BENCHMARKS]
+    parser.add_argument(
+        "name", nargs="?", default="all", metavar="NAME", choices=[*names, "all", "report"],
+        help="a benchmark, all (the default), or report",
+    )  # fmt: skip
+    parser.add_argument("files", nargs="*", metavar="FILE", help="of report: what --json wrote")
+    parser.add_argument(
+        "--quick", dest="size", action="store_const", const="quick", default="full",
+        help="fewer repetitions",
+    )  # fmt: skip
+    parser.add_argument(
+        "--smoke", dest="size", action="store_const", const="smoke",
+        help="tiny numbers: only show that it works",
+    )  # fmt: skip
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to FILE")
+    parser.add_argument("--part", action="store_true", help=argparse.SUPPRESS)
+    return parser
 
 
 if __name__ == "__main__":

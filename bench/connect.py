@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import statistics
 import tempfile
 import time
 from contextlib import AsyncExitStack
@@ -19,17 +18,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import psutil
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jose import jwk, jwt
 
-from bench.fanout import SCHEMA, cpu_seconds
-from bench.report import Report, Row
+from bench.contenders import SCHEMA
+from bench.process_cpu import cpu_seconds
+from bench.report import Report
 from bench.stack import SECRET, BenchStack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from bench.size import Size
 
 BURST: Final = 250
 _KID: Final = "bench"
@@ -43,28 +44,27 @@ class Contender:
 
     name: str
     stack: BenchStack
-    process: psutil.Process
     costs: dict[str, list[float]] = field(default_factory=dict)
 
     async def take_turn(self, case: str, tokens: Tokens) -> None:
         """Open a burst of streams and close them; add the cost of each."""
-        before = cpu_seconds(self.process)
+        before = cpu_seconds(self.stack.gateway_pid)
         clients = await asyncio.gather(*(_open(self.stack.port, token) for token in tokens))
-        spent = cpu_seconds(self.process) - before
+        spent = cpu_seconds(self.stack.gateway_pid) - before
         for writer in clients:
             writer.transport.abort()
         await asyncio.sleep(0.2)
         self.costs.setdefault(case, []).append(spent / len(tokens) * 1e6)
 
 
-def run(*, quick: bool) -> Report:
+def run(size: Size) -> Report:
     """Measure, and return the report."""
     report = Report("connect")
-    asyncio.run(_measure(report, quick=quick))
+    asyncio.run(_measure(report, size))
     return report
 
 
-async def _measure(report: Report, *, quick: bool) -> None:
+async def _measure(report: Report, size: Size) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     async with AsyncExitStack() as exits:
         folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="ayb-bench-")))
@@ -72,24 +72,16 @@ async def _measure(report: Report, *, quick: bool) -> None:
         if before := os.environ.get("AYB_BENCH_BEFORE"):
             contenders.append(await _start(exits, "before", Path(before), folder, key))
         cases = _cases(key)
-        for turn in range(6 if quick else 30):
+        for turn in range(size.pick(full=30, quick=6, smoke=3)):
             for case, make in cases.items():
                 tokens = make()
                 order = contenders if turn % 2 else contenders[::-1]
                 for contender in order:
                     await contender.take_turn(case, tokens)
+        figure = report.figure("connect", "Opening a stream", "µs of CPU a connect", peer="nchan")
         for case in cases:
             # The first turns warm up the pool, the caches and the interpreter.
-            found = {c.name: statistics.median(c.costs[case][2:]) for c in contenders}
-            ours = found.pop("ours")
-            report.add(
-                Row(
-                    case,
-                    {"us": ours},
-                    {name: {"us": cost} for name, cost in found.items()},
-                    ours / found["before"] if "before" in found else None,
-                )
-            )
+            report.add(figure, case, {c.name: c.costs[case][2:] for c in contenders})
 
 
 def _cases(key: ec.EllipticCurvePrivateKey) -> dict[str, Callable[[], Tokens]]:
@@ -140,7 +132,7 @@ async def _start(
             source=source,
         )
     )
-    return Contender(name, stack, psutil.Process(stack.gateway_pid))
+    return Contender(name, stack)
 
 
 async def _open(port: int, token: str) -> asyncio.StreamWriter:

@@ -7,33 +7,16 @@ on the clock then says little, and CPU time says what a part costs wherever it r
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+
+from bench.process_cpu import cpu_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import asyncpg
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of a process so far, user and system; 0 if it has ended.
-
-    The kernel's own account (schedstat, in nanoseconds) where there is one; `times` counts in
-    hundredths of a second.
-    """
-    try:
-        if spent := sum(
-            int(thread.read_text().split()[0])
-            for thread in Path(f"/proc/{pid}/task").glob("*/schedstat")
-        ):
-            return spent / 1e9
-        times = psutil.Process(pid).cpu_times()
-    except (OSError, psutil.NoSuchProcess):
-        return 0.0
-    return float(times.user + times.system)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
+from bench.figure import OURS
 from bench.policy_shapes import ROLE, SCHEMA, SHAPES, Shape, rows, settings
 from bench.policy_streams import measure_streams
-from bench.report import Report, Row
+from bench.report import Report
+from bench.size import Size
 from devstack.servers import PostgresServer, free_port
 from gateway.visibility.cohorts import Audience
 from gateway.visibility.engine import EVERYBODY, Answer, Image, Visibility
@@ -33,24 +35,28 @@ from shared.pool import open_pool
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bench.figure import Figure
+
+_CPU: Final = "ours, CPU of the database"
+_SELECT: Final = "a SELECT each"
 _CLAIM_BYTES: Final = 900
 _SAMPLE: Final = 50
 _MOST_SECONDS: Final = 2.0
 """What takes longer is not repeated."""
 
 
-def run(*, quick: bool) -> Report:
+def run(size: Size) -> Report:
     """Measure; fails if an answer is not what a SELECT shows."""
     report = Report("policies")
     with TemporaryDirectory(prefix="ayb-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        asyncio.run(_measure(report, folder, quick=quick))
-    asyncio.run(measure_streams(report, quick=quick))
+        asyncio.run(_measure(report, folder, size))
+    asyncio.run(measure_streams(report, size))
     return report
 
 
-async def _measure(report: Report, folder: Path, *, quick: bool) -> None:
+async def _measure(report: Report, folder: Path, size: Size) -> None:
     with PostgresServer(folder / "pg", port=free_port()) as server:
         admin = await asyncpg.connect(server.dsn())
         await admin.execute(roles_script())
@@ -65,25 +71,32 @@ async def _measure(report: Report, folder: Path, *, quick: bool) -> None:
             settings={"default_transaction_read_only": "on", "jit": "off"},
         ) as pool:
             figures: dict[tuple[str, int, int], tuple[str, float, float]] = {}
-            for users in (1_000,) if quick else (1_000, 10_000):
-                for events in (20,) if quick else (1, 20, 1_000):
+            for users in size.pick(full=(1_000, 10_000), quick=(1_000,), smoke=(50,)):
+                for events in size.pick(full=(1, 20, 1_000), quick=(20,), smoke=(20,)):
                     await admin.execute(rows(users, events))
-                    for shape in SHAPES:
+                    figure = report.figure(
+                        f"policies-{users}-{events}",
+                        f"Policies of many shapes: {users:,} users, events: {events:,}",
+                        "ms a question",
+                        peer=_SELECT,
+                    )
+                    for shape in SHAPES[:: size.pick(full=1, quick=1, smoke=8)]:
                         figures[shape.name, users, events] = await _case(
-                            admin, pool, report, shape, users=users, events=events
+                            admin, pool, report, figure, shape, users=users
                         )
         await admin.close()
-    _expect(report, figures)
+    if size is not Size.SMOKE:
+        _expect(report, figures)
 
 
 async def _case(
     admin: asyncpg.Connection,
     pool: asyncpg.Pool,
     report: Report,
+    figure: Figure,
     shape: Shape,
     *,
     users: int,
-    events: int,
 ) -> tuple[str, float, float]:
     for name in await admin.fetch(
         "SELECT polname FROM pg_policy WHERE polrelid = 'docs'::regclass"
@@ -125,15 +138,10 @@ async def _case(
     alone = alone_seconds * 1000 * users / len(sample)
     scaled = "" if asked == users else f" (from {asked})"
     report.add(
-        Row(
-            f"{shape.name}, {users} users, {events} events [{kind}]{scaled}",
-            {"ms": milliseconds, "db ms": cpu * 1000 * users / asked},
-            {
-                "the first time": {"ms": first * 1000 * users / asked},
-                f"a SELECT each (from {len(sample)})": {"ms": alone},
-            },
-            alone / milliseconds,
-        )
+        figure,
+        shape.name,
+        {OURS: milliseconds, _CPU: cpu * 1000 * users / asked, _SELECT: alone},
+        note=f"{kind}{scaled}; the first time {first * 1000 * users / asked:.1f}",
     )
     return form, milliseconds, cpu * 1e6 / asked
 

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 from jose import jwt
 
+from bench.figure import OURS
+from bench.measured import percentile
 from bench.policy_shapes import ROLE, SCHEMA, SHAPES, Shape, rows, user_id
-from bench.report import Row, percentile
 from bench.stack import SECRET, BenchStack, StreamReader, open_stream
 
 if TYPE_CHECKING:
     from bench.report import Report
+    from bench.size import Size
 
 NAMES: Final = (
     "own row, wrapped",
@@ -39,18 +41,23 @@ _CONNECTS_AT_ONCE: Final = 20
 _CLAIM_BYTES: Final = 900
 
 
-async def measure_streams(report: Report, *, quick: bool) -> None:
+async def measure_streams(report: Report, size: Size) -> None:
     """Measure each shape of `NAMES`; fails if a client misses a row or gets one that is not its."""
-    seconds = 10 if quick else 60
+    seconds = size.pick(full=60, quick=10, smoke=2)
+    users = size.pick(full=_USERS, quick=_USERS, smoke=20)
+    figure = report.figure(
+        "policy-streams",
+        f"{users:,} clients, {_AT_ONCE * _PER_SECOND} changes a second: the last client",
+        "ms from commit to client",
+    )
     for shape in SHAPES:
-        if shape.name in NAMES:
-            last, everything = await _measure(shape, seconds)
+        if shape.name in NAMES[: size.pick(full=4, quick=4, smoke=1)]:
+            last, everything = await _measure(shape, users, seconds)
             report.add(
-                Row(
-                    f"{shape.name}: {_USERS} clients, {_AT_ONCE * _PER_SECOND} changes/s",
-                    {"last client ms": last[-1], "p50 ms": percentile(last, 0.5)},
-                    {f"in all {seconds} s": {"last client ms": everything[-1]}},
-                )
+                figure,
+                shape.name,
+                {OURS: last[-1]},
+                note=f"median {percentile(last, 0.5):.0f}, in all {seconds} s {everything[-1]:.0f}",
             )
             bound = 2_000 if shape.form == "opaque" else 500
             report.expect(
@@ -61,14 +68,14 @@ async def measure_streams(report: Report, *, quick: bool) -> None:
             )
 
 
-async def _measure(shape: Shape, seconds: int) -> tuple[list[float], list[float]]:
+async def _measure(shape: Shape, users: int, seconds: int) -> tuple[list[float], list[float]]:
     """Return the delays in milliseconds, in order: those of the last seconds, and all."""
-    schema = ";".join((SCHEMA, rows(_USERS, _DOCS), *shape.policies))
+    schema = ";".join((SCHEMA, rows(users, _DOCS), *shape.policies))
     async with BenchStack(schema) as stack:
-        streams = await _open(stack)
+        streams = await _open(stack, users)
         writer = await asyncpg.connect(stack.postgres.dsn())
         committed = await _write(writer, seconds)
-        shown = [await _shown(writer, number) for number in range(_USERS)]
+        shown = [await _shown(writer, number) for number in range(users)]
         await writer.close()
         newest = {doc: version for version, docs, _ in committed for doc in docs}
         await _until_read(streams, shown, newest)
@@ -89,9 +96,9 @@ def _claims(number: int) -> dict[str, object]:
     return claims | {"pad": "x" * (_CLAIM_BYTES - len(json.dumps(claims)))}
 
 
-async def _open(stack: BenchStack) -> list[StreamReader]:
+async def _open(stack: BenchStack, users: int) -> list[StreamReader]:
     streams: list[StreamReader] = []
-    for start in range(0, _USERS, _CONNECTS_AT_ONCE):
+    for start in range(0, users, _CONNECTS_AT_ONCE):
         tokens = [
             jwt.encode(_claims(number), SECRET)
             for number in range(start, start + _CONNECTS_AT_ONCE)

@@ -23,11 +23,16 @@ import asyncpg
 import uvloop
 
 from bench.cpu import CpuMeter
-from bench.report import Report, Row, percentile
+from bench.figure import OURS
+from bench.measured import percentile
+from bench.report import Report
 from bench.stack import BenchStack, StreamReader, open_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from bench.figure import Figure
+    from bench.size import Size
 
 USERS: Final = 10_000
 USERS_QUICK: Final = 1_000
@@ -90,10 +95,12 @@ def user_id(number: int) -> str:
     return f"00000000-0000-4000-8000-{number:012d}"
 
 
-def run(*, quick: bool) -> Report:
+def run(size: Size) -> Report:
     """Measure at rising rates until one is not sustained; fails if anything else arrives."""
     report = Report("private")
-    uvloop.run(_measure(report, USERS_QUICK if quick else USERS, 4 if quick else 10, RATES))
+    users = size.pick(full=USERS, quick=USERS_QUICK, smoke=20)
+    rates = size.pick(full=RATES, quick=RATES, smoke=(100,))
+    uvloop.run(_measure(report, users, size.pick(full=10, quick=4, smoke=1), rates))
     return report
 
 
@@ -112,6 +119,7 @@ async def _measure(report: Report, users: int, seconds: float, rates: Sequence[f
         )
         first = await _warm_up(writers, streams)
         steps: list[Step] = []
+        figure = report.figure("private", "Events for one of many users", "ms, p99")
         for rate in _attempts(rates, steps):
             before = await meter.read(admin)
             events, began = await _write(writers, users, first=first, rate=rate, seconds=seconds)
@@ -120,7 +128,7 @@ async def _measure(report: Report, users: int, seconds: float, rates: Sequence[f
             spent = (await meter.read(admin)).since(before)
             step = _step(rate, began, events, _readings(streams, events), spent)
             steps.append(step)
-            _add(report, step, users)
+            _add(report, figure, step, users)
         for stream in streams:
             stream.close()
         for connection in (admin, *writers):
@@ -237,8 +245,8 @@ def _step(
     )
 
 
-def _add(report: Report, step: Step, users: int) -> None:
-    figures = {
+def _add(report: Report, figure: Figure, step: Step, users: int) -> None:
+    parts = {
         "p50_ms": percentile(list(step.delays_ms), 0.5),
         "p99_ms": percentile(list(step.delays_ms), 0.99),
         "late_s": step.late_seconds,
@@ -247,12 +255,20 @@ def _add(report: Report, step: Step, users: int) -> None:
         "database_us": step.cpu_us["sessions of ayb_gateway"],
         "relay_us": step.cpu_us["relay"] + step.cpu_us["sessions of ayb_relay"],
     }
-    report.add(Row(f"{step.rate:,.0f} events/s, {users:,} users", figures))
+    report.add(
+        figure,
+        f"{step.rate:,.0f} events/s, {users:,} users",
+        {OURS: parts["p99_ms"]},
+        note=", ".join(f"{name} {value:.4g}" for name, value in parts.items()),
+    )
 
 
 def _expect(report: Report, steps: Sequence[Step]) -> None:
     sustained = max((step.rate for step in steps if step.is_sustained), default=0.0)
-    report.add(Row("highest rate sustained", {"events_per_s": sustained}))
+    figure = report.figure(
+        "private-rate", "Private events, sustained", "events a second", better="more"
+    )
+    report.add(figure, "highest rate", {OURS: sustained})
     report.expect(
         "events a second sustained",
         want=f">= {_WANTED_RATE:,}",

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from bench.report import Report, Row, percentile
+from bench.measured import percentile
+from bench.report import Report
 from bench.stack import POSTS, StreamReader, open_stream
 from tests.support.databases import Database
 from tests.support.regions import Regions, three_regions
@@ -29,6 +30,9 @@ from tests.support.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from bench.figure import Figure
+    from bench.size import Size
 
 CLIENTS: Final = 10
 WANTED_MS: Final = {"a": 6.0, "b": 110.0, "c": 180.0}
@@ -40,21 +44,21 @@ VALUES ($1, '00000000-0000-4000-8000-000000000001', 'A title of usual length', t
 """
 
 
-def run(*, quick: bool) -> Report:
+def run(size: Size) -> Report:
     """Measure at 10, 100 and 1,000 changes a second; fails if a client misses a change."""
     report = Report("regions")
     with TemporaryDirectory(prefix="ayb-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        asyncio.run(_measure(report, folder, quick=quick))
+        asyncio.run(_measure(report, folder, size))
     return report
 
 
-async def _measure(report: Report, folder: Path, *, quick: bool) -> None:
+async def _measure(report: Report, folder: Path, size: Size) -> None:
     async with three_regions(folder / "lab") as lab:
         stack = await _start(folder, lab)
         try:
-            await _compare(report, lab, stack, quick=quick)
+            await _compare(report, lab, stack, size)
         finally:
             await stack.close()
 
@@ -77,7 +81,7 @@ async def _start(folder: Path, lab: Regions) -> Stack:
     return stack
 
 
-async def _compare(report: Report, lab: Regions, stack: Stack, *, quick: bool) -> None:
+async def _compare(report: Report, lab: Regions, stack: Stack, size: Size) -> None:
     gateways = {"a": "gateway", "b": "b", "c": "c"}
     token = stack.token()
     streams = {
@@ -92,23 +96,29 @@ async def _compare(report: Report, lab: Regions, stack: Stack, *, quick: bool) -
     }
     writer = await asyncpg.connect(lab.primary.dsn("app"))
     first = 1
-    for content in ("all", "compressed", "ticks"):
+    for content in size.pick(
+        full=("all", "compressed", "ticks"), quick=("all", "ticks"), smoke=("all",)
+    ):
+        figure = report.figure(
+            f"regions-{content}",
+            f"Commit to client in three regions, content={content}",
+            "ms, p50",
+            axis="changes a second",
+        )
         stack.set("relay", AYB_REDIS_URL=lab.redis_urls(b=content, c=content))
         await stack.restart("relay")
         await asyncio.sleep(2)
-        first = await _step(
-            report, lab, streams, writer, first=first, rate=10, seconds=5, content=None
-        )
+        first = await _step(report, None, lab, streams, writer, first=first, rate=10, seconds=5)
         for rate in (10, 100, 1_000):
             first = await _step(
                 report,
+                figure,
                 lab,
                 streams,
                 writer,
                 first=first,
                 rate=rate,
-                seconds=4 if quick else 10,
-                content=content,
+                seconds=size.pick(full=10, quick=4, smoke=1),
             )
     await writer.close()
     for readers in streams.values():
@@ -118,6 +128,7 @@ async def _compare(report: Report, lab: Regions, stack: Stack, *, quick: bool) -
 
 async def _step(
     report: Report,
+    figure: Figure | None,
     lab: Regions,
     streams: Mapping[str, list[StreamReader]],
     writer: asyncpg.Connection,
@@ -125,9 +136,8 @@ async def _step(
     first: int,
     rate: int,
     seconds: int,
-    content: str | None,
 ) -> int:
-    """Write at a rate, wait for all clients, report unless it is a warm-up; return the next id."""
+    """Write at a rate, wait for all clients, add it to the figure, if any; return the next id."""
     changes = rate * seconds
     for readers in streams.values():
         for reader in readers:
@@ -137,9 +147,10 @@ async def _step(
     async with asyncio.timeout(60):
         while any(reader.frames < changes for readers in streams.values() for reader in readers):
             await asyncio.sleep(0.02)
-    if content is None:
+    if figure is None:
         return first + changes
-    figures: dict[str, float] = {}
+    medians: dict[str, float] = {}
+    slowest: list[str] = []
     for name, readers in streams.items():
         read = [
             (json.loads(line)["record"]["id"], at)
@@ -151,10 +162,9 @@ async def _step(
         ):
             raise RuntimeError(f"a client in {name} missed a change or got one twice")
         late = [(at - committed[number]) * 1000 for number, at in read]
-        figures[f"{name}_p50_ms"] = percentile(late, 0.5)
-        figures[f"{name}_p99_ms"] = percentile(late, 0.99)
-        if rate == 100 and content == "all":
-            median = figures[f"{name}_p50_ms"]
+        median = medians[f"region {name.upper()}"] = percentile(late, 0.5)
+        slowest.append(f"{percentile(late, 0.99):.0f}")
+        if rate == 100 and figure.name == "regions-all":
             report.expect(
                 f"commit to client in region {name} at 100/s, p50",
                 want=f"at most {WANTED_MS[name]:.0f} ms",
@@ -162,9 +172,15 @@ async def _step(
                 holds=median <= WANTED_MS[name],
             )
     b = lab.b
-    figures["redis_bytes"] = (b.redis_line.carried - carried[b.redis_line]) / changes
-    figures["wal_bytes"] = (b.wal_line.carried - carried[b.wal_line]) / changes
-    report.add(Row(f"{rate:,} changes/s, content={content}", figures))
+    redis = (b.redis_line.carried - carried[b.redis_line]) / changes
+    wal = (b.wal_line.carried - carried[b.wal_line]) / changes
+    report.add(
+        figure,
+        f"{rate:,} changes/s",
+        medians,
+        x=rate,
+        note=f"p99 {' / '.join(slowest)} ms; B: {redis:.0f} bytes of Redis, {wal:.0f} of WAL each",
+    )
     return first + changes
 
 

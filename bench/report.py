@@ -1,22 +1,17 @@
-"""The report of a benchmark: figures, and the expectations that they met or missed."""
+"""The report of one benchmark: its figures, expectations, and what was left out."""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
+from bench.figure import Case, Figure
+from bench.measured import Measured
+from bench.tables import case_line
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One measured case: our figures, those of peers in the same run, and the ratio of the two."""
-
-    case: str
-    ours: dict[str, float]
-    peers: dict[str, dict[str, float]] = field(default_factory=dict)
-    ratio: float | None = None
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,58 +24,79 @@ class Expected:
     holds: bool
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A peer or case that could not be measured here, and why."""
+
+    what: str
+    reason: str
+
+
 @dataclass(slots=True)
 class Report:
-    """All rows of one benchmark."""
+    """All figures of one benchmark."""
 
     name: str
-    rows: list[Row] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
     expected: list[Expected] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    checked: str = ""
+    """What was found right about everything that arrived, in one sentence."""
+    seconds: float = 0.0
+    load_before: float = 0.0
+    """The load average of the last minute when the benchmark began."""
+    load_after: float = 0.0
+    error: str = ""
+    """Why the benchmark failed; empty if it did not."""
 
-    def add(self, row: Row) -> None:
-        """Add a row and print it."""
-        self.rows.append(row)
-        print(f"  {row.case:<44} {_figures(row.ours)}", flush=True)
-        for name, figures in row.peers.items():
-            print(f"    beside it: {name:<31} {_figures(figures)}", flush=True)
-        if row.ratio is not None:
-            print(f"    ratio {row.ratio:.3g}", flush=True)
+    def figure(
+        self,
+        name: str,
+        title: str,
+        unit: str,
+        *,
+        peer: str | None = None,
+        better: Literal["less", "more"] = "less",
+        axis: str = "",
+    ) -> Figure:
+        """Begin a figure; see `Figure`."""
+        figure = Figure(name, title, unit, peer, better, axis)
+        self.figures.append(figure)
+        return figure
+
+    def add(
+        self,
+        figure: Figure,
+        label: str,
+        values: Mapping[str, Measured | Sequence[float] | float],
+        *,
+        x: float | None = None,
+        note: str = "",
+    ) -> Case:
+        """Add a case to one of the figures, with all repetitions of each contender; print it."""
+        case = Case(label, {name: _measured(value) for name, value in values.items()}, x, note)
+        figure.cases.append(case)
+        print(case_line(figure, case), flush=True)
+        return case
 
     def expect(self, what: str, *, want: str, got: str, holds: bool) -> None:
         """Add an expectation and print whether it was met."""
         self.expected.append(Expected(what, want, got, holds))
-        print(f"  {'holds' if holds else 'MISSED'}: {what}: want {want}, got {got}", flush=True)
+        print(f"  {'met' if holds else 'MISSED'}: {what}: wanted {want}, got {got}", flush=True)
 
-    def write(self, path: Path) -> None:
-        """Write the report as JSON."""
-        document = {
-            "name": self.name,
-            "machine": machine(),
-            "rows": [asdict(row) for row in self.rows],
-            "expected": [asdict(expected) for expected in self.expected],
-        }
-        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    def leave_out(self, what: str, reason: str) -> None:
+        """Note a peer or a case that cannot be measured here, once, and print it."""
+        left = LeftOut(what, reason)
+        if left not in self.left_out:
+            self.left_out.append(left)
+            print(f"  left out: {what}: {reason}", flush=True)
 
-
-def machine() -> str:
-    """Describe this machine in one line."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    return (
-        f"{model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
-    )
+    def say(self, what: str) -> None:
+        """Print a line of progress."""
+        print(f"  {time.strftime('%H:%M:%S')} {what}", flush=True)
 
 
-def percentile(values: list[float], share: float) -> float:
-    """Return the value that a share of the values does not exceed (nearest rank)."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
-def _figures(figures: dict[str, float]) -> str:
-    return "  ".join(f"{name} {value:,.4g}" for name, value in figures.items())
+def _measured(value: Measured | Sequence[float] | float) -> Measured:
+    if isinstance(value, Measured):
+        return value
+    return Measured.of([value] if isinstance(value, (int, float)) else value)

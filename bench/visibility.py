@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import asyncpg
 
-from bench.report import Report, Row
+from bench.figure import OURS
+from bench.report import Report
+from bench.size import Size
 from devstack.servers import PostgresServer, free_port
 from gateway.visibility.cohorts import Audience
 from gateway.visibility.engine import EVERYBODY, Answer, Image, Visibility
@@ -31,6 +33,7 @@ from shared.pool import open_pool
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from bench.figure import Figure
     from gateway.visibility.answer import Visible
 
 T = TypeVar("T")
@@ -74,13 +77,13 @@ _POLICIES: Final = {
 }
 
 
-def run(*, quick: bool) -> Report:
+def run(size: Size) -> Report:
     """Measure; fail if the three ways to ask disagree."""
     report = Report("visibility")
     with TemporaryDirectory(prefix="ayb-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        asyncio.run(_measure(report, folder, quick=quick))
+        asyncio.run(_measure(report, folder, size))
     return report
 
 
@@ -114,7 +117,7 @@ class _Bench:
         return [Image(row[0].encode()) for row in rows]
 
 
-async def _measure(report: Report, folder: Path, *, quick: bool) -> None:
+async def _measure(report: Report, folder: Path, size: Size) -> None:
     with PostgresServer(folder / "pg", port=free_port()) as server:
         admin = await asyncpg.connect(server.dsn())
         await admin.execute(roles_script())
@@ -134,37 +137,50 @@ async def _measure(report: Report, folder: Path, *, quick: bool) -> None:
                 Visibility(pool, loop_seconds=60),
                 Visibility(pool, loop_seconds=60, is_joining=False),
             )
-            figures = await _cases(bench, report, quick=quick)
+            figures = await _cases(bench, report, size)
         await admin.close()
     _expect(report, figures)
 
 
-async def _cases(bench: _Bench, report: Report, *, quick: bool) -> dict[str, dict[str, float]]:
+async def _cases(bench: _Bench, report: Report, size: Size) -> dict[str, dict[str, float]]:
+    figure = report.figure(
+        "visibility", "Who may see a batch", "ms a question", peer="a transaction each"
+    )
     figures: dict[str, dict[str, float]] = {}
     for name, policy in _POLICIES.items():
-        for events in (10, 100) if quick else (1, 10, 100, 1_000):
+        for events in size.pick(full=(1, 10, 100, 1_000), quick=(10, 100), smoke=(10,)):
             images = await bench.prepare(policy, events)
-            for cohorts in (1_000, 10_000) if quick else (10, 1_000, 10_000):
+            for cohorts in size.pick(full=(10, 1_000, 10_000), quick=(1_000, 10_000), smoke=(100,)):
                 case = f"{name}, {cohorts} users, {events} events"
-                figures[case] = await _case(bench, report, case, images, cohorts, quick=quick)
+                figures[case] = await _case(
+                    bench, report, figure, case=case, images=images, users=cohorts, size=size
+                )
     return figures
 
 
 async def _case(
-    bench: _Bench, report: Report, case: str, images: list[Image], users: int, *, quick: bool
+    bench: _Bench,
+    report: Report,
+    figure: Figure,
+    *,
+    case: str,
+    images: list[Image],
+    users: int,
+    size: Size,
 ) -> dict[str, float]:
-    repetitions = 3 if quick else 7
+    is_short = size is not Size.FULL
+    repetitions = 3 if is_short else 7
     audience = _audience(users)
     joined, joined_ms = await _best(
         repetitions, lambda: bench.joined.ask(bench.relid, audience, images, 0)
     )
     work = users * len(images)
-    looped_users = min(users, _MOST_LOOPED if work > 1_000_000 or quick else users)
+    looped_users = min(users, _MOST_LOOPED if work > 1_000_000 or is_short else users)
     part = _audience(looped_users)
     looped, looped_ms = await _best(
         1 if work > 10_000 else 3, lambda: bench.looped.ask(bench.relid, part, images, 0)
     )
-    alone_users = min(users, 50 if quick else _MOST_ALONE)
+    alone_users = min(users, 50 if is_short else _MOST_ALONE)
     alone, alone_ms = await _best(1, lambda: _one_by_one(bench.pool, alone_users))
     _check(case, joined, looped, range(looped_users))
     for user in range(alone_users):
@@ -177,17 +193,15 @@ async def _case(
     }
     plan = bench.joined.plan_of(bench.relid, _ROLE)
     form = "" if plan is None else plan.form
-    scaled = "" if looped_users == users else f" (from {looped_users})"
     report.add(
-        Row(
-            case if form == "joined" else f"{case} [{form}]",
-            {"ms": joined_ms},
-            {
-                f"looped{scaled}": {"ms": figures["looped ms"]},
-                f"a transaction each (from {alone_users})": {"ms": figures["alone ms"]},
-            },
-            figures["alone ms"] / joined_ms,
-        )
+        figure,
+        case if form == "joined" else f"{case} [{form}]",
+        {
+            OURS: joined_ms,
+            "looped": figures["looped ms"],
+            "a transaction each": figures["alone ms"],
+        },
+        note=f"from {looped_users} and {alone_users} users",
     )
     return figures
 

@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from bench.report import Report, Row
+from bench.report import Report
 from devstack.process import Child
 from devstack.servers import PostgresServer, ValkeyServer, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from bench.size import Size
 
 CLIENTS: Final = 32
 CASES: Final = ("no trigger", "NOTIFY in each transaction", "ours")
@@ -49,7 +51,7 @@ CREATE TRIGGER naive AFTER INSERT ON public.naive
 _TABLES: Final = {"no trigger": "plain", "NOTIFY in each transaction": "naive", "ours": "captured"}
 
 
-def run(*, quick: bool) -> Report:
+def run(size: Size) -> Report:
     """Measure, and check that all that was written has been captured."""
     report = Report("writers")
     with tempfile.TemporaryDirectory(prefix="ayb-bench-") as name:
@@ -59,12 +61,12 @@ def run(*, quick: bool) -> Report:
         postgres = PostgresServer(folder / "pg", port=free_port(), settings=settings)
         valkey = ValkeyServer(folder / "valkey", port=free_port())
         with postgres, valkey:
-            asyncio.run(_measure(report, postgres, valkey, folder, quick=quick))
+            asyncio.run(_measure(report, postgres, valkey, folder, size))
     return report
 
 
 async def _measure(
-    report: Report, postgres: PostgresServer, valkey: ValkeyServer, folder: Path, *, quick: bool
+    report: Report, postgres: PostgresServer, valkey: ValkeyServer, folder: Path, size: Size
 ) -> None:
     admin = await asyncpg.connect(postgres.dsn())
     for table in _TABLES.values():
@@ -87,7 +89,7 @@ async def _measure(
     )
     try:
         await _until_captured(admin)
-        seconds, rounds = (3, 2) if quick else (15, 5)
+        seconds, rounds = size.pick(full=(15, 5), quick=(3, 2), smoke=(1, 1))
         rates: dict[str, list[float]] = {case: [] for case in CASES}
         for case in _turns(rounds):
             script = folder / f"{_TABLES[case]}.sql"
@@ -103,15 +105,14 @@ async def _measure(
         await admin.close()
     medians = {case: statistics.median(rates[case]) for case in CASES}
     plain = medians["no trigger"]
-    for case in CASES[1:]:
-        report.add(
-            Row(
-                f"{CLIENTS} writers, {case}",
-                {"tps": medians[case]},
-                {"no trigger": {"tps": plain}},
-                medians[case] / plain,
-            )
-        )
+    figure = report.figure(
+        "writers",
+        "Rate of writers with capture",
+        "transactions a second",
+        peer="no trigger",
+        better="more",
+    )
+    report.add(figure, f"{CLIENTS} writers", {case: rates[case] for case in reversed(CASES)})
     ratio = medians["ours"] / plain
     report.expect(
         "rate of 32 writers, captured to not captured",

@@ -1,0 +1,38 @@
+"""The benchmarks there are, and about how long each takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from bench.size import Size
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A module `bench.NAME`; seconds are those of a machine with two idle cores."""
+
+    name: str
+    title: str
+    full_seconds: int
+    quick_seconds: int
+    in_all: bool = True
+    """Whether `python -m bench all` runs it."""
+
+    def seconds(self, size: Size) -> int:
+        """Return about how long it takes."""
+        return size.pick(full=self.full_seconds, quick=self.quick_seconds, smoke=10)
+
+
+BENCHMARKS: Final = (
+    Benchmark("fanout", "one event to many clients", 150, 60),
+    Benchmark("burst", "many events at once to many clients", 90, 40),
+    Benchmark("private", "events that are for one of many users", 120, 40),
+    Benchmark("latency", "commit to client", 100, 30),
+    Benchmark("policies", "policies of many shapes", 240, 60),
+    Benchmark("connect", "opening a stream", 60, 20),
+    Benchmark("writers", "what capture costs writers", 260, 40, in_all=False),
+    Benchmark("visibility", "who may see a batch of events", 300, 60, in_all=False),
+    Benchmark("regions", "commit to client in three regions", 150, 90, in_all=False),
+)
