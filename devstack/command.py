@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 import sys
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devstack.changes import ChangeWatch
 from devstack.demo import PASSWORD, USERS
 from devstack.settings import DevSettings
-from devstack.stack import Stack
+from devstack.stack import Stack, short_path
 from shared.errors import OperatorError
 from shared.settings import load_settings
 
@@ -35,6 +37,7 @@ def welcome(stack: Stack) -> str:
         ("OTHER", USERS[1]),
         ("PASSWORD", PASSWORD),
         ("PSQL", stack.psql),
+        ("PYTHON", shlex.quote(short_path(Path(sys.executable)))),
     ):
         text = text.replace(f"@{name}@", value)
     return text

@@ -130,8 +130,8 @@ class Stack:
         self._servers.append(server)
         server.start()
         self.database_url = server.dsn()
-        self.psql = f"{_short(server.program('psql'))} {self.database_url}"
-        self._tell("postgres", f"127.0.0.1:{server.port}, data in {_short(server.data_dir)}")
+        self.psql = f"{short_path(server.program('psql'))} {self.database_url}"
+        self._tell("postgres", f"127.0.0.1:{server.port}, data in {short_path(server.data_dir)}")
         return server.dsn(user="ayb_relay"), server.dsn(user="ayb_gateway")
 
     def _start_valkey(self, folder: Path) -> None:
@@ -212,6 +212,6 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _short(path: Path) -> str:
+def short_path(path: Path) -> str:
     """Return the shorter of a path and the same path relative to the current folder."""
     return min(str(path), os.path.relpath(path), key=len)

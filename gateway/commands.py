@@ -1,4 +1,4 @@
-"""The gateway's commands: run one by its settings, `doctor`, `explain`, or `smoke`."""
+"""The gateway's commands: run one by its settings, `doctor`, `explain`, `smoke`, or `tail`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from shared.settings import load_settings
 
 log = structlog.get_logger(__name__)
 
+_USAGE = "usage: python -m gateway [doctor | explain --help | smoke --help | tail --help]"
+
 
 def execute(arguments: list[str]) -> int:
     """Execute a command line; return the exit status, 1 where an operator has to do something."""
@@ -27,10 +29,12 @@ def execute(arguments: list[str]) -> int:
         return explain_main(arguments[1:])
     if arguments[:1] == ["smoke"]:
         return smoke_main(arguments[1:])
+    if arguments[:1] == ["tail"]:
+        return _tail(arguments[1:])
     if arguments == ["doctor"]:
         return doctor_main()
     if arguments:
-        print("usage: python -m gateway [doctor | explain --help | smoke --help]", file=sys.stderr)
+        print(_USAGE, file=sys.stderr)
         return 2
     status = 0
     try:
@@ -48,3 +52,19 @@ def execute(arguments: list[str]) -> int:
         print(f"gateway: {first_error(group)}", file=sys.stderr)
         status = 1
     return status
+
+
+def _tail(arguments: list[str]) -> int:
+    """Print the changes of tables; the Python client, which does it, is a package of its own."""
+    try:
+        from ayb_realtime.tail import main  # noqa: PLC0415 (a gateway runs without it)
+    except ModuleNotFoundError as error:
+        if error.name != "ayb_realtime":
+            raise
+        print(
+            "gateway: tail is part of the Python client: pip install ayb-realtime-client "
+            "(from a checkout: pip install ./clients/python)",
+            file=sys.stderr,
+        )
+        return 1
+    return main(arguments, program="python -m gateway tail")

@@ -159,9 +159,9 @@ async def test_ayb_tail(posts: Stack) -> None:
     environment = {**os.environ, "PYTHONPATH": str(PROJECT / "clients/python")}
     environment["AYB_TOKEN"] = posts.token("me")
 
-    async def tail(*arguments: str) -> asyncio.subprocess.Process:
+    async def tail(*arguments: str, program: str = "ayb_realtime") -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "ayb_realtime", *arguments, "--url", posts.gateway_url,
+            sys.executable, "-m", *program.split(), *arguments, "--url", posts.gateway_url,
             env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
 
@@ -177,4 +177,8 @@ async def test_ayb_tail(posts: Stack) -> None:
         process = await tail("nosuch")
         _, complaint = await process.communicate()
         assert complaint == b"ayb-tail: unknown table: nosuch\n"
+        assert process.returncode == 1
+        process = await tail("nosuch", program="gateway tail")
+        _, complaint = await process.communicate()
+        assert complaint == b"python -m gateway tail: unknown table: nosuch\n"
         assert process.returncode == 1

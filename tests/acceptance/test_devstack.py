@@ -117,13 +117,19 @@ async def test_from_start_to_streamed_event_and_again(environment, require):
         paste = (await run.until("Ctrl-C stops it all.")).split(
             "another terminal, in this folder:"
         )[1]
-        login, stream, insert = re.findall(r"  # .*\n((?:  .*\n)+)", paste)
+        login, stream, tail, insert = re.findall(r"  # .*\n((?:  .*\n)+)", paste)
         listening = await shell(f"{login}\n{stream.replace('curl', 'curl -s')}")
+        tailing = await shell(f"{login}\nexec env {tail.strip()} 2>&1")
         async with asyncio.timeout(START_SECONDS):
             await listening.stdout.readuntil(b"\n\n")  # connected
+            assert (await tailing.stdout.readline()).startswith(b"connected, after ")
             writing = await shell(insert)
             assert await writing.wait() == 0
             frame = (await listening.stdout.readuntil(b"\n\n")).decode()
+            line = await tailing.stdout.readline()
+            assert line.startswith(b'create posts {"id": 1,'), line
+        tailing.kill()
+        await tailing.wait()
         record = r'\{"id":1,"author_id":"[0-9a-f-]+","title":"New Post","published":true,'
         assert re.search(rf'data: \{{"action":"create","table":"posts","record":{record}', frame)
         await run.until('change | create public.posts {"id":1')

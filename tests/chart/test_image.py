@@ -104,6 +104,11 @@ async def test_relay_and_gateway_run_in_it(containers: Containers, start_stack: 
         )  # fmt: skip
         assert smoke.returncode == 0, smoke.stderr
         assert "create of notes" in smoke.stdout
+        tail = await asyncio.to_thread(
+            containers.run_to_end, "tail", "gateway", "tail", "nosuch", f"--url={url}",
+            AYB_TOKEN=stack.token(ALICE),
+        )  # fmt: skip
+        assert "unknown table: nosuch" in tail.stderr
     except BaseException:
         for name in ports:
             print(containers.podman("logs", name, check=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -122,6 +123,22 @@ def test_without_settings_one_line_says_so(installed: Path, tmp_path: Path, prog
     (line,) = ended.stderr.splitlines()
     assert "AYB_" in line
     assert "is required" in line
+
+
+def test_tail_is_in_the_client(installed: Path, tmp_path: Path) -> None:
+    """`ayb-gateway tail` says in one line how to install the client; once it is there, it runs."""
+    ended = run(installed / "ayb-gateway", "tail", "posts", cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    (line,) = ended.stderr.splitlines()
+    assert "pip install ./clients/python" in line
+    client = tmp_path / "client"  # a copy: building writes into the folder
+    shutil.copytree(PROJECT / "clients/python", client)
+    put = run(installed / "python", *PIP, "install", "--no-deps", client, cwd=tmp_path)
+    assert put.returncode == 0, put.stderr
+    shown = run(installed / "ayb-gateway", "tail", "--help", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "usage: python -m gateway tail" in shown.stdout
+    assert run(installed / "ayb-tail", "--help", cwd=tmp_path).returncode == 0
 
 
 async def test_the_installed_relay_makes_its_schema(

@@ -26,10 +26,10 @@ class _UsageError(Exception):
     """A mistake of the user; the text says what to do."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until interrupted; return the exit status."""
+def main(arguments: Sequence[str] | None = None, *, program: str = "ayb-tail") -> int:
+    """Run until interrupted; return the exit status. `program` is what the user typed."""
     parser = argparse.ArgumentParser(
-        prog="ayb-tail",
+        prog=program,
         description="Print the changes of tables as they are committed.",
         epilog="The token is AYB_TOKEN of the environment, or comes from --login.",
     )
@@ -50,10 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except RefusedError as error:
-        print(f"ayb-tail: {error.message}", file=sys.stderr)
+        print(f"{program}: {error.message}", file=sys.stderr)
         return 1
     except (_UsageError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        print(f"ayb-tail: {error}", file=sys.stderr)
+        print(f"{program}: {error}", file=sys.stderr)
         return 2
     return 0
 
