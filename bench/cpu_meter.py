@@ -6,7 +6,7 @@ on the clock then says little, and CPU time says what a part costs wherever it r
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psutil
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import asyncpg
+
+    from bench.stack import BenchStack
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +53,46 @@ class CpuMeter:
     """
 
     processes: Mapping[str, Iterable[int]]
-    postgres: int | None = None
+    postgres: int
     """The process ID of the postmaster."""
-    _parts: dict[int, str] = field(default_factory=dict, init=False)
 
-    def __post_init__(self) -> None:
-        self._parts = {pid: part for part, pids in self.processes.items() for pid in pids}
+    @classmethod
+    def of(cls, stack: BenchStack) -> CpuMeter:
+        """Return the meter of a whole stack."""
+        processes = {
+            "gateway": stack.gateway_pids,
+            "relay": [stack.relay_pid],
+            "redis": [stack.valkey.pid],
+        }
+        return cls(processes, stack.postgres.pid)
 
     async def read(self, connection: asyncpg.Connection) -> CpuReading:
         """Read now; the connection says whose the sessions of Postgres are."""
-        parts = dict(self._parts)
-        if self.postgres is not None:
-            parts |= dict.fromkeys(_with_children(self.postgres), "postgres itself")
-            found = await connection.fetch(
-                "SELECT pid, usename FROM pg_stat_activity WHERE usename IS NOT NULL"
-                " AND backend_type IN ('client backend', 'walsender', 'parallel worker')"
-            )
-            parts |= {row["pid"]: f"sessions of {row['usename']}" for row in found}
-        return CpuReading({pid: cpu_seconds(pid) for pid in parts}, parts)
+        server = psutil.Process(self.postgres)
+        parts = {process.pid: "postgres itself" for process in (server, *server.children())}
+        found = await connection.fetch(
+            "SELECT pid, usename FROM pg_stat_activity WHERE usename IS NOT NULL"
+            " AND backend_type IN ('client backend', 'walsender', 'parallel worker')"
+        )
+        parts |= {row["pid"]: f"sessions of {row['usename']}" for row in found}
+        parts |= {pid: part for part, pids in self.processes.items() for pid in pids}
+        seconds = {}
+        for pid in parts:
+            try:
+                seconds[pid] = cpu_seconds(pid)
+            except (psutil.NoSuchProcess, OSError):  # ended meanwhile
+                continue
+        return CpuReading(seconds, parts)
 
 
-def _with_children(pid: int) -> list[int]:
-    try:
-        return [pid, *(child.pid for child in psutil.Process(pid).children())]
-    except psutil.NoSuchProcess:
-        return [pid]
+def tree_seconds(pid: int) -> float:
+    """Return the CPU time of a process and of all that it has started, whether ended or not."""
+    process = psutil.Process(pid)
+    spent = 0.0
+    for each in (process, *process.children(recursive=True)):
+        try:
+            ended = each.cpu_times()
+            spent += cpu_seconds(each.pid) + ended.children_user + ended.children_system
+        except (psutil.NoSuchProcess, OSError):  # ended meanwhile: its parent has its time
+            continue
+    return float(spent)
