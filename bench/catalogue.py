@@ -28,11 +28,13 @@ class Benchmark:
 BENCHMARKS: Final = (
     Benchmark("fanout", "one event to many clients", 150, 60),
     Benchmark("burst", "many events at once to many clients", 90, 40),
-    Benchmark("private", "events that are for one of many users", 120, 40),
+    Benchmark("private", "events that are for one of many users", 150, 45),
+    Benchmark("capture", "what capture costs writers", 400, 75),
+    Benchmark("bulk", "one transaction with many rows", 200, 50),
     Benchmark("latency", "commit to client", 100, 30),
     Benchmark("policies", "policies of many shapes", 240, 60),
     Benchmark("connect", "opening a stream", 60, 20),
-    Benchmark("writers", "what capture costs writers", 260, 40, in_all=False),
+    Benchmark("scale", "1, 2 and 4 gateways", 420, 120),
     Benchmark("visibility", "who may see a batch of events", 300, 60, in_all=False),
     Benchmark("regions", "commit to client in three regions", 150, 90, in_all=False),
 )

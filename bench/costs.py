@@ -1,8 +1,8 @@
 """What each step of the way from commit to client costs: the constants of docs/scale.md.
 
 The benchmark `scale` measures the CPU time of gateways, their sessions, relay and Redis while
-rates, audiences and cohorts differ. `of_observations` divides these sums into the costs of a batch, an
-event, a delivery and a cohort, and `of_document` reads them from what `--json` wrote.
+rates, audiences and cohorts differ. `of_observations` divides these sums into the costs of a batch,
+an event, a delivery and a cohort, and `of_document` reads them from what `--json` wrote.
 """
 
 from __future__ import annotations

@@ -237,8 +237,8 @@ async def _measure(report: Report, size: Size) -> None:
             report.say(f"starting {gateways} gateways, with {sum(counts.values())} clients")
             fleets.append(await open_fleet(exits, gateways, counts))
         for fleet in fleets:  # questions are planned, caches filled
-            for case in CASES:
-                await fleet.observe(case, 0.2)
+            for warm_up in CASES:
+                await fleet.observe(warm_up, 0.2)
         observations: list[Observation] = []
         for turn in range(size.pick(full=4, quick=1, smoke=1)):
             for case in (None, *CASES):

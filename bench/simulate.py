@@ -33,6 +33,8 @@ from bench.projects import PROJECTS
 from bench.tables import number, text_table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bench.costs import Costs
 
 COSTS: Final = Path(__file__).with_name("costs.json")
@@ -128,9 +130,9 @@ def text(known: Costs, deployment: Deployment) -> str:
     ]
     events, limit = most_events(known, deployment)
     lines = [
-        f"{deployment.clients:,} clients, {deployment.gateways:,} gateways,"
-        f" {deployment.regions} regions with {deployment.read_servers} read servers each,"
-        f" {deployment.events:,.0f} changes/s for {deployment.audience:,.0f} clients each",
+        f"{deployment.clients:,} clients, {deployment.gateways:,} gateways",
+        f"{deployment.regions} regions with {deployment.read_servers} read servers each",
+        f"{deployment.events:,.0f} changes/s, for {deployment.audience:,.0f} clients each",
         "",
         text_table(table, indent=""),
         "",
@@ -166,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(kind: type[int] | type[float]) -> object:
+def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
     def read(value: str) -> float:
         found = kind(value.replace(",", "").replace("_", ""))
         if found <= 0:
