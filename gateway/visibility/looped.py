@@ -109,6 +109,7 @@ class Looped:
     ) -> PartialAnswer:
         partial = PartialAnswer([frozenset()] * len(question))
         seen: list[set[int]] = [set() for _ in range(len(question))]
+        superseded: dict[int, set[int]] = {}
         table = subject.relid, subject.role
         shares = FairShares(asked.users, self._costs.of(table), seconds=self._budget_seconds)
         partial.postponed.update(postponed)
@@ -134,12 +135,13 @@ class Looped:
                     seen[image].add(now[cohort])
             for cohort, numbers in answer.superseded.items():
                 for image in numbers:
-                    partial.superseded.setdefault(image, set()).add(now[cohort])
+                    superseded.setdefault(image, set()).add(now[cohort])
             for cohort, state in answer.broken.items():
                 partial.broken[now[cohort]] = state
                 if state == QUERY_CANCELED:
                     self._set_aside(subject, asked.users[now[cohort]])
             pending = ([] if answer.go_on is None else now[answer.go_on :]) + later
+        partial.superseded.update(superseded)
         self._costs.keep(table, shares.spent)
         everybody = frozenset(range(len(asked)))
         partial.seen = [

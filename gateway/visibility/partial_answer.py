@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
 
@@ -22,7 +22,7 @@ class PartialAnswer:
 
     seen: list[AbstractSet[int]]
     undecidable: set[int] = field(default_factory=set)
-    superseded: dict[int, set[int]] = field(default_factory=dict)
+    superseded: dict[int, AbstractSet[int]] = field(default_factory=dict)
     broken: dict[int, str] = field(default_factory=dict)
     postponed: set[int] = field(default_factory=set)
     rows: int = 0
@@ -45,5 +45,27 @@ class PartialAnswer:
             if seen:
                 self.seen[image] |= {cohorts[n] for n in seen}
         for image, who in other.superseded.items():
-            self.superseded.setdefault(image, set()).update(cohorts[n] for n in who)
+            before = self.superseded.get(image, frozenset())
+            self.superseded[image] = before | {cohorts[n] for n in who}
         self.rows += other.rows
+
+    def among(
+        self, images: int, places: Sequence[int], replaced_by: Mapping[int, int]
+    ) -> PartialAnswer:
+        """Return it as an answer about more images: this one is about those at `places` of them.
+
+        `replaced_by` maps the place of each further image to that of the last image of its row:
+        whoever sees the row does not get it, since it has changed.
+        """
+        seen: list[AbstractSet[int]] = [frozenset()] * images
+        for place, who in zip(places, self.seen, strict=True):
+            seen[place] = who
+        superseded = {places[n]: who for n, who in self.superseded.items()}
+        seeing = {by: seen[by] | superseded.get(by, frozenset()) for by in replaced_by.values()}
+        superseded |= {place: seeing[by] for place, by in replaced_by.items() if seeing[by]}
+        return replace(
+            self,
+            seen=seen,
+            undecidable={places[n] for n in self.undecidable},
+            superseded=superseded,
+        )

@@ -135,18 +135,27 @@ class Questions:
             if not _is_doubtful(rules, image, rules.key_names)
         ]
         fit = [(n, row) for n, row in rows if row is not None]
-        # A later change must be looked for only for the last image of a row after a change.
-        last = {row.key: n for n, row in fit if not images[n].is_past}
+        # Of several images of a row that changes left, the row is certainly not the earlier ones
+        # any more, unless it has changed back; so the further behind a table is, the more of its
+        # images need not be asked about. A later change must be looked for only for the last one.
+        newest = {row.key: at for at, (n, row) in enumerate(fit) if not images[n].is_past}
+        replaced_by = {
+            at: newest[row.key]
+            for at, (n, row) in enumerate(fit)
+            if not images[n].is_past and newest[row.key] != at
+        }
+        places = [at for at in range(len(fit)) if at not in replaced_by]
+        rows_asked = [fit[at] for at in places]
         question = CohortQuestion(
             opaque_statement(rules),
-            [row.row for _, row in fit],
+            [row.row for _, row in rows_asked],
             compared=comparing_statement(rules),
             key=[column.name for column in rules.key or ()],
-            keys=[row.key for _, row in fit],
-            seqs=[images[n].seq if last.get(row.key) == n else None for n, row in fit],
+            keys=[row.key for _, row in rows_asked],
+            seqs=[None if images[n].is_past else images[n].seq for n, _ in rows_asked],
         )
         partial = await self._loop(plan, subject, question, asked)
-        return [n for n, _ in fit], partial
+        return [n for n, _ in fit], partial.among(len(fit), places, replaced_by)
 
     async def _ask_about_images(
         self,

@@ -54,3 +54,23 @@ def test_add_translates_the_cohorts():
         broken={3: "22P02"},
         rows=5,
     )
+
+
+def test_among_images_that_others_have_replaced():
+    """Whoever sees a row, as it is now or not, sees that its earlier images are superseded."""
+    answer = PartialAnswer(
+        [frozenset({0}), frozenset(), frozenset({1})],
+        undecidable={2},
+        superseded={0: {2}, 1: {1}},
+        broken={3: "22P02"},
+        rows=4,
+    )
+    assert answer.among(6, [1, 3, 5], {0: 1, 2: 5, 4: 3}) == PartialAnswer(
+        [frozenset(), frozenset({0}), frozenset(), frozenset(), frozenset(), frozenset({1})],
+        undecidable={5},
+        superseded={0: {0, 2}, 1: {2}, 2: {1}, 3: {1}, 4: {1}},
+        broken={3: "22P02"},
+        rows=4,
+    )
+    nobody = PartialAnswer([frozenset()])
+    assert nobody.among(2, [1], {0: 1}) == PartialAnswer([frozenset(), frozenset()])

@@ -1,0 +1,80 @@
+"""The opaque form: of a row's images, those that others have replaced are not asked about."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.visibility.engine import Image
+from tests.integration.visibility.conftest import settings
+
+MEMBERS = {"a": settings(user="a"), "b": settings(user="b")}
+
+
+def image(number: int, title: str, seq: int, *, is_past: bool = False) -> Image:
+    text = f'{{"id":{number},"owner":"a","title":"{title}"}}'
+    return Image(text.encode(), seq, is_past)
+
+
+@pytest.fixture
+async def asked(engine, monkeypatch):
+    """A table with an opaque policy and two rows; gives the images that Postgres is asked about."""
+    await engine.admin.execute(
+        """
+        CREATE TABLE docs (id int PRIMARY KEY, owner text, title text);
+        INSERT INTO docs VALUES (1, 'a', 'third'), (2, 'a', 'first');
+        GRANT SELECT ON docs TO ayb_authenticated;
+        ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
+        CREATE FUNCTION owns(text) RETURNS boolean LANGUAGE plpgsql STABLE
+            AS $$ BEGIN RETURN $1 = current_setting('ayb.user_id'); END $$;
+        CREATE POLICY p ON docs USING (owns(owner));
+        """
+    )
+    numbers: list[int] = []
+    each = engine.visibility._queries.each
+
+    async def counting(subject, question, *args, **kwargs):
+        numbers.append(len(question))
+        return await each(subject, question, *args, **kwargs)
+
+    monkeypatch.setattr(engine.visibility._queries, "each", counting)
+    return numbers
+
+
+async def test_only_the_last_image_of_a_row_is_asked_about(engine, asked):
+    """Whoever sees the row gets its last image, and the earlier ones are superseded."""
+    images = [
+        image(1, "first", 1), image(2, "first", 2), image(1, "second", 3), image(1, "third", 4),
+    ]  # fmt: skip
+    seen = await engine.ask("docs", MEMBERS, images)
+    assert asked == [2]
+    assert seen.by("a") == {1, 3}
+    assert seen.by("b") == set()
+    assert seen.answer.superseded == {0: {0}, 2: {0}}
+    assert seen.answer.undecidable == set()
+
+
+async def test_a_row_that_has_changed_back_is_delivered_once(engine, asked):
+    """The first of two equal images is withheld: the second one says the same, and is current."""
+    images = [image(1, "third", 1), image(1, "second", 2), image(1, "third", 3)]
+    seen = await engine.ask("docs", MEMBERS, images)
+    assert asked == [1]
+    assert seen.by("a") == {2}
+
+
+async def test_images_of_before_a_change_replace_none(engine, asked):
+    """What a delete removed is asked about, and so is the row that it removed."""
+    images = [image(1, "second", 1), image(1, "second", 2, is_past=True), image(1, "third", 3),
+              image(3, "gone", 4, is_past=True)]  # fmt: skip
+    seen = await engine.ask("docs", MEMBERS, images)
+    assert asked == [3]
+    assert seen.by("a") == {2}
+    assert seen.answer.superseded == {0: {0}, 1: {0}}
+
+
+async def test_an_earlier_image_counts_if_the_last_one_cannot_be_read(engine, asked):
+    """An image that does not fit the table any more replaces none."""
+    images = [image(1, "third", 1), Image(b'{"id":1,"owner":"a"}', 2)]
+    seen = await engine.ask("docs", MEMBERS, images)
+    assert asked == [1]
+    assert seen.by("a") == {0}
+    assert seen.answer.undecidable == {1}
