@@ -108,6 +108,11 @@ class VisibilityMetrics:
             self._differences,
             self._unchecked,
         )
+        self._of_questions: Final = (
+            self._questions, self._cohorts, self._events, self._seconds, self._rows
+        )  # fmt: skip
+        self._series: dict[tuple[str, str], list[Counter]] = {}
+        """Those of the questions: finding them by their labels takes longer than to count."""
         self._tables: set[str] = set()
         self._forms: dict[tuple[str, str], str] = {}
         self._logged: dict[tuple[str, ...], float] = {}
@@ -122,6 +127,8 @@ class VisibilityMetrics:
         self._tables.difference_update(tables)
         for key in [key for key in self._forms if key[0] in tables]:
             del self._forms[key]
+        for asked in [key for key in self._series if key[0] in tables]:
+            del self._series[asked]
         for logged in [key for key in self._logged if key[0] in tables]:
             del self._logged[logged]
         for table in tables:
@@ -147,12 +154,12 @@ class VisibilityMetrics:
         self, table: str, form: str, *, cohorts: int, events: int, seconds: float, rows: int
     ) -> None:
         """A question was answered."""
-        label = self._label(table)
-        self._questions.labels(label, form).inc()
-        self._cohorts.labels(label, form).inc(cohorts)
-        self._events.labels(label, form).inc(events)
-        self._seconds.labels(label, form).inc(seconds)
-        self._rows.labels(label, form).inc(rows)
+        key = self._label(table), form
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = [metric.labels(*key) for metric in self._of_questions]
+        for metric, amount in zip(series, (1, cohorts, events, seconds, rows), strict=True):
+            metric.inc(amount)
 
     def failed(self, table: str, form: str, sqlstate: str, cohorts: int) -> None:
         """Policies raised."""

@@ -1,7 +1,8 @@
 """A pool of pinned sessions that keeps working with what it has while new logins are refused.
 
 asyncpg's pool prefers open sessions to new ones. Three things are added. A session that is returned
-is reset and pinned again. Where a new session is refused (a changed password, say) and others are
+is reset and pinned again, unless nothing ran in it that could leave anything behind (see
+`own_session`). Where a new session is refused (a changed password, say) and others are
 open but busy, the caller waits for one of those. And failed connects are spaced out: between two
 attempts every caller gets the error of the last one at once, so that a thousand questions do not
 make a thousand failed logins.
@@ -74,10 +75,17 @@ async def open_pool(
         on_refused=on_refused,
     )
 
+    resets: dict[int, str] = {}
+
     async def reset(connection: asyncpg.Connection) -> None:
-        await connection.execute(
-            f"{connection.get_reset_query()}\n{pin_statement(connection, pins)}"
-        )
+        if pool.is_clean(connection):
+            return
+        version = connection.get_server_version().major
+        statement = resets.get(version)
+        if statement is None:
+            statement = f"{connection.get_reset_query()}\n{pin_statement(connection, pins)}"
+            resets[version] = statement
+        await connection.execute(statement)
 
     pool = _Pool(opener, reset=reset, size=most)
     await pool
@@ -91,6 +99,21 @@ async def open_pool(
                 await pool.close()
         except TimeoutError:
             pool.terminate()
+
+
+@contextlib.asynccontextmanager
+async def own_session(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
+    """Acquire a session for a statement of ours that runs no code of the database's users.
+
+    That is one statement, outside of a transaction block, on our own tables and the catalogs, which
+    calls no function, operator, type or policy but Postgres' and ours: it leaves nothing in the
+    session, which is given back without being reset. A reset is a round trip of its own, and takes
+    as long as such a statement. After an error the session is reset nevertheless.
+    """
+    async with pool.acquire() as connection:
+        yield connection
+        if isinstance(pool, _Pool):
+            pool.leave_as_it_is(connection)
 
 
 async def _follow(opener: _Opener, pool: _Pool) -> None:
@@ -287,6 +310,18 @@ class _Pool(asyncpg.Pool):  # type: ignore[misc]  # it has no types
         )
         self._opener = opener
         self._released = asyncio.Event()
+        self._clean: weakref.WeakSet[asyncpg.Connection] = weakref.WeakSet()
+
+    def leave_as_it_is(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
+        """Note that nothing is left in a session: it need not be reset when it is released."""
+        self._clean.add(connection._con)  # noqa: SLF001 (the pool's own wrapper of it)
+
+    def is_clean(self, connection: asyncpg.Connection) -> bool:
+        """Whether nothing is left in a session that is being released; answers so only once."""
+        if connection in self._clean:
+            self._clean.discard(connection)
+            return True
+        return False
 
     @property
     def refusal(self) -> str | None:

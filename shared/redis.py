@@ -64,6 +64,8 @@ def redis_client(url: str, *, answer_seconds: float | None = 5.0) -> redis.Redis
         "socket_timeout": answer_seconds,
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
+        # Of RESP3 redis-py writes each message into a line for its log, whether that is on or not.
+        "protocol": 2,
     }
     if not url.startswith("unix://"):
         options["socket_keepalive"] = True

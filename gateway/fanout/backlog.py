@@ -31,6 +31,7 @@ from gateway.streams.cursor import Cursor, cursor_at, position_at
 from shared import outbox
 from shared.backoff import Backoff
 from shared.errors import DatabaseUnavailableError, SchemaError
+from shared.pool import own_session
 from shared.position import Position
 from shared.postgres import unavailable_as_ours
 
@@ -191,7 +192,7 @@ class Backlog:
         """
         try:
             with unavailable_as_ours():
-                async with self._pool.acquire() as connection:
+                async with own_session(self._pool) as connection:
                     state = await outbox.log_state(connection)
         except SchemaError as error:
             raise DatabaseUnavailableError(str(error)) from error
@@ -287,7 +288,7 @@ class Backlog:
         Raises `DatabaseUnavailableError`.
         """
         with unavailable_as_ours():
-            async with self._pool.acquire() as connection:
+            async with own_session(self._pool) as connection:
                 return await outbox.image_bytes(connection, seqs)
 
     async def whole_images(
@@ -298,14 +299,14 @@ class Backlog:
         Raises `DatabaseUnavailableError`.
         """
         with unavailable_as_ours():
-            async with self._pool.acquire() as connection:
+            async with own_session(self._pool) as connection:
                 return await outbox.whole_images(connection, seqs)
 
     async def _read_outbox(
         self, after: int, upto: int, subscriptions: Subscriptions
     ) -> list[Batch]:
         with unavailable_as_ours():
-            async with self._pool.acquire() as connection:
+            async with own_session(self._pool) as connection:
                 batches = await outbox.read_batches(
                     connection,
                     after=after,

@@ -14,8 +14,9 @@ on.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import structlog
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from redis.asyncio.client import PubSub
+    from redis.asyncio.connection import AbstractConnection
 
     from gateway.fanout.backlog import Backlog
     from gateway.metrics import GatewayMetrics
@@ -86,6 +88,7 @@ class Bus:
         self._ticked_at = float("-inf")
         self._logged_at = float("-inf")
         self._trouble = ""
+        self._received = 0
 
     @property
     def is_pushing(self) -> bool:
@@ -138,6 +141,7 @@ class Bus:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._keep_subscriptions(pubsub), name="bus subscriptions")
                 group.create_task(self._receive(pubsub, backoff), name="bus receive")
+                group.create_task(self._end_when_silent(pubsub), name="bus silence")
                 group.create_task(self._end_with_history(), name="bus history")
                 group.create_task(follow_master(client), name="bus master")
         finally:
@@ -164,31 +168,44 @@ class Bus:
             await asyncio.sleep(0.02)
 
     async def _receive(self, pubsub: PubSub, backoff: Backoff) -> None:
+        """Take in messages as they come.
+
+        They are read from the connection: the reader of `PubSub` sets a timer, a retry and a
+        record of its own for each, twice the work of reading it.
+        """
+        reader = cast("AbstractConnection", pubsub.connection)
         is_connected = False
-        asked_at: float | None = None
         while True:
-            message = await pubsub.get_message(timeout=SILENCE_SECONDS)
-            now = time.monotonic()
-            if message is None:
-                if asked_at is None:
-                    asked_at = now
-                    async with asyncio.timeout(SILENCE_SECONDS):
-                        await pubsub.ping()
-                elif now - asked_at > 2 * SILENCE_SECONDS:
-                    raise TimeoutError("redis is silent")
-                continue
-            asked_at = None
+            response = await reader.read_response(
+                timeout=math.inf, disconnect_on_error=False, push_request=True
+            )
+            self._received += 1
             if not is_connected:
                 is_connected = True
                 self._metrics.bus_connected.set(1)
                 log.info("redis connected")
                 self._trouble = ""
                 backoff.reset()
-            if message["type"] == "message":
-                self._on_message(message)
+            if response[0] == b"message":
+                self._on_message(response[1], response[2])
+            else:
+                await pubsub.handle_message(response)  # type: ignore[no-untyped-call]
 
-    def _on_message(self, message: dict[str, Any]) -> None:
-        channel, data = message["channel"].decode("utf-8", "replace"), message["data"]
+    async def _end_when_silent(self, pubsub: PubSub) -> None:
+        """Ask a server that sends nothing for a sign of life; raise `TimeoutError` without one."""
+        while True:
+            received = self._received
+            await asyncio.sleep(SILENCE_SECONDS)
+            if self._received > received:
+                continue
+            async with asyncio.timeout(SILENCE_SECONDS):
+                await pubsub.ping()
+            await asyncio.sleep(2 * SILENCE_SECONDS)
+            if self._received == received:
+                raise TimeoutError("redis is silent")
+
+    def _on_message(self, of_channel: bytes, data: bytes) -> None:
+        channel = of_channel.decode("utf-8", "replace")
         try:
             if self._key is not None:
                 data = signature.verify(self._key, channel, data)

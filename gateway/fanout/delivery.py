@@ -243,32 +243,19 @@ class Delivery:
 
     async def _ask_all(self, questions: Sequence[_Question], pace: Pace) -> None:
         """Ask side by side, until each is answered, has failed, or has used up the patience."""
-        async with asyncio.TaskGroup() as group:
-            pending = {}
-            for question in questions:
-                if self._visibility is None or question.audience.role == OPEN_ROLE:
-                    members = question.audience.grouped(()).members
-                    question.parts = [route_to_all(question.subjects, members)]
-                else:
-                    asking = self._ask(self._visibility, question, pace)
-                    pending[group.create_task(asking, name="question")] = question
-            while pending:
-                now = time.monotonic()
-                left = {
-                    task: pace.patience_seconds
-                    if question.began_at is None
-                    else question.began_at + pace.patience_seconds - now
-                    for task, question in pending.items()
-                    if question.table != pace.own
-                }
-                for task, seconds in left.items():
-                    if seconds <= 0:
-                        task.cancel()
-                        del pending[task]
-                wait_for = [seconds for seconds in left.values() if seconds > 0]
-                if pending:
-                    await asyncio.wait(pending, timeout=min(wait_for, default=None))
-                pending = {task: q for task, q in pending.items() if not task.done()}
+        asking = []
+        for question in questions:
+            if self._visibility is None or question.audience.role == OPEN_ROLE:
+                members = question.audience.grouped(()).members
+                question.parts = [route_to_all(question.subjects, members)]
+            else:
+                asking.append(self._ask(self._visibility, question, pace))
+        if len(asking) == 1:
+            await asking[0]
+        else:
+            async with asyncio.TaskGroup() as group:
+                for ask in asking:
+                    group.create_task(ask, name="question")
 
     def _given_up(self, questions: Sequence[_Question], pace: Pace) -> frozenset[TableRole]:
         """Return the tables that others do not wait for; raise where Postgres cannot be asked.
@@ -290,13 +277,19 @@ class Delivery:
         return frozenset(question.table for question in given_up)
 
     async def _ask(self, visibility: Visibility, question: _Question, pace: Pace) -> None:
+        """Ask until it is answered, has failed, or has used up the patience that it is given."""
+        patience = None if question.table == pace.own else pace.patience_seconds
         async with self._slots if pace.own is None else self._lane_slots:
             question.began_at = time.monotonic()
             try:
-                question.parts = [
-                    await self._ask_piece(visibility, question, subjects, whole, pace)
-                    async for subjects, whole in self._pieces(question.subjects)
-                ]
+                async with asyncio.timeout(patience) as asking:
+                    question.parts = [
+                        await self._ask_piece(visibility, question, subjects, whole, pace)
+                        async for subjects, whole in self._pieces(question.subjects)
+                    ]
+            except TimeoutError:
+                if not asking.expired():
+                    raise
             except DatabaseUnavailableError as error:
                 question.failure = error
             else:

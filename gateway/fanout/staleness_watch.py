@@ -17,6 +17,7 @@ import structlog
 
 from gateway.fanout.staleness import Pulse, Staleness
 from shared.errors import DatabaseUnavailableError
+from shared.pool import own_session
 from shared.postgres import unavailable_as_ours
 from shared.sql import queries
 
@@ -99,7 +100,7 @@ class StalenessWatch:
         before = self._staleness.newest
         try:
             with unavailable_as_ours():
-                async with self._pool.acquire() as connection:
+                async with own_session(self._pool) as connection:
                     now = time.monotonic()
                     row = await connection.fetchrow(_SQL["pulse"])
             self._staleness.on_pulse(_pulse(row, now))

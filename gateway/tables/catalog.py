@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from shared.errors import SchemaError
+from shared.pool import own_session
 from shared.postgres import unavailable_as_ours
 from shared.sql import queries
 
@@ -110,12 +111,12 @@ class Catalog:
         Raises `DatabaseUnavailableError`.
         """
         with unavailable_as_ours():
-            rows = await self._pool.fetch(_SQL["gone"], list(names))
+            rows = await self._fetch(_SQL["gone"], list(names))
         return {row["name"] for row in rows}
 
     async def _resolve(self, names: Sequence[TableName]) -> list[Table]:
         with unavailable_as_ours():
-            rows = await self._pool.fetch(
+            rows = await self._fetch(
                 _SQL["resolve"], [name.schema for name in names], [name.table for name in names]
             )
         tables: dict[str, Table] = {}
@@ -130,7 +131,7 @@ class Catalog:
 
     async def _readable_tables(self, role: str | None) -> TableList:
         with unavailable_as_ours():
-            rows = await self._pool.fetch(_SQL["readable_tables"], role, MOST_LISTED)
+            rows = await self._fetch(_SQL["readable_tables"], role, MOST_LISTED)
         return TableList(
             tuple(
                 ListedTable(
@@ -146,5 +147,10 @@ class Catalog:
 
     async def _check_outbox(self) -> None:
         with unavailable_as_ours():
-            if not await self._pool.fetchval(_SQL["has_outbox"]):
+            if not (await self._fetch(_SQL["has_outbox"]))[0][0]:
                 raise SchemaError
+
+    async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        async with own_session(self._pool) as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
+            return rows

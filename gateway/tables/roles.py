@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from shared.pool import own_session
 from shared.postgres import unavailable_as_ours
 from shared.sql import queries
 
@@ -40,7 +41,8 @@ class Roles:
 
     async def _fault_of(self, role: str) -> str | None:
         with unavailable_as_ours():
-            row = await self._pool.fetchrow(_SQL["role"], role)
+            async with own_session(self._pool) as connection:
+                row = await connection.fetchrow(_SQL["role"], role)
         fault = None
         if row["is_missing"]:
             fault = (

@@ -25,6 +25,7 @@ from gateway.visibility.question_errors import (
     question_errors,
 )
 from gateway.visibility.rules import Rules, decode_rules
+from shared.pool import own_session
 from shared.postgres import UNAVAILABLE
 from shared.sql import queries
 
@@ -134,7 +135,7 @@ class VisibilityQueries:
         column, function or schema that has just been dropped is NULL.
         """
         with catalog_errors():
-            [row] = await self._fetch(_SQL["rules"], relid, role)
+            [row] = await self._fetch_own(_SQL["rules"], relid, role)
         if row["rules"] is None:
             return None
         try:
@@ -145,12 +146,12 @@ class VisibilityQueries:
     async def catch_up(self, lsn: int) -> None:
         """Wait for a standby to have replayed a position; give up for now after half a second."""
         with catalog_errors():
-            await self._fetch(_SQL["catch_up"], lsn)
+            await self._fetch_own(_SQL["catch_up"], lsn)
 
     async def builtins(self) -> Builtins:
         """Read the names of pg_catalog's functions that see nothing but their arguments."""
         with catalog_errors():
-            [row] = await self._fetch(_SQL["builtins"])
+            [row] = await self._fetch_own(_SQL["builtins"])
         return Builtins(frozenset(row["pure"]), frozenset(row["scalar"]))
 
     async def expression_types(
@@ -210,34 +211,40 @@ class VisibilityQueries:
     async def readable_columns(self, relid: int, role: str) -> frozenset[str]:
         """Read which columns the role may read."""
         with catalog_errors():
-            [row] = await self._fetch(_SQL["readable_columns"], relid, role)
+            [row] = await self._fetch_own(_SQL["readable_columns"], relid, role)
         return frozenset(row[0])
 
-    async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+    async def _fetch_own(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """Ask what runs no code of the database's users, and so leaves nothing in the session."""
+        return await self._fetch(query, *arguments, is_own=True)
+
+    async def _fetch(
+        self, query: str, *arguments: object, is_own: bool = False
+    ) -> list[asyncpg.Record]:
         """Ask, on another session where one turns out to be spoilt."""
         for _ in range(_SESSIONS - 1):
             with contextlib.suppress(asyncpg.InvalidSQLStatementNameError):
-                return await self._fetch_once(query, *arguments)
-        return await self._fetch_once(query, *arguments)
+                return await self._fetch_once(query, *arguments, is_own=is_own)
+        return await self._fetch_once(query, *arguments, is_own=is_own)
 
-    async def _fetch_once(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+    async def _fetch_once(
+        self, query: str, *arguments: object, is_own: bool
+    ) -> list[asyncpg.Record]:
         """Ask, and give the connection back where nobody waits for it.
 
-        The pool resets a session before it is used again, a round trip of its own.
+        After policies were run, the pool resets the session first, a round trip of its own.
         """
+        if is_own:
+            async with own_session(self._pool) as connection:
+                return await _fetched(connection, query, arguments)
         connection = await self._pool.acquire()
         try:
-            rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
-        except asyncpg.InvalidSQLStatementNameError:
-            # A policy's function has deallocated the statements that are kept prepared.
-            connection.terminate()
-            raise
+            return await _fetched(connection, query, arguments)
         finally:
             if self._spawn is None:
                 await self._pool.release(connection)
             else:
                 self._spawn(self._give_back(connection), "reset session")
-        return rows
 
     async def _give_back(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
         with contextlib.suppress(asyncpg.PostgresError, *UNAVAILABLE):
@@ -261,7 +268,8 @@ class VisibilityQueries:
         `TableReadError`, `QuestionError`.
         """
         with catalog_errors() if question is None else question_errors():
-            rows = await self._fetch(
+            fetch = self._fetch_own if question is None else self._fetch
+            rows = await fetch(
                 _SQL["judge_joined"],
                 subject.lsn,
                 subject.relid,
@@ -341,6 +349,18 @@ class VisibilityQueries:
         with question_errors():
             [row] = await self._fetch(_SQL["latest_images"], relid, key, keys)
         return row[0] or []
+
+
+async def _fetched(
+    connection: asyncpg.pool.PoolConnectionProxy, query: str, arguments: Sequence[object]
+) -> list[asyncpg.Record]:
+    try:
+        rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
+    except asyncpg.InvalidSQLStatementNameError:
+        # A policy's function has deallocated the statements that are kept prepared.
+        connection.terminate()
+        raise
+    return rows
 
 
 def encode_settings(names: Sequence[str], cohorts: Sequence[Settings]) -> list[list[bytes]]:

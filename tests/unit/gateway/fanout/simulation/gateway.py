@@ -311,7 +311,7 @@ class SimulatedGateway:
         self.arrive(channels.tick, encode(batch.tick(history)))
 
     def arrive(self, channel: str, data: bytes) -> None:
-        self.bus._on_message({"type": "message", "channel": channel.encode(), "data": data})
+        self.bus._on_message(channel.encode(), data)
 
     async def _follow_history(self) -> None:
         while True:
