@@ -12,6 +12,7 @@ import asyncpg
 from bench.figure import OURS
 from bench.load import LoadClient, WriteLoop
 from bench.peers.nchan import Nchan
+from bench.peers.server import FastAPIServer, Node
 from bench.process_cpu import cpu_seconds
 from bench.stack import BenchStack
 from devstack.servers import free_port
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AsyncExitStack
 
+    from bench.peers.server import PeerServer
     from bench.report import Report
 
 LOOP: Final = "loop in C"
@@ -73,8 +75,39 @@ async def open_contenders(
         report.leave_out("nchan", reason)
     else:
         found.append(await open_nchan(exits, clients))
+    found += [await open_peer(exits, server, clients) for server in peer_servers(report)]
     found.append(await open_loop(exits, clients, joined))
     return found
+
+
+def peer_servers(report: Report) -> list[PeerServer]:
+    """Return the peers of one process that can be had; the report names the others."""
+    servers: list[PeerServer] = []
+    if reason := Node.why_not():
+        report.leave_out("Node", reason)
+    else:
+        servers.append(Node())
+    for kind in ("streaming", "sse"):
+        if reason := FastAPIServer.why_not(kind):
+            report.leave_out(kind, reason)
+        else:
+            servers.append(FastAPIServer(kind))
+    return servers
+
+
+async def open_peer(exits: AsyncExitStack, server: PeerServer, clients: int) -> Contender:
+    """Start such a peer."""
+    await exits.enter_async_context(server)
+    client = await exits.enter_async_context(LoadClient(server.port))
+    await client.open(clients, server.path)
+
+    async def publish(events: int) -> None:
+        for number in range(events):
+            await server.publish(EVENT % number)
+
+    return Contender(
+        server.name, client, publish, lambda: cpu_seconds(server.pid), most_at_once=100
+    )
 
 
 async def open_gateway(exits: AsyncExitStack, clients: int, name: str, source: Path) -> Contender:

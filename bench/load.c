@@ -4,24 +4,29 @@
  *
  * A command is one line; each gets one line of answer.
  *
- *   open N HEAD      open N streams more. HEAD is the request with \n for CRLF, and %d in it is the
- *                    number of the stream. Answers when all have received OPENED (or the time is
- *                    up): "opened N"
+ *   tokens FILE      read tokens, one a line, for the streams that are opened next. Answers "ok"
+ *   open N HEAD      open N streams more. HEAD is the request with \n for CRLF; in it %d is the
+ *                    number of the stream, and %t its token (from the first again after the last).
+ *                    Answers when all have received OPENED (or the time is up): "opened N"
  *   expect K SECONDS wait until each stream has received K markers since the last `forget`, or the
  *                    seconds have passed. Answers with a report.
  *   total K SECONDS  the same, until all streams together have received K markers
  *   report           answer with a report at once
+ *   sums             answer with COUNT:SUM for each stream: its markers, and the sum of the numbers
+ *                    that follow them, which differs if another event stands in for a lost one
  *   forget           set all counts to zero. Answers "ok"
  *   close            close all streams. Answers "ok"
  *
  * A report: streams, closed, markers, fewest, most (markers of a stream), bytes, reads, seconds
  * since `forget` until the last marker, and CPU seconds of this process (user and system) since
- * then. It uses one thread, one epoll and no copy: a read costs little more than its system call.
+ * then. Each 20,000 streams have a source address of their own in 127/8, so that ports do not run
+ * out. It uses one thread, one epoll and no copy: a read costs little more than its system call.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,11 +37,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST_OPENING = 200, BUFFER = 1 << 20, LINE = 1 << 16 };
+enum { MOST_OPENING = 200, BUFFER = 1 << 20, LINE = 1 << 16, AN_ADDRESS = 20000 };
 
 typedef struct {
-    int fd, is_open, matched, opened_matched;
-    long markers;
+    int fd, is_open, matched, opened_matched, in_number;
+    long markers, number, sum;
 } stream;
 
 static stream *streams;
@@ -46,6 +51,8 @@ static int marker_length, opened_length;
 static long markers, bytes, reads;
 static double began, last_marker, cpu_began;
 static char buffer[BUFFER];
+static char **tokens;
+static int token_count;
 
 static double now(void) {
     struct timespec t;
@@ -59,13 +66,14 @@ static double cpu(void) {
     return u.ru_utime.tv_sec + u.ru_stime.tv_sec + (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
-/* Count a marker whose first byte does not occur in it again; it may be cut by two reads. */
-static long find(const char *data, long size, const char *text, int length, int *matched) {
-    long found = 0, i = 0;
+/* Find a marker whose first byte does not occur in it again; it may be cut by two reads. */
+static int find(const char *data, long size, const char *text, int length, int *matched,
+                const char **end) {
+    long i = 0;
     while (i < size) {
         if (*matched == 0) {
             const char *next = memchr(data + i, text[0], size - i);
-            if (!next) return found;
+            if (!next) return 0;
             i = next - data + 1;
             *matched = 1;
         } else if (data[i] == text[*matched]) {
@@ -75,7 +83,30 @@ static long find(const char *data, long size, const char *text, int length, int 
             *matched = data[i] == text[0];
             i++;
         }
-        if (*matched == length) found++, *matched = 0;
+        if (*matched == length) {
+            *matched = 0;
+            *end = data + i;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Add up the number that follows a marker; it may be cut by two reads, too. */
+static long find_numbers(const char *data, long size, stream *s) {
+    long found = 0, i = 0;
+    while (i < size) {
+        for (; s->in_number && i < size; i++) {
+            if (data[i] >= '0' && data[i] <= '9') s->number = s->number * 10 + data[i] - '0';
+            else s->sum += s->number, s->number = s->in_number = 0, i--;
+        }
+        if (i >= size) break;
+        const char *end = data + i;
+        long one = find(data + i, size - i, marker, marker_length, &s->matched, &end);
+        if (!one) break;
+        found++;
+        s->in_number = 1;
+        i = end - data;
     }
     return found;
 }
@@ -93,11 +124,12 @@ static void read_stream(stream *s) {
     if (size <= 0) return;
     reads++;
     bytes += size;
-    if (!s->is_open && find(buffer, size, opened_marker, opened_length, &s->opened_matched)) {
+    const char *end;
+    if (!s->is_open && find(buffer, size, opened_marker, opened_length, &s->opened_matched, &end)) {
         s->is_open = 1;
         opened++;
     }
-    long found = find(buffer, size, marker, marker_length, &s->matched);
+    long found = find_numbers(buffer, size, s);
     if (found) {
         s->markers += found;
         markers += found;
@@ -114,8 +146,17 @@ static void poll_once(int milliseconds) {
     }
 }
 
-static int connect_stream(const struct sockaddr_in *address, const char *head) {
+static int connect_stream(const struct sockaddr_in *address, const char *head, int number) {
     int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+    struct sockaddr_in from = {.sin_family = AF_INET,
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK + number / AN_ADDRESS)};
+    if (fd >= 0 && number >= AN_ADDRESS) {
+        setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+        if (bind(fd, (struct sockaddr *)&from, sizeof from) < 0) {
+            close(fd);
+            return -1;
+        }
+    }
     if (fd < 0 || connect(fd, (const struct sockaddr *)address, sizeof *address) < 0) {
         if (fd >= 0) close(fd);
         return -1;
@@ -133,9 +174,25 @@ static void write_head(char *to, const char *form, int number) {
     for (; *form; form++) {
         if (form[0] == '\\' && form[1] == 'n') to = stpcpy(to, "\r\n"), form++;
         else if (form[0] == '%' && form[1] == 'd') to += sprintf(to, "%d", number), form++;
+        else if (form[0] == '%' && form[1] == 't' && token_count)
+            to = stpcpy(to, tokens[number % token_count]), form++;
         else *to++ = *form;
     }
     *to = 0;
+}
+
+static int read_tokens(const char *path) {
+    static char line[LINE];
+    FILE *file = fopen(path, "r");
+    if (!file) return 0;
+    while (token_count) free(tokens[--token_count]);
+    while (fgets(line, sizeof line, file)) {
+        line[strcspn(line, "\n")] = 0;
+        tokens = realloc(tokens, (token_count + 1) * sizeof *tokens);
+        tokens[token_count++] = strdup(line);
+    }
+    fclose(file);
+    return 1;
 }
 
 static void open_streams(const struct sockaddr_in *address, int more, const char *form) {
@@ -147,7 +204,7 @@ static void open_streams(const struct sockaddr_in *address, int more, const char
     while (count < until) {
         write_head(head, form, count);
         stream *s = &streams[count];
-        s->fd = connect_stream(address, head);
+        s->fd = connect_stream(address, head, count);
         if (s->fd >= 0) {
             struct epoll_event event = {.events = EPOLLIN, .data.u32 = count};
             epoll_ctl(epoll_fd, EPOLL_CTL_ADD, s->fd, &event);
@@ -219,10 +276,16 @@ int main(int argc, char **argv) {
             wait_for(number, 0, seconds);
         } else if (sscanf(line, "total %ld %lf", &number, &seconds) == 2) {
             wait_for(0, number, seconds);
+        } else if (!strncmp(line, "tokens ", 7)) {
+            puts(read_tokens(line + 7) ? "ok" : "?");
         } else if (!strcmp(line, "report")) {
             report();
+        } else if (!strcmp(line, "sums")) {
+            for (int i = 0; i < count; i++)
+                printf("%ld:%ld%s", streams[i].markers, streams[i].sum, i + 1 < count ? " " : "");
+            puts("");
         } else if (!strcmp(line, "forget")) {
-            for (int i = 0; i < count; i++) streams[i].markers = 0;
+            for (int i = 0; i < count; i++) streams[i].markers = streams[i].sum = 0;
             markers = bytes = reads = 0;
             began = last_marker = now();
             cpu_began = cpu();

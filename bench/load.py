@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import shutil
 import subprocess
 import tempfile
 from asyncio.subprocess import PIPE
@@ -16,16 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from bench.report import NotPossibleError
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
 _SOURCES: Final = Path(__file__).parent
+_LONGEST_ANSWER: Final = 2**22
 MARKER: Final = '{"action"'
 """Occurs once in the frame of a change."""
 
 
 def build(name: str) -> Path:
-    """Compile `bench/NAME.c` unless that has been done; raises `CalledProcessError`."""
+    """Compile `bench/NAME.c` unless that has been done; raises `NotPossibleError` without cc."""
+    if shutil.which("cc") is None:
+        raise NotPossibleError("no C compiler (apt-get install gcc libc6-dev)")
     source = _SOURCES / f"{name}.c"
     digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
     program = Path(tempfile.gettempdir()) / f"ayb-bench-{name}-{digest}"
@@ -67,7 +74,9 @@ class Program:
         self._asking = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        self.process = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, stdout=PIPE)
+        self.process = await asyncio.create_subprocess_exec(
+            *self._command, stdin=PIPE, stdout=PIPE, limit=_LONGEST_ANSWER
+        )
         if self.process.stdin is None or self.process.stdout is None:
             raise RuntimeError("a program without pipes")
         self._commands, self._answers = self.process.stdin, self.process.stdout
@@ -105,8 +114,15 @@ class LoadClient(Program):
     ) -> None:
         super().__init__(build("load"), "127.0.0.1", str(port), marker, opened)
 
+    async def use_tokens(self, tokens: Sequence[str]) -> None:
+        """Use a token each for the streams that are opened next, as `%t`."""
+        with tempfile.NamedTemporaryFile("w", prefix="ayb-bench-") as file:
+            file.write("".join(f"{token}\n" for token in tokens))
+            file.flush()
+            await self.ask(f"tokens {file.name}")
+
     async def open(self, streams: int, path: str, **headers: str) -> None:
-        """Open streams; `%d` in the path or a header is the number of the stream.
+        """Open streams; in the path and headers `%d` is the number of the stream, `%t` its token.
 
         Raises `RuntimeError` if one does not open within two minutes.
         """
@@ -132,6 +148,15 @@ class LoadClient(Program):
         if (report.fewest, report.most) != (each, each) or report.closed:
             raise RuntimeError(f"each stream should have {each} events: {report}")
         return report
+
+    async def sums(self) -> list[tuple[int, int]]:
+        """Return for each stream how many markers it has, and the sum of the numbers after them."""
+        pairs = (pair.split(":") for pair in (await self.ask("sums")).split())
+        return [(int(count), int(total)) for count, total in pairs]
+
+    async def close_all(self) -> None:
+        """Close all streams."""
+        await self.ask("close")
 
     async def total(self, together: int, *, seconds: float = 60.0) -> LoadReport:
         """Wait until all streams together have so many markers, with the same errors."""

@@ -24,6 +24,10 @@ class Expected:
     holds: bool
 
 
+class NotPossibleError(Exception):
+    """A benchmark as a whole cannot be run here; its message says what is missing."""
+
+
 @dataclass(frozen=True, slots=True)
 class LeftOut:
     """A peer or case that could not be measured here, and why."""

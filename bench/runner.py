@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from bench.catalogue import BENCHMARKS
 from bench.document import Document, decode, this_machine
-from bench.report import Report
+from bench.report import NotPossibleError, Report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +37,9 @@ def run_one(name: str, size: Size) -> Document:
     before, began = os.getloadavg()[0], time.monotonic()
     try:
         report: Report = importlib.import_module(f"bench.{name}").run(size)
+    except NotPossibleError as error:
+        report = Report(name)
+        report.leave_out("the whole benchmark", str(error))
     except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever it is, the others go on)
         traceback.print_exc()
         report = Report(name, error=f"{type(error).__name__}: {error}")
