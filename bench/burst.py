@@ -60,7 +60,7 @@ async def _measure(report: Report, size: Size) -> None:
 async def _take_turn(contender: Contender, clients: int, events: int) -> None:
     events = min(events, contender.most_at_once)
     await contender.client.forget()
-    before = contender.cpu()
+    before = contender.cpu_seconds()
     await contender.publish(events)
     received = await contender.client.expect(events, seconds=120)
     contender.add(before, received.cpu_seconds, events * clients)

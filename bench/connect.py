@@ -1,14 +1,16 @@
-"""Connects: what it costs the gateway to open a stream.
+"""Connects: what it costs a server to open a stream.
 
-CPU time, user and system, of the gateway for each stream, from the connect until `connected`, with
-a token of its own for each client (HS256 and ES256) and with one token for all, as the tabs and
-reconnects of a user have. Streams are opened in bursts and closed again. With AYB_BENCH_BEFORE=PATH
-the gateway of another checkout takes its turns in the same run, as `before`.
+CPU time, user and system, of the server's process for each stream, from the connect until the first
+bytes of the stream, in bursts of 250 that are closed again. Ours verifies a token, with a token of
+its own for each client (HS256 and ES256) and with one token for all, as the tabs and reconnects of
+a user have. The peers verify nothing. With AYB_BENCH_BEFORE=PATH the gateway of another checkout
+takes its turns in the same run, as `before`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import tempfile
@@ -22,75 +24,97 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jose import jwk, jwt
 
-from bench.contenders import SCHEMA
+from bench.contenders import SCHEMA, peer_openers
+from bench.figure import OURS
+from bench.load import LoadClient
 from bench.process_cpu import cpu_seconds
 from bench.report import Report
 from bench.stack import SECRET, BenchStack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
 
     from bench.size import Size
 
-BURST: Final = 250
 _KID: Final = "bench"
-
-Tokens = list[str]
+_WANTED_US: Final = 100
+_CLOSE_SECONDS: Final = 0.3
+_WARM_UP: Final = 2
+"""Turns that fill pools and caches, and warm up the interpreter."""
 
 
 @dataclass
-class Contender:
-    """A gateway, and what its connects cost in each case, in microseconds."""
+class Connecting:
+    """A server, and what its connects cost in each case, in microseconds."""
 
     name: str
-    stack: BenchStack
+    client: LoadClient
+    pid: int
+    path: str
     costs: dict[str, list[float]] = field(default_factory=dict)
 
-    async def take_turn(self, case: str, tokens: Tokens) -> None:
-        """Open a burst of streams and close them; add the cost of each."""
-        before = cpu_seconds(self.stack.gateway_pid)
-        clients = await asyncio.gather(*(_open(self.stack.port, token) for token in tokens))
-        spent = cpu_seconds(self.stack.gateway_pid) - before
-        for writer in clients:
-            writer.transport.abort()
-        await asyncio.sleep(0.2)
-        self.costs.setdefault(case, []).append(spent / len(tokens) * 1e6)
+    async def take_turn(self, case: str, streams: int, tokens: Sequence[str] = ()) -> None:
+        """Open streams and close them; add the cost of each."""
+        headers = {}
+        if tokens:
+            await self.client.use_tokens(tokens)
+            headers["Authorization"] = "Bearer %t"
+        before = cpu_seconds(self.pid)
+        await self.client.open(streams, self.path, **headers)
+        self.costs.setdefault(case, []).append((cpu_seconds(self.pid) - before) / streams * 1e6)
+        await self.client.close_all()
+        await asyncio.sleep(_CLOSE_SECONDS)
 
 
 def run(size: Size) -> Report:
-    """Measure, and return the report."""
+    """Measure, and return the report; fails if a stream does not open."""
     report = Report("connect")
     asyncio.run(_measure(report, size))
+    report.checked = "Each stream was opened."
     return report
 
 
 async def _measure(report: Report, size: Size) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
+    burst = size.pick(full=250, quick=250, smoke=10)
     async with AsyncExitStack() as exits:
         folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="ayb-bench-")))
-        contenders = [await _start(exits, "ours", Path(__file__).parents[1], folder, key)]
+        gateways = [await _start(exits, OURS, Path(__file__).parents[1], folder, key)]
         if before := os.environ.get("AYB_BENCH_BEFORE"):
-            contenders.append(await _start(exits, "before", Path(before), folder, key))
-        cases = _cases(key)
-        for turn in range(size.pick(full=30, quick=6, smoke=3)):
+            gateways.append(await _start(exits, "before", Path(before), folder, key))
+        peers = [
+            Connecting(peer.name, peer.client, peer.pid, peer.path)
+            for peer in [await opener(exits) for opener in peer_openers(report)]
+        ]
+        cases = _cases(key, burst)
+        for turn in range(_WARM_UP + size.pick(full=20, quick=5, smoke=1)):
             for case, make in cases.items():
                 tokens = make()
-                order = contenders if turn % 2 else contenders[::-1]
-                for contender in order:
-                    await contender.take_turn(case, tokens)
-        figure = report.figure("connect", "Opening a stream", "µs of CPU a connect", peer="nchan")
-        for case in cases:
-            # The first turns warm up the pool, the caches and the interpreter.
-            report.add(figure, case, {c.name: c.costs[case][2:] for c in contenders})
+                for gateway in gateways if turn % 2 else gateways[::-1]:
+                    await gateway.take_turn(case, burst, tokens)
+            for peer in peers:
+                await peer.take_turn("", burst)
+    figure = report.figure("connect", "Opening a stream", "µs of CPU a connect", peer="nchan")
+    of_peers = {peer.name: peer.costs[""][_WARM_UP:] for peer in peers}
+    for case in cases:
+        values = {gateway.name: gateway.costs[case][_WARM_UP:] for gateway in gateways} | of_peers
+        added = report.add(figure, case, values)
+        own = added.values[OURS].median
+        report.expect(
+            f"a connect, {case}",
+            want=f"at most {_WANTED_US} µs",
+            got=f"{own:.0f} µs",
+            holds=own <= _WANTED_US,
+        )
 
 
-def _cases(key: ec.EllipticCurvePrivateKey) -> dict[str, Callable[[], Tokens]]:
+def _cases(key: ec.EllipticCurvePrivateKey, burst: int) -> dict[str, Callable[[], list[str]]]:
     pem = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     ).decode()
-    numbers = _counter()
+    numbers = itertools.count(1)
 
     def sign(algorithm: str, signer: str) -> str:
         claims = {"sub": f"user {next(numbers)}", "email": "user@example.com", "role": "user",
@@ -99,22 +123,15 @@ def _cases(key: ec.EllipticCurvePrivateKey) -> dict[str, Callable[[], Tokens]]:
 
     shared = sign("HS256", SECRET)
     return {
-        "HS256, a token each": lambda: [sign("HS256", SECRET) for _ in range(BURST)],
-        "HS256, one token": lambda: [shared] * BURST,
-        "ES256, a token each": lambda: [sign("ES256", pem) for _ in range(BURST)],
+        "HS256, a token each": lambda: [sign("HS256", SECRET) for _ in range(burst)],
+        "HS256, one token": lambda: [shared],
+        "ES256, a token each": lambda: [sign("ES256", pem) for _ in range(burst)],
     }
-
-
-def _counter() -> Iterator[int]:
-    number = 0
-    while True:
-        number += 1
-        yield number
 
 
 async def _start(
     exits: AsyncExitStack, name: str, source: Path, folder: Path, key: ec.EllipticCurvePrivateKey
-) -> Contender:
+) -> Connecting:
     public = key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -132,18 +149,5 @@ async def _start(
             source=source,
         )
     )
-    return Contender(name, stack)
-
-
-async def _open(port: int, token: str) -> asyncio.StreamWriter:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(
-        b"GET /api/realtime?tables=posts HTTP/1.1\r\nHost: localhost\r\n"
-        b"Accept: text/event-stream\r\nUser-Agent: bench\r\nAuthorization: Bearer "
-        + token.encode()
-        + b"\r\n\r\n"
-    )
-    head = await reader.readuntil(b"event: connected")
-    if b" 200 OK" not in head:
-        raise RuntimeError(f"no stream: {head[:200]!r}")
-    return writer
+    client = await exits.enter_async_context(LoadClient(stack.port))
+    return Connecting(name, client, stack.gateway_pid, "/api/realtime?tables=posts")

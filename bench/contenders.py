@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,13 +20,15 @@ from bench.stack import BenchStack
 from devstack.servers import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
     from contextlib import AsyncExitStack
 
     from bench.peers.server import PeerServer
     from bench.report import Report
 
 LOOP: Final = "loop in C"
+_ONE_BY_ONE: Final = 100
+"""How many events of a burst a peer gets that writes each of them to each client by itself."""
 EVENT: Final = (
     '{"action":"create","table":"posts","record":{"id":%d,"title":"New Post","published":true}}'
 )
@@ -44,14 +48,27 @@ class Contender:
     client: LoadClient
     publish: Callable[[int], Awaitable[None]]
     """Publishes so many events."""
-    cpu: Callable[[], float]
-    """The CPU seconds that the writing process has used so far."""
+    pid: int
+    """The process that writes."""
+    path: str
+    headers: dict[str, str] = field(default_factory=dict)
+    """Of the request for a stream."""
+    cpu: Callable[[], float] | None = None
+    """The CPU seconds so far, if they are not those of the process."""
     most_at_once: int = 10_000_000
     """How many events a burst has at most: a contender that writes each by itself gets fewer."""
     costs: list[float] = field(default_factory=list)
     """Microseconds of CPU time for each delivery, by turn."""
     client_costs: list[float] = field(default_factory=list)
     """The same of the load client."""
+
+    async def open(self, streams: int) -> None:
+        """Open so many streams more."""
+        await self.client.open(streams, self.path, **self.headers)
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU seconds that writing has taken so far."""
+        return cpu_seconds(self.pid) if self.cpu is None else self.cpu()
 
     def forget(self) -> None:
         """Drop what was measured while everything warmed up."""
@@ -60,58 +77,62 @@ class Contender:
 
     def add(self, cpu_before: float, client_cpu: float, deliveries: int) -> None:
         """Note what a turn cost."""
-        self.costs.append((self.cpu() - cpu_before) / deliveries * 1e6)
+        self.costs.append((self.cpu_seconds() - cpu_before) / deliveries * 1e6)
         self.client_costs.append(client_cpu / deliveries * 1e6)
+
+
+Opener = Callable[["AsyncExitStack"], "Awaitable[Contender]"]
+"""Starts a contender, without streams."""
 
 
 async def open_contenders(
     exits: AsyncExitStack, report: Report, clients: int, *, joined: int = 1
 ) -> list[Contender]:
     """Start everyone who can be had, with so many streams each; the loop in C joins its writes."""
-    found = [await open_gateway(exits, clients, OURS, Path(__file__).parents[1])]
-    if before := os.environ.get("AYB_BENCH_BEFORE"):
-        found.append(await open_gateway(exits, clients, "before", Path(before)))
-    if reason := Nchan.why_not():
-        report.leave_out("nchan", reason)
-    else:
-        found.append(await open_nchan(exits, clients))
-    found += [await open_peer(exits, server, clients) for server in peer_servers(report)]
-    found.append(await open_loop(exits, clients, joined))
+    openers = [*gateway_openers(clients), *peer_openers(report)]
+    found = [await opener(exits) for opener in openers]
+    found.append(await open_loop(exits, joined))
+    for contender in found:
+        await contender.open(clients)
     return found
 
 
-def peer_servers(report: Report) -> list[PeerServer]:
-    """Return the peers of one process that can be had; the report names the others."""
-    servers: list[PeerServer] = []
-    if reason := Node.why_not():
-        report.leave_out("Node", reason)
-    else:
-        servers.append(Node())
-    for kind in ("streaming", "sse"):
-        if reason := FastAPIServer.why_not(kind):
-            report.leave_out(kind, reason)
-        else:
-            servers.append(FastAPIServer(kind))
-    return servers
+def gateway_openers(clients: int, *, are_users: bool = False) -> list[Opener]:
+    """Return ours, and with AYB_BENCH_BEFORE=PATH another checkout; a user each `are_users`."""
+    sources = {OURS: Path(__file__).parents[1]}
+    if before := os.environ.get("AYB_BENCH_BEFORE"):
+        sources["before"] = Path(before)
+    return [
+        partial(open_gateway, clients=clients, name=name, source=source, are_users=are_users)
+        for name, source in sources.items()
+    ]
 
 
-async def open_peer(exits: AsyncExitStack, server: PeerServer, clients: int) -> Contender:
-    """Start such a peer."""
-    await exits.enter_async_context(server)
-    client = await exits.enter_async_context(LoadClient(server.port))
-    await client.open(clients, server.path)
+def peer_openers(report: Report) -> list[Opener]:
+    """Return the peers that can be had; the report names the others."""
+    reasons: dict[str, str | None] = {
+        "nchan": Nchan.why_not(),
+        "Node": Node.why_not(),
+        "StreamingResponse": FastAPIServer.why_not("streaming"),
+        "sse-starlette": FastAPIServer.why_not("sse"),
+    }
+    openers: dict[str, Opener] = {
+        "nchan": open_nchan,
+        "Node": partial(open_server, make=Node),
+        "StreamingResponse": partial(open_server, make=partial(FastAPIServer, "streaming")),
+        "sse-starlette": partial(open_server, make=partial(FastAPIServer, "sse")),
+    }
+    for name, reason in reasons.items():
+        if reason is not None:
+            report.leave_out(name, reason)
+            del openers[name]
+    return list(openers.values())
 
-    async def publish(events: int) -> None:
-        for number in range(events):
-            await server.publish(EVENT % number)
 
-    return Contender(
-        server.name, client, publish, lambda: cpu_seconds(server.pid), most_at_once=100
-    )
-
-
-async def open_gateway(exits: AsyncExitStack, clients: int, name: str, source: Path) -> Contender:
-    """Start a whole stack from a checkout."""
+async def open_gateway(
+    exits: AsyncExitStack, *, clients: int, name: str, source: Path, are_users: bool
+) -> Contender:
+    """Start a whole stack from a checkout, for so many clients."""
     stack = await exits.enter_async_context(
         BenchStack(
             SCHEMA,
@@ -125,9 +146,7 @@ async def open_gateway(exits: AsyncExitStack, clients: int, name: str, source: P
     connection = await asyncpg.connect(stack.postgres.dsn())
     exits.push_async_callback(connection.close)
     client = await exits.enter_async_context(LoadClient(stack.port))
-    await client.open(
-        clients, "/api/realtime?tables=posts", Authorization=f"Bearer {stack.token('user')}"
-    )
+    await client.use_tokens(stack.tokens(clients if are_users else 1))
     number = 0
 
     async def publish(events: int) -> None:
@@ -139,34 +158,51 @@ async def open_gateway(exits: AsyncExitStack, clients: int, name: str, source: P
             number,
         )
 
-    return Contender(name, client, publish, lambda: cpu_seconds(stack.gateway_pid))
+    return Contender(
+        name,
+        client,
+        publish,
+        stack.gateway_pid,
+        "/api/realtime?tables=posts",
+        {"Authorization": "Bearer %t"},
+    )
 
 
-async def open_nchan(exits: AsyncExitStack, clients: int) -> Contender:
+async def open_nchan(exits: AsyncExitStack) -> Contender:
     """Start nginx with nchan, which is given events by POST."""
     nchan = await exits.enter_async_context(Nchan())
     client = await exits.enter_async_context(LoadClient(nchan.port, opened=": hi"))
-    await client.open(clients, "/sub")
 
     async def publish(events: int) -> None:
         for number in range(events):
             await nchan.publish(EVENT % number)
 
+    return Contender("nchan", client, publish, nchan.worker_pid, "/sub", most_at_once=_ONE_BY_ONE)
+
+
+async def open_server(exits: AsyncExitStack, *, make: Callable[[], PeerServer]) -> Contender:
+    """Start a peer that is one process."""
+    server = await exits.enter_async_context(make())
+    client = await exits.enter_async_context(LoadClient(server.port))
+
+    async def publish(events: int) -> None:
+        for number in range(events):
+            await server.publish(EVENT % number)
+
     return Contender(
-        "nchan", client, publish, lambda: cpu_seconds(nchan.worker_pid), most_at_once=100
+        server.name, client, publish, server.pid, server.path, most_at_once=_ONE_BY_ONE
     )
 
 
-async def open_loop(exits: AsyncExitStack, clients: int, joined: int) -> Contender:
-    """Start the loop in C, which makes its events itself."""
+async def open_loop(exits: AsyncExitStack, joined: int) -> Contender:
+    """Start the loop in C, which makes its events itself and measures its own writing."""
     port = free_port()
     loop = await exits.enter_async_context(WriteLoop(port))
     client = await exits.enter_async_context(LoadClient(port))
-    await client.open(clients, "/")
     spent = 0.0
 
     async def publish(events: int) -> None:
         nonlocal spent
         spent += await loop.publish(events, joined=min(joined, events))
 
-    return Contender(LOOP, client, publish, lambda: spent)
+    return Contender(LOOP, client, publish, loop.process.pid, "/", cpu=lambda: spent)

@@ -50,11 +50,11 @@ async def _measure(report: Report, size: Size) -> None:
         if reason := too_many_streams(clients):
             report.leave_out(f"{clients:,} clients", reason)
             continue
-        turns = size.pick(full=15, quick=5, smoke=2)
+        turns = size.pick(full=9, quick=3, smoke=1)
         async with AsyncExitStack() as exits:
             report.say(f"{clients:,} clients: opening the streams")
             contenders = await open_contenders(exits, report, clients)
-            events = max(2, min(_MOST_IN_A_TURN, 20_000 // clients))
+            events = max(2, min(_MOST_IN_A_TURN, 10_000 // clients))
             for turn in range(-1, turns):
                 for contender in contenders if turn % 2 else contenders[::-1]:
                     await take_turn(contender, clients, events)
@@ -66,7 +66,7 @@ async def _measure(report: Report, size: Size) -> None:
 async def take_turn(contender: Contender, clients: int, events: int) -> None:
     """Publish events, one after the other has arrived everywhere; measure what deliveries cost."""
     await contender.client.forget()
-    before = contender.cpu()
+    before = contender.cpu_seconds()
     for number in range(1, events + 1):
         await contender.publish(1)
         received = await contender.client.expect(number)

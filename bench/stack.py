@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import sys
 import time
 import urllib.request
@@ -37,6 +38,9 @@ CREATE POLICY readable ON public.posts FOR SELECT TO ayb_authenticated
     USING (published OR author_id = current_setting('ayb.user_id')::uuid)
 """
 """A table of which each client sees the published rows and those of its user."""
+
+USER: Final = "00000000-0000-4000-8000-{:012d}"
+"""The `sub` of a user, by number."""
 
 SECRET: Final = "a secret of a benchmark, which is long enough"  # noqa: S105
 _START_SECONDS: Final = 30.0
@@ -84,7 +88,7 @@ class BenchStack:
             await admin.execute(self.schema)
         finally:
             await admin.close()
-        environment = os.environ | {
+        self._environment = os.environ | {
             "AYB_DATABASE_URL": self.postgres.dsn(user="ayb_relay"),
             "AYB_READ_DATABASE_URL": self.postgres.dsn(user="ayb_gateway"),
             "AYB_REDIS_URL": self.valkey.url,
@@ -94,23 +98,27 @@ class BenchStack:
             "AYB_REALTIME_MAX_CONNECTIONS_PER_USER": "100000",
             **self.environment,
         }
-        self._spawn("relay", environment, "relay", "run")
-        for number, port in enumerate(self.ports):
-            self._spawn(
-                f"gateway-{number}", environment | {"AYB_SERVER_PORT": str(port)}, "gateway"
-            )
+        self._children.append(self._spawn("relay", "relay", "run"))
+        self._children += [
+            self._spawn(f"gateway-{number}", "gateway", port=port)
+            for number, port in enumerate(self.ports)
+        ]
         await self._until_ready()
         return self
 
-    def _spawn(self, name: str, environment: dict[str, str], *arguments: str) -> None:
-        self._children.append(
-            Child(
-                name,
-                [sys.executable, "-m", *arguments],
-                log=self.folder / f"{name}.log",
-                environment=environment,
-                directory=self.source,
-            )
+    async def restart_gateway(self) -> None:
+        """Stop the first gateway, start another on its port, and wait until it is ready."""
+        await asyncio.to_thread(self._children[1].stop)
+        self._children[1] = self._spawn("gateway-0", "gateway", port=self.port)
+        await self._until_ready()
+
+    def _spawn(self, name: str, *arguments: str, port: int = 0) -> Child:
+        return Child(
+            name,
+            [sys.executable, "-m", *arguments],
+            log=self.folder / f"{name}.log",
+            environment=self._environment | {"AYB_SERVER_PORT": str(port)},
+            directory=self.source,
         )
 
     async def __aexit__(
@@ -147,6 +155,24 @@ class BenchStack:
     def gateway_pid(self) -> int:
         """The process ID of the first gateway."""
         return self.gateway_pids[0]
+
+    def tokens(self, users: int) -> list[str]:
+        """Make a token for each of so many users, with an address and a tenant."""
+        expires = int(time.time()) + 3600
+        return [
+            str(
+                jwt.encode(
+                    {
+                        "sub": USER.format(number),
+                        "email": f"user{number}@example.com",
+                        "role": "user",
+                        "exp": expires,
+                    },
+                    SECRET,
+                )
+            )
+            for number in range(users)
+        ]
 
     def token(self, user_id: str) -> str:
         """Make a token that is valid for an hour."""
@@ -207,6 +233,12 @@ class StreamReader(asyncio.Protocol):
             *lines, rest = (rest + piece).split(b"\n")
             found += [(at, line[6:]) for line in lines if line.startswith(b'data: {"action"')]
         return found
+
+    def last_event_id(self) -> str:
+        """Return the position that this stream has reached; empty before the first."""
+        text = b"".join(piece for _, piece in self._pieces)
+        found = re.findall(rb"^id: ?(\S+)", text, re.MULTILINE)
+        return found[-1].decode() if found else ""
 
     def forget(self) -> None:
         """Drop everything read so far."""
