@@ -40,7 +40,8 @@ def write_page(files: Sequence[Path], *, page: Path = PAGE, images: Path = IMAGE
         try:
             document = decode(file.read_bytes())
         except (OSError, ValueError) as error:
-            print(f"python -m bench report: {file}: {error}", file=sys.stderr)
+            why = error.strerror if isinstance(error, OSError) else error
+            print(f"python -m bench report: {file}: {why}", file=sys.stderr)
             return 1
         document.reports = [report for report in document.reports if not report.error]
         write_plots(document, images)
