@@ -68,8 +68,9 @@ endurance: $(DEV) ## the endurance run alone: everything comes, goes and fails f
 snapshots: $(DEV) ## write what the chart renders for each example again: tests/chart/snapshots
 	AYB_TEST_SNAPSHOTS=write $(BIN)/pytest -q tests/chart/test_snapshots.py
 
-bench: $(BENCH) ## the figures of docs/benchmarks.md, beside peers, with plots in .bench/: 15 min
-	$(BIN)/python -m bench all
+# With more repetitions, for docs/benchmarks.md: `python -m bench all`, 35 minutes.
+bench: $(BENCH) ## how fast it is beside what others use, with tables, and plots in .bench/: 12 min
+	$(BIN)/python -m bench all --quick
 
 .venv/made.stamp:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (set PYTHON=/path/to/it)" >&2; exit 1; }

@@ -34,8 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"only report takes files, not {given.name}")
     raise_file_limit()
     size = Size(given.size)
-    is_whole = given.name == "all"
-    document = run_all(size) if is_whole else run_one(given.name, size)
+    seconds = None if given.minutes is None else given.minutes * 60
+    is_all = given.name == "all"
+    document = run_all(size, most_seconds=seconds) if is_all else run_one(given.name, size)
     if given.json is not None:
         given.json.write_bytes(encode(document))
     if not given.part:
@@ -68,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
         "--smoke", dest="size", action="store_const", const="smoke",
         help="tiny numbers: only show that it works",
     )  # fmt: skip
+    parser.add_argument(
+        "--minutes", type=float, metavar="N", help="of all: leave out what would take longer"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to FILE")
     parser.add_argument("--part", action="store_true", help=argparse.SUPPRESS)
     return parser

@@ -120,7 +120,7 @@ def run(size: Size) -> Report:
 
 
 async def _measure(report: Report, folder: Path, size: Size) -> None:
-    seconds, turns = size.pick(full=(6, 6), quick=(2, 2), smoke=(1, 1))
+    seconds, turns = size.pick(full=(6, 6), quick=(2, 2), smoke=(3, 1))
     async with AsyncExitStack() as exits:
         contenders = await _open_contenders(exits, report, folder)
         for turn in range(turns):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import signal
 import subprocess
@@ -49,15 +50,24 @@ def run_one(name: str, size: Size) -> Document:
     return document
 
 
-def run_all(size: Size) -> Document:
-    """Run all benchmarks after another, with the time that remains before each."""
+def run_all(size: Size, *, most_seconds: float | None = None) -> Document:
+    """Run all benchmarks after another, with the time that remains before each.
+
+    If there is a limit, benchmarks that would exceed it are left out, and one that does is ended.
+    """
     benchmarks = [benchmark for benchmark in BENCHMARKS if benchmark.in_all]
     document = _document(size)
     began = time.monotonic()
     for number, benchmark in enumerate(benchmarks):
         left = remaining_seconds(benchmarks, number, time.monotonic() - began, size)
         print(f"[{number + 1}/{len(benchmarks)}] about {_minutes(left)} to go", flush=True)
-        document.reports.append(_run_apart(benchmark, size))
+        allowed = math.inf if most_seconds is None else began + most_seconds - time.monotonic()
+        if benchmark.seconds(size) > allowed:
+            report = Report(benchmark.name)
+            report.leave_out(benchmark.name, f"only {_minutes(max(0, allowed))} of the time left")
+            document.reports.append(report)
+        else:
+            document.reports.append(_run_apart(benchmark, size, allowed))
     print(f"all done in {_minutes(time.monotonic() - began)}", flush=True)
     return document
 
@@ -71,19 +81,20 @@ def remaining_seconds(
     return sum(expected[done:]) * slower
 
 
-def _run_apart(benchmark: Benchmark, size: Size) -> Report:
+def _run_apart(benchmark: Benchmark, size: Size, allowed_seconds: float) -> Report:
     """Run a benchmark in a process of its own, and end that if it takes far too long."""
     with tempfile.TemporaryDirectory(prefix="ayb-bench-") as folder:
         file = Path(folder) / "report.json"
         command = [sys.executable, "-m", "bench", benchmark.name, "--part", "--json", str(file)]
         command += [] if size.value == "full" else [f"--{size.value}"]
-        limit = max(_LEAST_SECONDS, _MOST_TIMES_LONGER * benchmark.seconds(size))
+        limit: float = max(_LEAST_SECONDS, _MOST_TIMES_LONGER * benchmark.seconds(size))
+        limit = min(limit, allowed_seconds)
         with subprocess.Popen(command) as process:
             try:
                 status = process.wait(limit)
             except subprocess.TimeoutExpired:
                 _end(process)
-                return Report(benchmark.name, error=f"was ended after {limit} s")
+                return Report(benchmark.name, error=f"was ended after {limit:.0f} s")
             except BaseException:
                 _end(process)
                 raise

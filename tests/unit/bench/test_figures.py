@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 import bench.storm
+from bench import runner
 from bench.catalogue import Benchmark
 from bench.document import Document, Machine, decode, encode
 from bench.figure import Case, Figure
@@ -134,13 +135,13 @@ def test_a_plot_is_well_formed_and_described(axis: str) -> None:
 def test_bars_are_as_long_as_their_values() -> None:
     """Bars start at zero and are proportional, unless the values are far apart."""
     drawing = ET.fromstring(plot(figure()))
-    widths = [float(bar.get("width")) for bar in drawing.iter(f"{SVG}rect")][2:]
+    widths = [float(bar.get("width", "")) for bar in drawing.iter(f"{SVG}rect")][2:]
     assert [round(width / widths[0], 2) for width in widths] == [1.0, 2.0, 4.0]
     far = figure()
     far.cases[1] = Case("2,000", {"ours": Measured.of([10_000.0])})
     text = plot(far)
     assert "logarithmic" in text
-    widths = [float(bar.get("width")) for bar in ET.fromstring(text).iter(f"{SVG}rect")][2:]
+    widths = [float(bar.get("width", "")) for bar in ET.fromstring(text).iter(f"{SVG}rect")][2:]
     assert widths == sorted(widths)
     assert widths[2] < 20 * widths[0]
 
@@ -220,6 +221,16 @@ def test_time_that_remains() -> None:
     assert remaining_seconds(benchmarks, 0, 0.0, Size.FULL) == 400
     assert remaining_seconds(benchmarks, 2, 400.0, Size.FULL) == 400
     assert remaining_seconds(benchmarks, 3, 15.0, Size.QUICK) == 5
+
+
+def test_no_time_is_left(monkeypatch, capsys) -> None:
+    """What would take longer than there is time for is left out, with the reason."""
+    monkeypatch.setattr(runner, "_run_apart", lambda benchmark, *_: Report(benchmark.name))
+    reports = runner.run_all(Size.QUICK, most_seconds=45).reports
+    left_out = {report.name for report in reports if report.left_out}
+    assert {"fanout", "scale"} <= left_out
+    assert "connect" not in left_out
+    assert "only 45 s of the time left" in capsys.readouterr().out
 
 
 def test_a_benchmark_that_fails_is_reported(monkeypatch, capsys) -> None:
