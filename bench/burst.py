@@ -43,6 +43,8 @@ async def _measure(report: Report, size: Size) -> None:
                 await _take_turn(contender, clients, events)
                 if turn == 0:
                     contender.forget()
+        for contender in contenders:
+            await contender.check_rest(min(events, contender.most_at_once))
     figure = report.figure("burst", "Many events at once", "µs of CPU a delivery", peer="nchan")
     load = statistics.median(c for contender in contenders for c in contender.client_costs)
     case = report.add(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from bench.report import Report
 
 LOOP: Final = "loop in C"
+_REST_SECONDS: Final = 0.3
 _ONE_BY_ONE: Final = 100
 """How many events of a burst a peer gets that writes each of them to each client by itself."""
 EVENT: Final = (
@@ -65,6 +67,11 @@ class Contender:
     async def open(self, streams: int) -> None:
         """Open so many streams more."""
         await self.client.open(streams, self.path, **self.headers)
+
+    async def check_rest(self, events: int) -> None:
+        """Fail if a stream has more than so many events a moment after it had them."""
+        await asyncio.sleep(_REST_SECONDS)
+        await self.client.expect(events)
 
     def cpu_seconds(self) -> float:
         """Return the CPU seconds that writing has taken so far."""

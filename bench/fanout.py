@@ -60,6 +60,8 @@ async def _measure(report: Report, size: Size) -> None:
                     await take_turn(contender, clients, events)
                     if turn < 0:
                         contender.forget()
+            for contender in contenders:
+                await contender.check_rest(events)
         _add(report, figure, clients, contenders)
 
 

@@ -88,3 +88,4 @@ async def _receive(contender: Contender) -> None:
     await contender.publish(1)
     await contender.client.expect(1)
     await asyncio.sleep(_SETTLE_SECONDS)
+    await contender.check_rest(1)

@@ -146,7 +146,7 @@ async def _until_read(
         for stream, docs in zip(streams, shown, strict=True):
             while True:
                 read = {(r["id"], r["version"]) for _, r in _records(stream)}
-                if all((doc, newest[doc]) in read for doc in docs):
+                if all((doc, newest[doc]) in read for doc in docs & newest.keys()):
                     break
                 await asyncio.sleep(0.1)
 

@@ -96,6 +96,8 @@ class BenchStack:
             "AYB_SERVER_HOST": "127.0.0.1",
             "AYB_RELAY_PORT": str(free_port()),
             "AYB_REALTIME_MAX_CONNECTIONS_PER_USER": "100000",
+            "AYB_REALTIME_DRAIN_DELAY_SECONDS": "0",
+            "AYB_REALTIME_DRAIN_SECONDS": "0.1",
             **self.environment,
         }
         self._children.append(self._spawn("relay", "relay", "run"))
