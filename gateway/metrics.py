@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from gateway.visibility_metrics import VisibilityMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection
 
 
 class GatewayMetrics:
@@ -52,6 +52,11 @@ class GatewayMetrics:
         self.batches = Counter(
             "ayb_batches_delivered_total", "Batches delivered to live streams", registry=r
         )
+        self.received = Counter(
+            "ayb_changes_received_total",
+            "Changes taken up for live streams, once for each role",
+            registry=r,
+        )
         self.events = Counter("ayb_events_sent_total", "Events written to live streams", registry=r)
         self.replayed = Counter("ayb_events_replayed_total", "Events written in replay", registry=r)
         self.behind_seconds = Gauge(
@@ -59,13 +64,13 @@ class GatewayMetrics:
         )
         self.delivery_seconds = Histogram(
             "ayb_delivery_seconds",
-            "From the recording of a batch, right after its commits, to its last write: of live"
-            " streams, and of those of tables that are slow to judge",
-            ["path"],
+            "From the recording of a batch, right after its commits, to its last write: by the form"
+            " of its tables, of live streams, and of those of tables that are slow to judge",
+            ["path", "form"],
             buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
             registry=r,
         )
-        self._seconds_of = {path: self.delivery_seconds.labels(path) for path in ("live", "slow")}
+        self._seconds_of: dict[tuple[str, str], Histogram] = {}
         self.judged_seconds = Histogram(
             "ayb_visibility_seconds",
             "Duration of one visibility question",
@@ -123,12 +128,15 @@ class GatewayMetrics:
         )
 
     def observe_written(
-        self, path: Literal["live", "slow"], recorded_at: Sequence[float], now: float
+        self, path: Literal["live", "slow"], recorded: Collection[tuple[str, float]], now: float
     ) -> None:
-        """Note that batches were written; times are Unix seconds, of two hosts' clocks."""
-        ages = [max(0.0, now - at) for at in recorded_at]
-        histogram = self._seconds_of[path]
-        for age in ages:
-            histogram.observe(age)
-        if ages and path == "live":
-            self.behind_seconds.set(ages[-1])
+        """Note that batches were written, as (form of a table, when the batch was recorded).
+
+        Times are Unix seconds, of two hosts' clocks.
+        """
+        for form, at in recorded:
+            histogram = self._seconds_of.get((path, form))
+            if histogram is None:
+                histogram = self.delivery_seconds.labels(path, form)
+                self._seconds_of[path, form] = histogram
+            histogram.observe(max(0.0, now - at))

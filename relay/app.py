@@ -30,6 +30,7 @@ from shared.errors import DatabaseUnavailableError, SchemaError, first_error
 from shared.outbox import log_state
 from shared.postgres import UNAVAILABLE, connect
 from shared.tasks import end
+from shared.tracing import NO_TRACING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from relay.health import Health
     from relay.metrics import RelayMetrics
     from relay.settings import RelaySettings
+    from shared.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -82,8 +84,16 @@ class _LeadReleasedError(Exception):
 class Relay:
     """The whole relay, assembled from settings."""
 
-    def __init__(self, settings: RelaySettings, *, health: Health, metrics: RelayMetrics) -> None:
+    def __init__(
+        self,
+        settings: RelaySettings,
+        *,
+        health: Health,
+        metrics: RelayMetrics,
+        tracing: Tracing = NO_TRACING,
+    ) -> None:
         self._settings = settings
+        self._tracing = tracing
         self._health = health
         self._metrics = metrics
         self._address = settings.database
@@ -282,6 +292,7 @@ class Relay:
             may_sleep=await may_notify(reader, settings.relay_notify),
             poll_seconds=settings.relay_poll_milliseconds / 1000,
             metrics=metrics,
+            tracing=self._tracing,
         )
         rotation = Rotation(
             side,

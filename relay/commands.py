@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 import asyncpg
 import structlog
@@ -24,6 +25,10 @@ from shared.errors import DatabaseUnavailableError, OperatorError, first_error
 from shared.gc_tuning import collect_rarely
 from shared.logging import configure_logging
 from shared.settings import load_settings
+from shared.tracing import NO_TRACING, open_tracing
+
+if TYPE_CHECKING:
+    from shared.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -31,11 +36,11 @@ _RETIRE_SECONDS = 2.0
 """How long the batch under way may delay the end of a leader."""
 
 
-async def run(settings: RelaySettings) -> None:
+async def run(settings: RelaySettings, tracing: Tracing = NO_TRACING) -> None:
     """Relay until SIGTERM or SIGINT."""
     metrics = RelayMetrics()
     health = Health(metrics)
-    relay = Relay(settings, health=health, metrics=metrics)
+    relay = Relay(settings, health=health, metrics=metrics, tracing=tracing)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -82,7 +87,11 @@ def _execute_on_database(command: str) -> int:
     match command:
         case "run":
             collect_rarely()
-            asyncio.run(run(settings))
+            tracing = open_tracing("ayb-relay", ratio=settings.traces_ratio)
+            try:
+                asyncio.run(run(settings, tracing))
+            finally:
+                tracing.close()
         case "install":
             print(asyncio.run(install(settings)))
         case "uninstall":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from relay.pace import LEAST_SECONDS, Pace
+from relay.traces import begin_trace
 
 if TYPE_CHECKING:
     from relay.health import Health
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from relay.session.notify_queue import NotifyQueue
     from relay.session.wakeup import Listener, SleepLock
     from relay.session.watchdog import Watchdog
+    from shared.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +52,7 @@ class Loop:
         may_sleep: bool,
         poll_seconds: float,
         metrics: RelayMetrics,
+        tracing: Tracing,
     ) -> None:
         self._outbox = outbox
         self._publisher = publisher
@@ -62,6 +65,7 @@ class Loop:
         self._may_sleep = may_sleep
         self._poll_seconds = poll_seconds
         self._metrics = metrics
+        self._tracing = tracing
         self._ticked_at = 0.0
         self._full_reads = 0
         self._empty_reads = 0
@@ -94,7 +98,7 @@ class Loop:
     async def step(self) -> None:
         """Read once, and idle if there was nothing."""
         self._listener.forget()
-        began = time.monotonic()
+        began, began_ns = time.monotonic(), time.time_ns()
         with self._watchdog.asking():
             await self._leadership.hold()
             batch = await self._outbox.next_batch()
@@ -107,7 +111,9 @@ class Loop:
             await self._idle()
             return
         await self._doubt()
-        self._publisher.publish(batch)
+        span = begin_trace(self._tracing, batch, began_ns)
+        self._publisher.publish(batch, span)
+        span.end()
         self._ticked_at = now = time.monotonic()
         self._metrics.step_seconds.observe(now - began)
         changes = sum(len(table.changes) for table in batch.tables)

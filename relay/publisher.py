@@ -32,6 +32,7 @@ from shared.redis import (
 )
 from shared.redis_target import Content, RedisTarget
 from shared.tasks import end
+from shared.tracing import NO_SPAN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from relay.metrics import RelayMetrics
     from shared.change import Batch
+    from shared.tracing import Span
 
 log = structlog.get_logger(__name__)
 
@@ -76,11 +78,12 @@ class _Parcel:
 
 @dataclass(frozen=True, slots=True)
 class _Queued:
-    """A parcel in a queue, whether it is a batch (or a repeated tick), and since when."""
+    """A parcel in a queue, whether it is a batch (or a repeated tick), since when, and its span."""
 
     parcel: _Parcel
     is_batch: bool
     at: float
+    span: Span = NO_SPAN
 
 
 class Publisher:
@@ -118,9 +121,12 @@ class Publisher:
         self._channels = Channels.of(history, self._channel_prefix)
         self._last_tick = None
 
-    def publish(self, batch: Batch) -> None:
-        """Hand a batch to every target; `begin` has been called."""
-        self._last_tick = tick = self._tick_of(batch)
+    def publish(self, batch: Batch, span: Span = NO_SPAN) -> None:
+        """Hand a batch to every target; `begin` has been called.
+
+        The tick carries the trace of `span` on, and each target's part has a span within it.
+        """
+        self._last_tick = tick = self._tick_of(batch, span.traceparent)
         parcels = {Content.TICKS: tick}
         wanted = {target.content for target in self._targets}
         if wanted != {Content.TICKS}:
@@ -134,7 +140,7 @@ class Publisher:
                 small = [(channel, compress(data)) for channel, data in messages]
                 parcels[Content.COMPRESSED] = self._parcel(small).with_tick(tick)
         for target in self._targets:
-            target.put(parcels[target.content])
+            target.put(parcels[target.content], span=span)
 
     def announce(self, batch: Batch) -> None:
         """Hand the tick of a batch alone to every target."""
@@ -184,8 +190,8 @@ class Publisher:
             for wait in waits:
                 wait.cancel()
 
-    def _tick_of(self, batch: Batch) -> _Parcel:
-        return self._parcel([(self._channels.tick, encode(batch.tick(self._history)))])
+    def _tick_of(self, batch: Batch, trace: str = "") -> _Parcel:
+        return self._parcel([(self._channels.tick, encode(batch.tick(self._history, trace)))])
 
     def _parcel(self, messages: Sequence[tuple[str, bytes]]) -> _Parcel:
         if self._key is not None:
@@ -228,16 +234,29 @@ class Target:
         """Whether more than half of its queue is full."""
         return self._bytes > self._most_bytes // 2
 
-    def put(self, parcel: _Parcel, *, is_batch: bool = True) -> None:
+    def put(self, parcel: _Parcel, *, is_batch: bool = True, span: Span = NO_SPAN) -> None:
         """Queue messages. A target that is down drops them, one that is too slow its queue."""
+        if span.is_recording:
+            span = span.child(
+                "publish",
+                {
+                    "messaging.system": "redis",
+                    "ayb.redis": self.name,
+                    "ayb.messages": len(parcel.messages),
+                    "ayb.bytes": parcel.size,
+                },
+                kind="producer",
+            )
+        else:
+            span = NO_SPAN
         if not self.is_up:
-            self._drop(is_batch)
+            self._drop(_Queued(parcel, is_batch, 0.0, span), "redis is down")
             return
         now = time.monotonic()
         is_late = self._queue and now - self._queue[0].at > QUEUE_SECONDS
         if is_late or (self._queue and self._bytes + parcel.size > self._most_bytes):
             self._overflow()
-        self._queue.append(_Queued(parcel, is_batch, now))
+        self._queue.append(_Queued(parcel, is_batch, now, span))
         self._bytes += parcel.size
         self._put_at = now
         self._has_settled.clear()
@@ -342,6 +361,7 @@ class Target:
                 if not self._queue:
                     self._has_settled.set()
             self._metrics.published.labels(self.name).inc(len(parcel.messages))
+            sent.span.end()
 
     def _overflow(self) -> None:
         """Drop what waits: the gateways read it from the outbox."""
@@ -349,7 +369,7 @@ class Target:
             self._is_slow = True
             log.warning("redis is too slow: batches are left to the outbox", target=self.name)
         for queued in self._queue:
-            self._drop(queued.is_batch)
+            self._drop(queued, "redis is too slow")
         self._queue.clear()
         self._bytes = 0
         self._has_room.set()
@@ -360,7 +380,7 @@ class Target:
     def _drop_queue(self) -> None:
         """Drop what waits, and what was sent without an answer."""
         for queued in (*self._sent, *self._queue):
-            self._drop(queued.is_batch)
+            self._drop(queued, "redis failed")
         self._sent.clear()
         self._queue.clear()
         self._bytes = self._sent_bytes = 0
@@ -391,6 +411,8 @@ class Target:
         self.is_up = up
         self._metrics.redis_up.labels(self.name).set(up)
 
-    def _drop(self, is_batch: bool) -> None:
-        if is_batch:
+    def _drop(self, queued: _Queued, reason: str) -> None:
+        if queued.is_batch:
             self._metrics.unpublished.labels(self.name).inc()
+        queued.span.fail(reason)
+        queued.span.end()

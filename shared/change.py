@@ -92,6 +92,10 @@ class TableMessage(msgspec.Struct, frozen=True, array_like=True):
     content: TableChanges
 
 
+TraceParent = Annotated[str, msgspec.Meta(max_length=200)]
+"""A W3C `traceparent`, or nothing. What is none of that form starts a trace of its own."""
+
+
 class TickTable(msgspec.Struct, frozen=True, array_like=True):
     """A table named by a tick, with the number of its changes in the batch."""
 
@@ -105,7 +109,8 @@ class Tick(msgspec.Struct, frozen=True, array_like=True):
 
     `lsn` is a position in the write-ahead log at which all of the batch is committed; a replica
     that has replayed it sees the batch. `history` is the log that holds the batch. `at` is the time
-    of the batch, in Unix seconds.
+    of the batch, in Unix seconds. `trace` continues the relay's trace of the batch; it is the last
+    element, so gateways that know nothing of it ignore it.
     """
 
     format: int
@@ -115,21 +120,30 @@ class Tick(msgspec.Struct, frozen=True, array_like=True):
     lsn: Lsn
     at: float
     tables: tuple[TickTable, ...]
+    trace: TraceParent = ""
+
+    def announces_same_as(self, other: Tick) -> bool:
+        """Whether both say the same of a batch. A leader that repeats it begins another trace."""
+        return msgspec.structs.replace(self, trace=other.trace) == other
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """A batch with its content (of all tables, or of those that were asked for)."""
+    """A batch with its content (of all tables, or of those that were asked for).
+
+    `trace` is that of its tick, empty if the batch was read from the outbox.
+    """
 
     epoch: int
     id: int
     lsn: int
     at: float
     tables: tuple[TableChanges, ...]
+    trace: str = ""
 
-    def tick(self, history: str) -> Tick:
-        """Return the tick that announces this batch."""
+    def tick(self, history: str, trace: str = "") -> Tick:
+        """Return the tick that announces this batch, and continues a trace."""
         named = tuple(TickTable(t.table, t.relid, len(t.changes)) for t in self.tables)
-        return Tick(FORMAT, history, self.epoch, self.id, self.lsn, self.at, named)
+        return Tick(FORMAT, history, self.epoch, self.id, self.lsn, self.at, named, trace)
 
     def messages(self, history: str) -> list[TableMessage]:
         """Return the table messages of this batch."""

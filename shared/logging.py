@@ -89,5 +89,5 @@ def configure_logging(*, level: str, form: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.getLogger("asyncio").addFilter(_is_worth_a_line)
-    for chatty in ("httpx", "httpcore", "asyncio", "redis", "push_response"):
+    for chatty in ("httpx", "httpcore", "asyncio", "redis", "push_response", "urllib3"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))

@@ -59,6 +59,9 @@ class CommonSettings(BaseSettings):
     read_database_password_file: FilePath | None = None
     """The same for `AYB_READ_DATABASE_URL`."""
 
+    traces_ratio: float = Field(default=0, ge=0, le=1)
+    """The share of batches that are traced by OpenTelemetry; 0 is off. See `shared.tracing`."""
+
     realtime_bus_key: SecretStr | None = Field(default=None, min_length=32)
     """Key of the signatures on bus messages; the same on relay and gateways."""
 

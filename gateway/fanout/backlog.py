@@ -234,7 +234,7 @@ class Backlog:
         current = self._epochs.current
         if tick.epoch == current:
             entry = self._ring.get(tick.batch)
-            if entry is not None and entry.tick != tick:
+            if entry is not None and not entry.tick.announces_same_as(tick):
                 self._distrust(tick.batch)
             elif entry is None and self._newest <= tick.batch <= self._newest + 1:
                 self._ring.keep(RingEntry(tick, dict(tables), size))

@@ -29,6 +29,7 @@ from shared.channels import Channels
 from shared.compression import decompress
 from shared.errors import BusMessageError, DatabaseUnavailableError, first_error
 from shared.redis import UNAVAILABLE, close_client, describe, follow_master, redis_client
+from shared.tracing import NO_TRACING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from gateway.fanout.backlog import Backlog
     from gateway.metrics import GatewayMetrics
     from shared.change import Tick
+    from shared.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +75,9 @@ class Bus:
         backlog: Backlog,
         metrics: GatewayMetrics,
         on_tick: Callable[[Tick], object] = lambda _: None,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
+        self._tracing = tracing
         self._url = url
         self._key = key
         self._channel_prefix = channel_prefix
@@ -221,6 +225,7 @@ class Bus:
             self._log_dropped(channel, error)
 
     def _on_tick(self, data: bytes) -> None:
+        began_at = time.time()
         tick = decode_tick(data)
         self._check_history(tick.history)
         if not self.is_pushing:
@@ -229,6 +234,14 @@ class Bus:
         self._notify_tick(tick)
         tables, cost = self._pending.take((tick.epoch, tick.batch))
         self._backlog.on_tick(tick, tables, memory_bytes(0, len(tick.tables)) + cost)
+        if tick.trace and tables:
+            self._tracing.span(
+                "receive",
+                {"ayb.batch": tick.batch, "ayb.tables": len(tables), "ayb.bytes": cost},
+                trace=tick.trace,
+                kind="consumer",
+                began_ns=int(began_at * 1e9),
+            ).end()
 
     def _on_table(self, channel: str, data: bytes) -> None:
         data = decompress(data)

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from gateway.fanout.dispatch import Judged, Notice, Run, runs_of
+from gateway.fanout.portion_trace import trace_portion
 from gateway.fanout.routing import Subject, images_to_ask, route, route_to_all
 from gateway.fanout.slow_tables import PATIENCE_SECONDS
 from gateway.fanout.subscriptions import OPEN_ROLE
@@ -34,12 +35,15 @@ from gateway.visibility.question_errors import (
     RulesStallError,
 )
 from shared.errors import DatabaseUnavailableError
+from shared.tracing import NO_TRACING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from gateway.fanout.backlog import Backlog
     from gateway.fanout.dispatch import Dispatch
+    from gateway.fanout.portion_trace import Path
     from gateway.fanout.routing import Deletes, WholeImages
     from gateway.fanout.slow_tables import SlowTables, TableRole
     from gateway.fanout.subscriptions import Subscriptions, TableSubscribers
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
     from gateway.visibility.cohorts import Audience
     from gateway.visibility.engine import Visibility
     from shared.change import Batch
+    from shared.tracing import Attributes, Span, Tracing
 
 _STEPS_BETWEEN_YIELDS: Final = 20_000
 _WRITES_BETWEEN_YIELDS: Final = 1_000
@@ -84,6 +89,7 @@ class _Question:
     audience: Audience[Connection]
     lsn: int
     subjects: list[Subject] = field(default_factory=list)
+    recorded_at: set[float] = field(default_factory=set)
     began_at: float | None = None
     parts: Sequence[Judged] | None = None
     failure: DatabaseUnavailableError | None = None
@@ -110,7 +116,9 @@ class Delivery:
         metrics: GatewayMetrics,
         slow_tables: SlowTables,
         pool_connections: int,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
+        self._tracing = tracing
         self._visibility = visibility
         self._backlog = backlog
         self._deletes: Deletes = deletes
@@ -119,6 +127,10 @@ class Delivery:
         of_lanes = max(1, pool_connections // 3)
         self._lane_slots = asyncio.Semaphore(of_lanes)
         self._slots = asyncio.Semaphore(max(1, pool_connections - of_lanes - 1))
+
+    def trace(self, batches: Sequence[Batch], path: Path) -> AbstractContextManager[Span]:
+        """Return the span that judging and writing batches is within."""
+        return trace_portion(self._tracing, batches, path)
 
     async def judge(
         self, batches: Sequence[Batch], subscriptions: Subscriptions, pace: Pace = LIVE
@@ -139,7 +151,21 @@ class Delivery:
             [notice for part in parts for notice in part.notices],
             given_up,
             {connection: table for part in parts for connection, table in part.postponed.items()},
+            frozenset(
+                (self._form_of(question), at)
+                for question in questions
+                if question.parts is not None
+                for at in question.recorded_at
+            ),
+            sum(len(question.subjects) for question in questions),
         ).for_the_others()
+
+    def _form_of(self, question: _Question) -> str:
+        """Return the form in which a question was asked: the class of its table."""
+        if self._visibility is None or question.audience.role == OPEN_ROLE:
+            return "unfiltered"
+        plan = self._visibility.plan_of(question.relid, question.audience.role)
+        return "gone" if plan is None else str(plan.form)
 
     async def write(self, judged: Judged) -> int:
         """Write to each connection what it does not have yet, in one piece; return how many events.
@@ -149,11 +175,14 @@ class Delivery:
         for notice in judged.notices:
             self._write_notice(notice)
         runs = runs_of(judged.dispatches)
-        if len(runs) == 1:
-            return await self._send(runs[0])
-        touched: list[Connection] = []
-        events = await self._stage(runs, touched)
-        await self._flush(touched)
+        with self._tracing.child("write") as span:
+            if len(runs) == 1:
+                events = await self._send(runs[0])
+            else:
+                touched: list[Connection] = []
+                events = await self._stage(runs, touched)
+                await self._flush(touched)
+            span.note({"ayb.events": len(judged.dispatches), "ayb.deliveries": events})
         return events
 
     async def _send(self, run: Run) -> int:
@@ -283,10 +312,15 @@ class Delivery:
             question.began_at = time.monotonic()
             try:
                 async with asyncio.timeout(patience) as asking:
-                    question.parts = [
-                        await self._ask_piece(visibility, question, subjects, whole, pace)
-                        async for subjects, whole in self._pieces(question.subjects)
-                    ]
+                    with self._tracing.child("visibility") as span:
+                        if span.is_recording:
+                            span.note(self._described(question))
+                        question.parts = [
+                            await self._ask_piece(visibility, question, subjects, whole, pace)
+                            async for subjects, whole in self._pieces(question.subjects)
+                        ]
+                        if span.is_recording:  # the rules may have been read only now
+                            span.note(self._described(question))
             except TimeoutError:
                 if not asking.expired():
                     raise
@@ -296,6 +330,15 @@ class Delivery:
                 now = time.monotonic()
                 if pace.own is not None:
                     self._slow_tables.note(question.table, _since(question, now), now)
+
+    def _described(self, question: _Question) -> Attributes:
+        table, role = question.table
+        return {
+            "ayb.table": table,
+            "ayb.role": role,
+            "ayb.form": self._form_of(question),
+            "ayb.changes": len(question.subjects),
+        }
 
     async def _ask_piece(
         self,
@@ -394,6 +437,7 @@ def _questions(batches: Sequence[Batch], subscriptions: Subscriptions) -> list[_
                     if question is None:
                         question = _Question(subscribers, content.relid, audience, lsn)
                         found[key] = question
+                    question.recorded_at.add(batch.at)
                     question.subjects.extend(
                         Subject.of(batch.epoch, batch.id, content, change)
                         for change in content.changes

@@ -152,6 +152,8 @@ class Notice:
 class Judged:
     """A portion of batches after visibility has answered: nothing of it is written yet.
 
+    `recorded` says when the batches were recorded, in Unix seconds, with the form in which tables
+    of theirs were judged; `changes` counts the changes that were judged, once for each role.
     `given_up` are the tables that were not answered about in time, and `postponed` the connections
     that a table's question left out, with that table: see `leaves_out`.
     """
@@ -160,6 +162,8 @@ class Judged:
     notices: Sequence[Notice] = ()
     given_up: frozenset[TableRole] = frozenset()
     postponed: Mapping[Connection, TableRole] = field(default_factory=dict)
+    recorded: frozenset[tuple[str, float]] = frozenset()
+    changes: int = 0
 
     def leaves_out(self, connection: Connection) -> bool:
         """Whether a connection misses something of the portion, and so must get nothing of it.

@@ -284,6 +284,10 @@ class Hub:
 
     async def _deliver(self, batches: Sequence[Batch]) -> bool:
         """Judge and write batches; return False if they were taken back before that."""
+        with self._delivery.trace(batches, "live"):
+            return await self._judge_and_write(batches)
+
+    async def _judge_and_write(self, batches: Sequence[Batch]) -> bool:
         backoff = Backoff(first_seconds=0.02, most_seconds=1.0)
         while True:
             try:
@@ -301,7 +305,10 @@ class Hub:
         events = await self._delivery.write(judged)
         self._metrics.batches.inc(len(batches))
         self._metrics.events.inc(events)
-        self._metrics.observe_written("live", [batch.at for batch in batches], time.time())
+        self._metrics.received.inc(judged.changes)
+        now = time.time()
+        self._metrics.observe_written("live", judged.recorded, now)
+        self._metrics.behind_seconds.set(max(0.0, now - batches[-1].at))
         return True
 
     def _hold(self, error: BaseException) -> None:

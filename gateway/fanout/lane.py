@@ -44,6 +44,7 @@ from gateway.visibility.question_errors import (
 from shared.backoff import Backoff
 from shared.errors import DatabaseUnavailableError
 from shared.position import Position
+from shared.tracing import NO_SPAN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -280,15 +281,17 @@ class Lane:
                 return False
             self._give_up(group)
             return True
-        judged = await self._delivery.judge(batches, subscriptions, self._lanes.pace(self))
-        if not self._backlog.survives(batches):
-            return True
-        left_out = {c for c in group if c in self._waiting and judged.leaves_out(c)}
-        moved = [self._lanes.postpone(connection, judged) for connection in left_out]
-        events = await self._delivery.write(judged)
+        # The traces of replay to clients that come back would be as many as they are.
+        with self._delivery.trace(batches, "slow") if self._is_slow else NO_SPAN:
+            judged = await self._delivery.judge(batches, subscriptions, self._lanes.pace(self))
+            if not self._backlog.survives(batches):
+                return True
+            left_out = {c for c in group if c in self._waiting and judged.leaves_out(c)}
+            moved = [self._lanes.postpone(connection, judged) for connection in left_out]
+            events = await self._delivery.write(judged)
         self._metrics.replayed.inc(events)
         if self._is_slow:
-            self._metrics.observe_written("slow", [batch.at for batch in batches], time.time())
+            self._metrics.observe_written("slow", judged.recorded, time.time())
         reached = cursor_at(Position(batches[-1].epoch, batches[-1].id))
         if not self._backlog.is_taken_back(reached):
             for connection in group:

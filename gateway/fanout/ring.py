@@ -45,7 +45,7 @@ class RingEntry:
             for table in tick.tables
             if subscriptions.wants(table.table, table.relid)
         )
-        return Batch(tick.epoch, tick.batch, tick.lsn, tick.at, wanted)
+        return Batch(tick.epoch, tick.batch, tick.lsn, tick.at, wanted, tick.trace)
 
 
 class Ring:

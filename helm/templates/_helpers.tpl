@@ -98,6 +98,17 @@ redis://{{ include "ayb.fullname" . }}-valkey.{{ .Release.Namespace }}.svc.{{ .V
 - name: AYB_REALTIME_CHANNEL_PREFIX
   value: {{ . | quote }}
 {{- end }}
+{{- if .Values.traces.ratio }}
+- name: AYB_TRACES_RATIO
+  value: {{ .Values.traces.ratio | toString | quote }}
+{{- with .Values.traces.endpoint }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.traces.env }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
 {{- if or .Values.busKey.value .Values.busKey.existingSecret }}
 {{ include "ayb.secretEnv" (dict "env" "AYB_REALTIME_BUS_KEY" "source" .Values.busKey "key" "bus-key" "root" .) }}
 {{- end }}

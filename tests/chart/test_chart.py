@@ -90,6 +90,8 @@ def test_the_newest_kubernetes_is_among_them() -> None:
         ("auth.explainSecret.value", "short", "auth.explainSecret.value is too short"),
         ("tests.sql", "SELECT 1", "tests.sql needs tests.table"),
         ("relay.replicas", 0, "replicas"),
+        ("traces.ratio", 2, "ratio"),
+        ("traces.endpoint", "collector:4318", "endpoint"),
         ("gateway.replicas", "three", "replicas"),
         ("realtime.deletes", "some", "deletes"),
         ("realtime.tables", [], "tables"),
@@ -178,6 +180,8 @@ def test_the_environment_is_taken_as_settings(
                 if variable.endswith("_PASSWORD_FILE"):
                     assert value == "/etc/ayb/password/password"  # which is in the pod only
                     continue
+                if variable.startswith("OTEL_"):
+                    continue  # OpenTelemetry's own
                 assert variable.removeprefix("AYB_").lower() in kind.model_fields
                 patch.setenv(variable, value)
             load_settings(kind)
@@ -220,6 +224,39 @@ def test_the_least_value_is_one_that_the_pods_accept(
             for name in needed:
                 patch.setenv(name, variables[name])
             load_settings(kind)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "port"),
+    [
+        ("http://collector.monitoring:4318", 4318),
+        ("https://otlp.example.com/team", 443),
+        ("http://collector", 80),
+        ("", 4318),
+    ],
+)
+def test_traces(endpoint: str, port: int) -> None:
+    """Relay and gateways trace by the same share, and may reach the collector; nothing else may."""
+    header = {"name": "OTEL_EXPORTER_OTLP_HEADERS", "value": "key=1"}
+    traced = changed(INLINE, "traces", {"ratio": 0.001, "endpoint": endpoint, "env": [header]})
+    rendered = manifests(changed(traced, "networkPolicy.enabled", True))
+    for name, pod in pods(rendered).items():
+        variables = {
+            variable["name"]: variable.get("value") for variable in pod["containers"][0]["env"]
+        }
+        if name.endswith(("-gateway", "-relay")):
+            assert variables["AYB_TRACES_RATIO"] == "0.001"
+            assert variables.get("OTEL_EXPORTER_OTLP_ENDPOINT", "") == endpoint
+            assert variables["OTEL_EXPORTER_OTLP_HEADERS"] == "key=1"
+        else:
+            assert "AYB_TRACES_RATIO" not in variables
+    allowed = {
+        manifest["metadata"]["name"].rpartition("-")[2]
+        for manifest in rendered
+        if manifest["kind"] == "NetworkPolicy"
+        and {"ports": [{"port": port}]} in manifest["spec"]["egress"]
+    }
+    assert allowed == {"gateway", "relay"}
 
 
 def test_secrets_stay_in_secrets() -> None:

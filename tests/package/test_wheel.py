@@ -106,6 +106,24 @@ def test_the_sdist_holds_what_building_needs(built: Path) -> None:
     assert "relay/schema/roles.sql" in names
 
 
+@pytest.mark.parametrize(("program", "command"), [("ayb-relay", ["run"]), ("ayb-gateway", [])])
+def test_traces_without_the_extra(
+    installed: Path, tmp_path: Path, program: str, command: list[str]
+) -> None:
+    """Traces that are switched on need the extra: one line says what to install."""
+    settings = {
+        "AYB_DATABASE_URL": "postgresql://ayb@127.0.0.1:9/app",
+        "AYB_REDIS_URL": "redis://127.0.0.1:9",
+        "AYB_AUTH_JWT_SECRET": "a secret of at least 32 characters",
+        "AYB_TRACES_RATIO": "0.1",
+    }
+    refused = run(installed / program, *command, cwd=tmp_path, environment=settings)
+    assert refused.returncode == 1
+    [line] = [line for line in refused.stderr.splitlines() if "AYB_TRACES_RATIO" in line]
+    assert "pip install 'ayb-realtime[otel]'" in line
+    assert "Traceback" not in refused.stderr
+
+
 def test_the_relay_runs(installed: Path, tmp_path: Path) -> None:
     """`ayb-relay --help` lists the commands."""
     shown = run(installed / "ayb-relay", "--help", cwd=tmp_path)

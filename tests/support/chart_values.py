@@ -52,6 +52,12 @@ TOGGLES: list[dict[str, object]] = [
         "gateway.console": True,
         "region": "eu",
     },
+    {
+        "traces.ratio": 0.05,
+        "traces.endpoint": "http://collector.monitoring:4318",
+        "traces.env": [{"name": "OTEL_EXPORTER_OTLP_COMPRESSION", "value": "gzip"}],
+        "networkPolicy.enabled": True,
+    },
     {"auth.claimSettings": {"ayb.tenant_id": "org_id", "app.team": "app_metadata.team"}},
     {"gateway.service.type": "NodePort", "gateway.service.nodePort": 30090},
     {"auth.explainSecret.value": "a secret of the operator, 32 characters"},

@@ -85,11 +85,12 @@ def test_a_policy_cannot_make_up_labels(metrics: GatewayMetrics) -> None:
 
 
 def test_ages_of_batches(metrics: GatewayMetrics) -> None:
-    """Each batch is counted by its age, none as negative; the last live one is `ayb_behind`."""
-    metrics.observe_written("live", [99.0, 101.0, 99.5], 100.0)
-    metrics.observe_written("slow", [90.0], 100.0)
+    """Each batch is counted by its age and the form of its tables, none as negative."""
+    metrics.observe_written("live", [("joined", 99.0), ("open", 101.0), ("joined", 99.5)], 100.0)
+    metrics.observe_written("slow", [("looped", 90.0)], 100.0)
     metrics.observe_written("live", [], 100.0)
-    assert 'ayb_delivery_seconds_count{path="live"} 3.0' in series(metrics, "_count")
-    assert 'ayb_delivery_seconds_sum{path="live"} 1.5' in series(metrics, "_sum")
-    assert 'ayb_delivery_seconds_sum{path="slow"} 10.0' in series(metrics, "_sum")
-    assert "ayb_behind_seconds 0.5" in series(metrics, "ayb_behind")
+    counts, sums = series(metrics, "_count"), series(metrics, "_sum")
+    assert 'ayb_delivery_seconds_count{form="joined",path="live"} 2.0' in counts
+    assert 'ayb_delivery_seconds_sum{form="joined",path="live"} 1.5' in sums
+    assert 'ayb_delivery_seconds_sum{form="open",path="live"} 0.0' in sums
+    assert 'ayb_delivery_seconds_sum{form="looped",path="slow"} 10.0' in sums

@@ -58,8 +58,36 @@ def test_a_tick_is_an_array_of_known_form() -> None:
     """Gateways of another version read the same bytes: an array, its format first."""
     assert encode(BATCH.tick(HISTORY)) == (
         b'[1,"0123456789abcdef",2,813,77,1770000000.5,'
-        b'[["public.posts",16384,2],["my-app.Orders",16390,1]]]'
+        b'[["public.posts",16384,2],["my-app.Orders",16390,1]],""]'
     )
+
+
+TRACE = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
+
+
+def test_a_trace_is_the_last_element_of_a_tick() -> None:
+    """A gateway without traces ignores what follows the tables; a relay without them sends less."""
+    written = encode(BATCH.tick(HISTORY, TRACE))
+    assert written.endswith(f',"{TRACE}"]'.encode())
+    assert decode_tick(written).trace == TRACE
+    before = encode(BATCH.tick(HISTORY)).replace(b',""]', b"]")
+    assert decode_tick(before) == BATCH.tick(HISTORY)
+    later = written[:-1] + b',{"more":1}]'
+    assert decode_tick(later) == BATCH.tick(HISTORY, TRACE)
+
+
+def test_what_a_batch_is_does_not_depend_on_its_trace() -> None:
+    """A leader that repeats a batch begins another trace of it; another content differs."""
+    tick = BATCH.tick(HISTORY, TRACE)
+    assert tick.announces_same_as(BATCH.tick(HISTORY))
+    other = msgspec.structs.replace(BATCH, lsn=78).tick(HISTORY, TRACE)
+    assert not tick.announces_same_as(other)
+
+
+def test_a_trace_has_a_bound() -> None:
+    """A tick whose trace is longer than any `traceparent` is none of a relay's."""
+    with pytest.raises(BusMessageError):
+        decode_tick(encode(BATCH.tick(HISTORY, "x" * 201)))
 
 
 def test_each_table_has_a_message_of_its_own() -> None:

@@ -60,6 +60,9 @@ class Visibility:
         self.unavailable: set[int] = set()
         self.stalling: set[int] = set()
 
+    def plan_of(self, relid: int, role: str) -> None:
+        """Know no plan."""
+
     async def ask(
         self, relid: int, audience: Any, images: Any, lsn: int, *, may_postpone: bool
     ) -> Answer[Any]:

@@ -75,6 +75,9 @@ class EverybodySees:
         self._outbox = outbox
         self.slow_seconds: dict[int, float] = {}
 
+    def plan_of(self, relid: int, role: str) -> None:
+        """Know no plan."""
+
     async def ask(
         self, relid: int, audience: Any, images: Any, lsn: int, *, may_postpone: bool
     ) -> Answer[Any]:
