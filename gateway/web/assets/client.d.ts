@@ -93,19 +93,31 @@ export interface ConnectOptions<Row = Record<string, unknown>> extends Handlers<
   /** Keep the position under this name over a reload of the page. */
   remember?: string;
   /** Where it is kept. Default: `sessionStorage`. */
-  storage?: Pick<Storage, "getItem" | "setItem">;
+  storage?: { getItem(key: string): string | null; setItem(key: string, value: string): void };
   /** Use one stream for all tabs of the origin that give the same value (and the same user). */
   share?: boolean | string;
   /** Seconds without a sign of life after which the stream is opened again. Default: 60. */
   silence?: number;
   /** A `fetch` whose response bodies can be read as they arrive. Default: the platform's. */
-  fetch?: typeof globalThis.fetch;
+  fetch?: Fetch;
   /** Ends the connection. */
   signal?: AbortSignal;
   onState?(state: State, detail: StateDetail): void;
 }
 
 type Token = string | null | undefined;
+
+/** What of `fetch` is used, so that those of Expo and others fit, which differ elsewhere. */
+export type Fetch = (
+  url: string,
+  init: { headers: Record<string, string>; signal: AbortSignal; cache: "no-store" },
+) => Promise<{
+  ok: boolean;
+  status: number;
+  headers: { get(name: string): string | null };
+  body: { getReader(): { read(): Promise<{ done: boolean; value?: Uint8Array }> } } | null;
+  json(): Promise<any>;
+}>;
 
 /** Open a connection. One is enough for all tables; subscribe as often as you like. */
 export function connect<Row = Record<string, unknown>>(options?: ConnectOptions<Row>): Realtime<Row>;
