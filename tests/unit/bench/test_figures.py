@@ -9,6 +9,7 @@ import pytest
 
 import bench.storm
 from bench import runner
+from bench.__main__ import main
 from bench.catalogue import Benchmark
 from bench.document import Document, Machine, decode, encode
 from bench.figure import Case, Figure
@@ -221,6 +222,19 @@ def test_time_that_remains() -> None:
     assert remaining_seconds(benchmarks, 0, 0.0, Size.FULL) == 400
     assert remaining_seconds(benchmarks, 2, 400.0, Size.FULL) == 400
     assert remaining_seconds(benchmarks, 3, 15.0, Size.QUICK) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [(["report"], "report needs the JSON files of a run"),
+     (["fanout", "run.json"], "only report takes files"),
+     (["fast"], "invalid choice: 'fast'")],
+)  # fmt: skip
+def test_a_wrong_command_line(arguments: list[str], why: str, capsys) -> None:
+    """One line that says what is wrong."""
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert why in capsys.readouterr().err
 
 
 def test_no_time_is_left(monkeypatch, capsys) -> None:
