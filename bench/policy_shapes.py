@@ -85,7 +85,13 @@ CREATE FUNCTION folder_of(path text) RETURNS text LANGUAGE plpgsql IMMUTABLE
 CREATE FUNCTION on_team(team int) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER
     AS $$ SELECT EXISTS (SELECT FROM public.members m
         WHERE m.team_id = team AND m.user_id = auth.uid()) $$;
-CREATE FUNCTION on_team(who uuid, team int) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER
+CREATE FUNCTION found_on_team(team int) RETURNS boolean LANGUAGE plpgsql STABLE SECURITY DEFINER
+    AS $$ DECLARE found boolean; BEGIN
+        EXECUTE 'SELECT EXISTS (SELECT FROM public.members m
+            WHERE m.team_id = $1 AND m.user_id = auth.uid())' INTO found USING team;
+        RETURN found;
+    END $$;
+CREATE FUNCTION is_on_team(who uuid, team int) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER
     AS $$ SELECT EXISTS (SELECT FROM public.members m
         WHERE m.team_id = team AND m.user_id = who) $$;
 """
@@ -128,9 +134,10 @@ SHAPES: Final = (
     Shape.of("column = f()", "org_id = my_org()"),
     Shape.of("column = ANY (f())", "org_id = ANY (my_orgs())"),
     Shape.of("column IN (SELECT f())", "team_id IN (SELECT my_teams())"),
-    Shape.of("definer given a column", "on_team(team_id)", form="opaque"),
-    Shape.of("definer given user and column", "on_team(auth.uid(), team_id)", form="opaque"),
-    Shape.of("folder of a path", "folder_of(path) = auth.uid()::text", form="opaque"),
+    Shape.of("definer given a column", "on_team(team_id)"),
+    Shape.of("definer given user and column", "is_on_team(auth.uid(), team_id)"),
+    Shape.of("definer given a column, dynamic", "found_on_team(team_id)", form="opaque"),
+    Shape.of("folder of a path", "folder_of(path) = auth.uid()::text"),
     Shape("conditional MFA", (
         "CREATE POLICY own ON docs USING (author_id = (SELECT auth.uid()))",
         """CREATE POLICY mfa ON docs AS RESTRICTIVE USING (

@@ -8,11 +8,13 @@ arguments may return what it has read of the table. So a table is *opaque* to us
 * certainly, where its policies read the table itself (or a parent, partition, or view, which may
   show it), directly or through the policies of other tables or a function whose body names it; or
   where an image does not show what a value was;
-* unless the joined form is known to be right, where a function or operator, of no extension and
-  not declared to depend on nothing but its arguments and settings, is given something of the row.
+* unless the joined form is known to be right, where a function or operator is given something of
+  the row and may look the row up: one of no extension, not declared to depend on nothing but its
+  arguments and settings, and not known to read other tables only.
 
-A function's body is searched for the table's name, no deeper: one that hides the table behind
-another function or builds the name at run time is beyond what can be known.
+What a function in SQL or PL/pgSQL can read is bounded by the names in its body, in the bodies of
+functions with these names, and so on (`ayb_realtime.reach_of`). One that executes a text, or is in
+another language, may read anything.
 """
 
 from __future__ import annotations
@@ -44,6 +46,8 @@ def why_certainly_opaque(rules: Rules, trusted: frozenset[str] = frozenset()) ->
     for relation in (*(rules.relations or ()), *(rules.nested_relations or ())):
         if relation.kin:
             return f"a policy reads {relation.name}, so the row as it is now"
+        if relation.doubt is not None:
+            return f"a policy reads {relation.name}, which {relation.doubt}"
         if relation.kind not in ("r", "p", "m", "c"):  # c: see the values of composites
             return f"{relation.name}, which a policy reads, is not a plain table"
     for function in _functions(rules, trusted):
@@ -75,11 +79,11 @@ def _why_texts_tell_too_little(rules: Rules) -> str | None:
 def why_opaque(rules: Rules, trusted: frozenset[str] = frozenset()) -> str | None:
     """Return why images must not be judged in a loop; else None."""
     for function in _functions(rules, trusted):
-        if function.arguments and not (
-            function.extension and function.volatility == "i" and not function.definer
-        ):
+        is_pure = function.extension and function.volatility == "i" and not function.definer
+        if function.arguments and not is_pure and not function.is_transparent:
             name = f"{function.schema}.{function.name}()"
-            return f"a policy calls {name}, which may be given something of the row"
+            doubt = f", and {function.doubt}" if function.doubt is not None else ""
+            return f"a policy calls {name}, which may be given something of the row{doubt}"
     if rules.own_operators:
         return f"a policy uses an operator of the schema {rules.own_operators[0]}"
     for policy in rules.policies or ():

@@ -45,10 +45,10 @@ class Plan:
 
     `kept` and `computed` are the queries for the setting expressions of either kind, `kept_values`
     the number of the former, `computed_texts` the latter as policies have them. `keys` is the query
-    for what the images have in columns by which computed sets are limited. `others` are names and
-    values, in turn, of further settings that the kept ones were computed under. `names` are those
-    of all settings that clients have. `demands` tell which cohorts need not be asked about: see
-    `gateway.visibility.joined.candidates`.
+    for what the images have in columns by which computed sets are limited, or which functions are
+    given (`is_given`). `others` are names and values, in turn, of further settings that the kept
+    ones were computed under. `names` are those of all settings that clients have. `demands` tell
+    which cohorts need not be asked about: see `gateway.visibility.joined.candidates`.
     """
 
     rules: Rules
@@ -63,6 +63,7 @@ class Plan:
     computed: str | None = None
     computed_texts: tuple[str, ...] = ()
     keys: str | None = None
+    is_given: bool = False
     others: tuple[str | None, ...] = ()
     names: tuple[str, ...] = KNOWN_SETTINGS
     demands: tuple[Demand, ...] = ()
@@ -94,11 +95,15 @@ class Plan:
     ) -> Plan:
         """Write the statement from the draft.
 
-        `types` are those of its setting expressions, and then of arrays of its keys; `array_types`
-        those of arrays of the columns that its demands are about.
+        `types` are those of its setting expressions, of the columns that functions are given, and
+        of arrays of its keys; `array_types` those of arrays of the columns that its demands are
+        about.
         """
         assert self.draft is not None  # noqa: S101 (for the type checker)
-        keys = dict(zip(self.draft.keys, types[len(self.draft.expressions) :], strict=True))
+        last = len(self.draft.expressions) + len(self.draft.given)
+        given = dict(zip(self.draft.given, types[len(self.draft.expressions) : last], strict=True))
+        keys = dict(zip(self.draft.keys, types[last:], strict=True))
+        tuples = self.draft.tuples
         types = types[: len(self.draft.expressions)]
         typed = list(zip(self.draft.expressions, types, strict=True))
         kept = [(e, t) for e, t in typed if e.is_kept]
@@ -109,9 +114,10 @@ class Plan:
             question=self.draft.write(types),
             kept=value_query(kept) if kept else None,
             kept_values=len(kept),
-            computed=value_query(computed, keys) if computed else None,
+            computed=value_query(computed, keys, given) if computed else None,
             computed_texts=tuple(e.text for e, _ in computed),
-            keys=key_query(self.rules, keys) if keys else None,
+            keys=key_query(self.rules, keys, tuples) if keys or tuples else None,
+            is_given=bool(tuples),
             others=tuple(others),
             demands=comparable(self.draft.demands, types, array_types),
         )

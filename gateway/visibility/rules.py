@@ -86,6 +86,15 @@ class Function(msgspec.Struct, frozen=True):
     """Whether its body has the name of the table in it."""
     extension: bool = False
     """Whether it came with an extension."""
+    is_known: bool = False
+    """Whether it takes arguments, and is known not to read the table: see `reach_of` in SQL."""
+    doubt: str | None = None
+    """Why that is not known."""
+
+    @property
+    def is_transparent(self) -> bool:
+        """Whether it may be given something of the row: `is_known`, and alone of its name."""
+        return self.is_known and self.kind == "f" and self.overloads == 1
 
 
 class Relation(msgspec.Struct, frozen=True):
@@ -96,6 +105,8 @@ class Relation(msgspec.Struct, frozen=True):
     secured: bool
     kin: bool = False
     """Whether it is the table itself, or a parent, partition or child of it."""
+    doubt: str | None = None
+    """Why a materialized view may have copies of the table's rows."""
 
 
 class Type(msgspec.Struct, frozen=True):

@@ -27,7 +27,7 @@ SWAPPED = """
 """
 HELPER = """
     CREATE FUNCTION fine(int) RETURNS boolean LANGUAGE plpgsql STABLE
-        AS $$ BEGIN RETURN true; END $$;
+        AS $$ BEGIN EXECUTE 'SELECT 1'; RETURN true; END $$;
 """
 OTHERWISE = {
     # objects, policy, a value before that hides the row, what is done, a value after that shows it

@@ -25,7 +25,7 @@ TABLES = """
     ALTER TABLE shut ENABLE ROW LEVEL SECURITY;
     ALTER TABLE wrong ENABLE ROW LEVEL SECURITY;
     CREATE FUNCTION is_mine(uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
-    BEGIN RETURN $1 = current_setting('ayb.user_id')::uuid; END $$;
+    BEGIN EXECUTE 'SELECT 1'; RETURN $1 = current_setting('ayb.user_id')::uuid; END $$;
     GRANT EXECUTE ON FUNCTION is_mine TO ayb_authenticated;
     CREATE POLICY own ON fast USING (author_id = current_setting('ayb.user_id')::uuid);
     ALTER TABLE opaque ENABLE ROW LEVEL SECURITY;

@@ -75,9 +75,14 @@ class ClosedExpression:
     reads_session: bool
 
 
-def read_closed(tokens: Sequence[Token]) -> ClosedExpression:
-    """Read tokens that form a whole expression; raise `UnreadableError` if it is not closed."""
+def read_closed(tokens: Sequence[Token], given: str | None = None) -> ClosedExpression:
+    """Read tokens that form a whole expression; raise `UnreadableError` if it is not closed.
+
+    `given` is the name of a table outside the expression whose columns it may use.
+    """
     reader = _Reader(tokens)
+    if given is not None:
+        reader.declared.add(given)
     reader.read(len(tokens))
     if not reader.used <= reader.declared:
         raise UnreadableError("it uses a column of the row")

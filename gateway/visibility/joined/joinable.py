@@ -41,6 +41,7 @@ from gateway.visibility.joined.setting_expressions import (
     Builtins,
     SettingCollector,
     SettingExpression,
+    tuples_of,
 )
 from gateway.visibility.joined.statement import JoinedStatement
 
@@ -196,6 +197,16 @@ class Draft:
             cannot_raise=_cannot_raise,
         )
 
+    @property
+    def tuples(self) -> tuple[tuple[str, ...], ...]:
+        """The combinations of columns that functions are given, in order."""
+        return tuple(tuples_of(self.expressions))
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The columns that functions are given, in order."""
+        return tuple(dict.fromkeys(column for columns in self.tuples for column in columns))
+
     def write(self, types: Sequence[str]) -> str:
         """Write the statement; `types` has one type for each expression."""
         return JoinedStatement(
@@ -204,6 +215,8 @@ class Draft:
             types,
             self.parts,
             self.limits,
+            limited=len(self.keys),
+            tuples=len(self.tuples),
             cannot_raise=_cannot_raise,
         ).write()
 
@@ -227,6 +240,7 @@ def join(rules: Rules, builtins: Builtins, names: tuple[str, ...] = KNOWN_SETTIN
         _unjoinable(rules),
         rules.table,
         _own_name(rules),
+        frozenset(column.name for column in rules.columns),
         names=names,
     )
     permissive: list[list[Token]] = []

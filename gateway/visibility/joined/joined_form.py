@@ -9,7 +9,7 @@ from gateway.visibility.joined.answer_rows import excluded_cohorts, groups_of, r
 from gateway.visibility.joined.candidates import candidates, columns_of
 from gateway.visibility.joined.kept_values import KeptValues
 from gateway.visibility.joined.packed_texts import pack
-from gateway.visibility.joined.statement import key_expression
+from gateway.visibility.joined.statement import given_expression, key_expression
 from gateway.visibility.question_errors import (
     JoinedFailsError,
     QuestionError,
@@ -29,6 +29,8 @@ _MOST_KEPT_AT_ONCE: Final = 5_000
 """The most cohorts whose kept values are computed by one statement."""
 _MOST_TABLES: Final = 5_000
 _FEWEST_COMPUTED: Final = 200
+_FEWEST_CALLS: Final = 20_000
+"""Pairs of a cohort and an image for which functions may be called by one statement at least."""
 _MOST_COMPUTED: Final = 20_000
 _SECONDS: Final = 0.5
 """How long a statement that computes values for cohorts should take."""
@@ -57,17 +59,21 @@ class JoinedForm:
         try:
             types, values = await self._queries.expression_types(
                 subject,
-                [e.sql for e in expressions] + [key_expression(plan.rules, c) for c in columns],
-                [e.is_set for e in expressions] + [True] * len(columns),
+                [given_expression(plan.rules, e) if e.columns else e.sql for e in expressions]
+                + [key_expression(plan.rules, c) for c in (*draft.given, *columns)],
+                [e.is_array for e in expressions]
+                + [False] * len(draft.given)
+                + [True] * len(columns),
                 names,
             )
         except QuestionError as error:
             raise JoinedFailsError(f"SQLSTATE {error.sqlstate}, for its expressions") from None
-        array_types = dict(zip(columns, types[len(expressions) :], strict=True))
-        types = types[: len(expressions) + len(draft.keys)]
+        last = len(types) - len(columns)
+        array_types = dict(zip(columns, types[last:], strict=True))
+        types = types[: last + len(draft.keys)]
         known = [type_ for type_ in types if type_ is not None]
         if len(known) < len(types):
-            texts = [*(e.sql for e in expressions), *draft.keys]
+            texts = [*(e.text for e in expressions), *draft.given, *draft.keys]
             raise JoinedFailsError(f"no text keeps the value of {texts[types.index(None)]}")
         others = [text for pair in zip(names, values, strict=True) for text in pair]
         return plan.completed(known, others, array_types)
@@ -161,9 +167,13 @@ class JoinedForm:
         key = subject.relid, subject.role
         # All images at a time, so that each cohort's values are computed once.
         most = max(1, _MOST_PAIRS // max(1, len(images)))
+        fewest = _FEWEST_COMPUTED
+        if plan.is_given:
+            # Functions may be called for each pair.
+            fewest = max(1, min(fewest, _FEWEST_CALLS // max(1, len(images))))
         at = 0
         while at < len(pending):
-            cohorts = pending[at : at + min(most, self._at_once.get(key, _FEWEST_COMPUTED * 5))]
+            cohorts = pending[at : at + min(most, self._at_once.get(key, fewest * 5))]
             kept = pack(
                 [
                     groups.flat[n * each + rows_of_kept[cohort]]
@@ -185,6 +195,6 @@ class JoinedForm:
             for image, found in enumerate(read_joined(rows, members, len(images))):
                 seen[image] = seen[image] | found if seen[image] else found
             fitting = int(len(cohorts) * _SECONDS / seconds)
-            self._at_once[key] = min(max(fitting, _FEWEST_COMPUTED), _MOST_COMPUTED)
+            self._at_once[key] = min(max(fitting, fewest), _MOST_COMPUTED)
             at += len(cohorts)
         return seen, sorted(excluded), size

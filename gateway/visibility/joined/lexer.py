@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Kind = Literal["name", "quoted", "string", "number", "operator", "mark", "setting"]
+Kind = Literal["name", "quoted", "string", "number", "operator", "mark", "setting", "tuple"]
 
 
 class UnreadableError(ValueError):

@@ -16,6 +16,10 @@ NULLs. So does an EXISTS that depends on the row only through one equation with 
 `EXISTS (SELECT FROM m WHERE m.x = row.y AND ...)` becomes
 `row.y = ANY (SELECT m.x FROM m WHERE ...) IS TRUE`. Only those values of that set that occur in the
 images are computed (its `key` is the column).
+
+A call of a function that is given columns of the row, and is known to read other tables only,
+becomes an array: it is computed for each client and each combination of these columns that the
+images have (its `columns`).
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ from gateway.visibility.joined.expressions import (
     operand_end,
     places_of_tables,
 )
+from gateway.visibility.joined.given_calls import GIVEN, called, read_given
 from gateway.visibility.joined.lexer import Token, UnreadableError, tokenize
 from gateway.visibility.joined.semijoins import read_semijoin
 
@@ -54,6 +59,7 @@ _OF_THE_CLOCK: Final = frozenset(
      "jsonb_build_array", "array_to_string", "length", "current_database"]
 )  # fmt: skip
 _AGGREGATES: Final = frozenset(["array_agg", "string_agg", "jsonb_agg", "json_agg"])
+_GIVEN: Final = re.compile(rf"\b{GIVEN}\.c(\d+)")
 _QUALIFIED_OPERATOR: Final = re.compile(r"OPERATOR\(pg_catalog\.([^\s\w()]+)\)")
 
 
@@ -74,7 +80,8 @@ class SettingExpression:
 
     `sql` is its text: a SELECT in parentheses if `is_set`. `reads` are the numbers of the known
     settings in it, `others` the names of further settings, which the gateway does not set.
-    `is_kept` is true if its value can be kept as long as the rules are the same.
+    `is_kept` is true if its value can be kept as long as the rules are the same. `columns` are
+    those of the row that it is given; there is a value for each combination of them.
     """
 
     sql: str
@@ -83,11 +90,18 @@ class SettingExpression:
     reads: frozenset[int] = frozenset()
     others: tuple[str, ...] = ()
     key: str | None = None
+    columns: tuple[str, ...] = ()
+
+    @property
+    def is_array(self) -> bool:
+        """Whether its value is an array: the members of a set, or a value for each combination."""
+        return self.is_set or bool(self.columns)
 
     @property
     def text(self) -> str:
         """The expression as a person would write it."""
         shown = _QUALIFIED_OPERATOR.sub(r"\1", self.sql).replace("pg_catalog.", "")
+        shown = _GIVEN.sub(lambda place: self.columns[int(place[1])], shown)
         tokens = tokenize(shown)
         text = " ".join(token.text for token in tokens)
         for mark in ("(", ".", "::", "["):
@@ -103,8 +117,8 @@ class SettingCollector:
 
     `functions` are the user-defined functions that policies call, `unjoinable` the tables and views
     that a statement for many clients cannot read. `table` is the name of the table itself,
-    `own_name` the same with its schema, as policies write it. `names` are the settings that clients
-    have.
+    `own_name` the same with its schema, as policies write it, and `columns` its columns. `names`
+    are the settings that clients have.
     """
 
     builtins: Builtins
@@ -112,6 +126,7 @@ class SettingCollector:
     unjoinable: frozenset[str] = frozenset()
     table: str = ""
     own_name: str = ""
+    columns: frozenset[str] = frozenset()
     found: list[SettingExpression] = field(default_factory=list)
     names: tuple[str, ...] = KNOWN_SETTINGS
 
@@ -138,6 +153,11 @@ class SettingCollector:
                 at = end
                 continue
             setting = Token("setting", "", str(self._number(found)))
+            if found.columns:
+                place = Token("tuple", "", str(tuples_of(self.found).index(found.columns)))
+                out += [setting, Token("mark", "[", "["), place, Token("mark", "]", "]")]
+                at = end
+                continue
             if found.is_set:
                 if out[-1].is_word("in"):
                     out[-1:] = [Token("operator", "=", "="), Token("name", "ANY", "any")]
@@ -156,10 +176,10 @@ class SettingCollector:
         for schema, dot, name, mark in zip(
             tokens, tokens[1:], tokens[2:], tokens[3:], strict=False
         ):
-            called = (schema.value, name.value)
-            if dot.is_mark(".") and mark.is_mark("(") and called in self.functions:
-                fault = self._fault(called)
-                if fault is None and self._wrapper(called) is None:
+            name_ = (schema.value, name.value)
+            if dot.is_mark(".") and mark.is_mark("(") and name_ in self.functions:
+                fault = self._fault(name_)
+                if fault is None and self._wrapper(name_) is None:
                     fault = "is given something of the row, or stands in FROM"
                 if fault is not None:
                     return f"it calls {schema.value}.{name.value}(), which {fault}"
@@ -185,6 +205,8 @@ class SettingCollector:
         try:
             closed = read_closed(tokens[at:end])
         except UnreadableError:
+            if called(tokens, at) in self.functions:
+                return self._given(tokens[at:end]), end
             return self._keyed(tokens[at:end]), end
         return self._judged(closed, is_set=is_set), end
 
@@ -201,6 +223,21 @@ class SettingCollector:
         if expression is None or expression.is_kept:
             return None
         return replace(expression, key=column)
+
+    def _given(self, tokens: Sequence[Token]) -> SettingExpression | None:
+        """Read a call that is given columns of the row, if all it calls may be."""
+        try:
+            closed, columns = read_given(tokens, self.table, self.columns)
+        except UnreadableError:
+            return None
+        for name in closed.calls:
+            function = self.functions.get(name)
+            if function is None or (function.arguments and not function.is_transparent):
+                return None
+        expression = self._judged(closed, is_set=False)
+        if expression is None or expression.is_kept:
+            return None
+        return replace(expression, columns=columns)
 
     def _row_table(self, tokens: Sequence[Token]) -> Token:
         """Return the name of the table as the policy writes it."""
@@ -248,15 +285,15 @@ class SettingCollector:
 
     def _settings_of(self, closed: ClosedExpression) -> tuple[frozenset[int], tuple[str, ...]]:
         settings = list(closed.settings)
-        for called in sorted(closed.calls):
-            settings += (self._wrapper(called) or _NOTHING).settings
+        for name in sorted(closed.calls):
+            settings += (self._wrapper(name) or _NOTHING).settings
         reads = set()
         others = []
         for setting in settings:
-            name = _folded(setting.name)
-            if name in self.names:
-                reads.add(self.names.index(name))
-            elif "." not in name or not setting.is_optional:
+            folded = _folded(setting.name)
+            if folded in self.names:
+                reads.add(self.names.index(folded))
+            elif "." not in folded or not setting.is_optional:
                 raise UnreadableError(f"it reads the setting {setting.name}")
             else:
                 others.append(setting.name)
@@ -300,6 +337,11 @@ class SettingCollector:
         if expression not in self.found:
             self.found.append(expression)
         return self.found.index(expression)
+
+
+def tuples_of(expressions: Sequence[SettingExpression]) -> list[tuple[str, ...]]:
+    """List the combinations of columns that expressions are given, in order."""
+    return list(dict.fromkeys(e.columns for e in expressions if e.columns))
 
 
 _NO_OPERANDS: Final = (

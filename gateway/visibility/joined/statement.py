@@ -1,10 +1,12 @@
 """The statement of the joined form; `gateway.visibility.joined.joinable` decides when to use it.
 
-Its parameters: $1 the kept values (see below), $2 the computed values, $3 the images.
+Its parameters: $1 the kept values (see below), $2 the computed values, $3 the images, $4 what
+`key_query` found in the images: values by which sets are limited, and combinations of columns.
 
 Its tables, as far as they are needed (each name has a prefix that occurs nowhere in the policies):
 
-    i  the images as typed rows: the columns that policies read, under their own names, and n
+    i  the images as typed rows: the columns that policies read, under their own names, n, and the
+       numbers of their combinations of columns: each is a place in the values of a function
     o  images that pass the restrictive policies on the row alone; open: every cohort sees it
     r  the cohorts with the values of their setting expressions as text, if some are computed
     a  groups of cohorts with the same values; if none are computed, $1 is already grouped
@@ -25,7 +27,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gateway.visibility.joined.expressions import split
+from gateway.visibility.joined.given_calls import GIVEN
 from gateway.visibility.joined.lexer import Token, render
+from gateway.visibility.joined.setting_expressions import tuples_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -59,8 +63,13 @@ class JoinedStatement:
         parts: Sequence[Condition],
         limits: Sequence[Condition],
         *,
+        limited: int = 0,
+        tuples: int = 0,
         cannot_raise: Callable[[Sequence[Token]], bool],
     ) -> None:
+        """`limited` is the number of columns that limit sets, `tuples` of combinations."""
+        self._limited = limited
+        self._tuples = tuples
         self._row_names = {column.name for column in rules.columns} | {rules.table}
         words = {token.value for condition in (*parts, *limits) for token in condition}
         self._p = _free_prefix({*self._row_names, *words})
@@ -111,7 +120,8 @@ class JoinedStatement:
         for condition in conditions:
             reads_cohort = any(token.kind == "setting" for token in condition)
             reads_row = not reads_cohort or any(
-                token.kind in ("name", "quoted") and token.value in self._row_names
+                token.kind == "tuple"
+                or (token.kind in ("name", "quoted") and token.value in self._row_names)
                 for token in condition
             )
             found[reads_cohort + (reads_cohort and reads_row)].append(condition)
@@ -120,9 +130,18 @@ class JoinedStatement:
     def _images(self) -> str:
         p = self._p
         columns = "".join(f", {p}r.{_quote(name)}" for name in self._columns)
+        columns += "".join(f", {p}u.{p}q{n}" for n in range(self._tuples))
+        sources = ", ".join(
+            ["pg_catalog.unnest($3)"]
+            + [
+                f"pg_catalog.unnest(($4[{self._limited + 2 * n + 1}])::pg_catalog.int4[])"
+                for n in range(self._tuples)
+            ]
+        )
+        names = "".join(f", {p}q{n}" for n in range(self._tuples))
         return (
             f"{p}i AS MATERIALIZED (SELECT {p}u.{p}n::pg_catalog.int4 AS {p}n{columns} "
-            f"FROM pg_catalog.unnest($3) WITH ORDINALITY AS {p}u ({p}image, {p}n) "
+            f"FROM ROWS FROM ({sources}) WITH ORDINALITY AS {p}u ({p}image{names}, {p}n) "
             "CROSS JOIN LATERAL pg_catalog.json_populate_record("
             f"NULL::{self._row_type}, {p}u.{p}image::pg_catalog.json) AS {p}r)"
         )
@@ -130,6 +149,7 @@ class JoinedStatement:
     def _judged_images(self) -> str:
         p = self._p
         columns = "".join(f", {self._table}.{_quote(name)}" for name in self._columns)
+        columns += "".join(f", {self._table}.{p}q{n}" for n in range(self._tuples))
         products = "".join(f", ({row}) AS {p}p{n}" for n, (row, _) in enumerate(self._products))
         return (
             f"{p}o AS MATERIALIZED (SELECT {self._table}.{p}n{columns}, "
@@ -249,9 +269,15 @@ class JoinedStatement:
         return f"pg_catalog.cardinality($1) OPERATOR(pg_catalog./) {len(self._kept)}"
 
     def _text(self, condition: Condition) -> str:
-        column = f"{self._p}c.{self._p}k"
+        columns = {
+            "setting": f"{self._p}c.{self._p}k",
+            "tuple": f"{self._table}.{self._p}q",
+        }
         return render(
-            [Token("name", column + t.value, "") if t.kind == "setting" else t for t in condition]
+            [
+                Token("name", columns[t.kind] + t.value, "") if t.kind in columns else t
+                for t in condition
+            ]
         )
 
     def _all_of(self, conditions: Sequence[Condition]) -> str:
@@ -262,26 +288,74 @@ class JoinedStatement:
 
 
 def value_query(
-    expressions: Sequence[tuple[SettingExpression, str]], keys: Mapping[str, str] | None = None
+    expressions: Sequence[tuple[SettingExpression, str]],
+    keys: Mapping[str, str] | None = None,
+    given: Mapping[str, str] | None = None,
 ) -> str:
     """Write the query that returns the values of typed expressions as one text.
 
     The text is an array of texts. `keys` are the columns by which sets are limited, with the types
-    of arrays of them; $1 contains such an array, as text, for each.
+    of arrays of them, and `given` those that functions are given, with their types. $1 is what
+    `key_query` returns.
     """
-    texts = ", ".join(_as_text(e, type_, keys or {}) for e, type_ in expressions)
+    keys, given = keys or {}, given or {}
+    tuples = tuples_of([e for e, _ in expressions])
+    texts = ", ".join(
+        _for_each_tuple(e, len(keys) + 2 * tuples.index(e.columns) + 2, given)
+        if e.columns
+        else _as_text(e, type_, keys)
+        for e, type_ in expressions
+    )
     return f"SELECT (ARRAY[{texts}])::pg_catalog.text"
 
 
-def key_query(rules: Rules, keys: Iterable[str]) -> str:
-    """Write the query for the values of columns in the images, which are $1."""
-    texts = ", ".join(
-        f"(pg_catalog.array_agg(DISTINCT ayb_r.{_quote(key)}))::pg_catalog.text" for key in keys
+def key_query(rules: Rules, keys: Iterable[str], tuples: Sequence[Sequence[str]] = ()) -> str:
+    """Write the query for what the images, which are $1, have in some columns, as texts.
+
+    For each of `keys` it returns an array of the values. For each of `tuples`, which are
+    combinations of columns, it returns two texts: an array with the number of each image's
+    combination, and the combinations in the order of these numbers, as JSON. Combinations are the
+    same only if they are written the same: functions may tell 1.0 from 1.
+    """
+    columns = [f"ayb_r.{_quote(key)} AS ayb_k{n}" for n, key in enumerate(keys)]
+    texts = [
+        f"(SELECT (pg_catalog.array_agg(DISTINCT ayb_i.ayb_k{n}))::pg_catalog.text FROM ayb_i)"
+        for n in range(len(columns))
+    ]
+    for n, names in enumerate(tuples):
+        written = ", ".join(f"(ayb_r.{_quote(name)})::pg_catalog.text" for name in names)
+        columns.append(f"pg_catalog.json_build_array({written})::pg_catalog.text AS ayb_t{n}")
+        numbers = (
+            f'(SELECT ayb_i.ayb_n, ayb_i.ayb_t{n} COLLATE pg_catalog."C" AS ayb_t, '
+            f'pg_catalog.dense_rank() OVER (ORDER BY ayb_i.ayb_t{n} COLLATE pg_catalog."C") '
+            "AS ayb_q FROM ayb_i) AS ayb_d"
+        )
+        texts.append(
+            "(SELECT (pg_catalog.array_agg(ayb_d.ayb_q ORDER BY ayb_d.ayb_n))::pg_catalog.text "
+            f"FROM {numbers})"
+        )
+        texts.append(
+            "(SELECT pg_catalog.json_agg(ayb_o.ayb_t::pg_catalog.json ORDER BY ayb_o.ayb_q)"
+            "::pg_catalog.text FROM (SELECT DISTINCT ayb_d.ayb_q, ayb_d.ayb_t "
+            f"FROM {numbers}) AS ayb_o)"
+        )
+    return (
+        f"WITH ayb_i AS MATERIALIZED (SELECT ayb_u.ayb_n, {', '.join(columns)} "
+        "FROM pg_catalog.unnest($1) WITH ORDINALITY AS ayb_u (ayb_image, ayb_n) "
+        "CROSS JOIN LATERAL pg_catalog.json_populate_record("
+        f"NULL::{_quote(rules.schema)}.{_quote(rules.table)}, "
+        f"ayb_u.ayb_image::pg_catalog.json) AS ayb_r) SELECT ARRAY[{', '.join(texts)}]"
+    )
+
+
+def given_expression(rules: Rules, expression: SettingExpression) -> str:
+    """Write an expression of columns of the row for `ayb_realtime.expression_types`."""
+    columns = ", ".join(
+        f"ayb_r.{_quote(name)} AS c{n}" for n, name in enumerate(expression.columns)
     )
     return (
-        f"SELECT ARRAY[{texts}] FROM pg_catalog.unnest($1) AS ayb_u (image) CROSS JOIN LATERAL "
-        f"pg_catalog.json_populate_record(NULL::{_quote(rules.schema)}.{_quote(rules.table)}, "
-        "ayb_u.image::pg_catalog.json) AS ayb_r"
+        f"( SELECT {expression.sql} FROM (SELECT {columns} FROM (SELECT ("
+        f"NULL::{_quote(rules.schema)}.{_quote(rules.table)}).*) AS ayb_r) AS {GIVEN})"
     )
 
 
@@ -289,6 +363,20 @@ def key_expression(rules: Rules, key: str) -> str:
     """Write a set with the type of a column, for `ayb_realtime.expression_types`."""
     row = f"NULL::{_quote(rules.schema)}.{_quote(rules.table)}"
     return f"( SELECT ayb_r.{_quote(key)} FROM (SELECT ({row}).*) AS ayb_r)"
+
+
+def _for_each_tuple(expression: SettingExpression, place: int, types: Mapping[str, str]) -> str:
+    """Write the array of an expression's values for the combinations at a place in $1."""
+    columns = ", ".join(
+        f"(ayb_e.ayb_v OPERATOR(pg_catalog.->>) {n})::{types[name]} AS c{n}"
+        for n, name in enumerate(expression.columns)
+    )
+    return (
+        f"(ARRAY(SELECT {expression.sql} FROM (SELECT ayb_e.ayb_n, {columns} "
+        f"FROM pg_catalog.json_array_elements(($1[{place}])::pg_catalog.json) "
+        f"WITH ORDINALITY AS ayb_e (ayb_v, ayb_n) OFFSET 0) AS {GIVEN} "
+        f"ORDER BY {GIVEN}.ayb_n))::pg_catalog.text"
+    )
 
 
 def _as_text(expression: SettingExpression, type_: str, keys: Mapping[str, str]) -> str:

@@ -29,6 +29,6 @@ BEGIN
         END IF;
     END LOOP;
     PERFORM set_config('role', client, true);
-    RETURN QUERY EXECUTE question USING kept, found, images;
+    RETURN QUERY EXECUTE question USING kept, found, images, limits;
 END
 $answer_joined$;

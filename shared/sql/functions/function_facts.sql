@@ -1,6 +1,7 @@
 -- The functions that policies call and that are not part of Postgres. `mentions` is true if the
 -- body contains the name of the table, or refers to the table according to what Postgres has
--- recorded; `extension` is true if the function came with an extension.
+-- recorded; `extension` is true if the function came with an extension. `doubt` says why a function
+-- with arguments may read the table however it hides that, NULL if it cannot: see reach_of.
 CREATE OR REPLACE FUNCTION ayb_realtime.function_facts(table_oid oid, role_oid oid, policies oid[]) RETURNS json
     LANGUAGE plpgsql STABLE
 AS $functions$
@@ -32,6 +33,9 @@ BEGIN
                 SELECT FROM pg_depend e
                 WHERE e.classid = 'pg_proc'::regclass AND e.objid = f.oid AND e.deptype = 'e'
             ),
+            'is_known', f.pronargs > 0 AND reach.digest IS NOT NULL AND reach.doubt IS NULL,
+            'doubt', reach.doubt,
+            'reach', reach.digest,
             'executable', has_function_privilege(role_oid, f.oid, 'EXECUTE'),
             'overloads', (
                 SELECT count(*) FROM pg_proc o
@@ -43,6 +47,7 @@ BEGIN
         JOIN pg_namespace pn ON pn.oid = f.pronamespace
         JOIN pg_language l ON l.oid = f.prolang
         CROSS JOIN LATERAL (SELECT coalesce(pg_get_function_sqlbody(f.oid), f.prosrc)) AS b (body)
+        LEFT JOIN LATERAL ayb_realtime.reach_of(ARRAY[f.oid], '{}', table_oid) AS reach ON f.pronargs > 0
         WHERE f.oid IN (
             SELECT d.refobjid FROM pg_depend d
             WHERE d.classid = 'pg_policy'::regclass AND d.objid = ANY (policies)

@@ -6,7 +6,7 @@ CREATE OR REPLACE FUNCTION ayb_realtime.relation_facts(table_oid oid, policies o
 AS $relations$
 DECLARE
     found oid[];
-    kin oid[] := ARRAY[table_oid];
+    kin oid[];
 BEGIN
     found := ARRAY(
         SELECT DISTINCT d.refobjid FROM pg_depend d
@@ -16,23 +16,16 @@ BEGIN
     IF found = '{}' THEN
         RETURN NULL;
     END IF;
-    IF EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = table_oid OR i.inhparent = table_oid) THEN
-        kin := ARRAY(
-            WITH RECURSIVE kin (oid) AS (
-                SELECT table_oid
-                UNION
-                SELECT CASE WHEN i.inhrelid = k.oid THEN i.inhparent ELSE i.inhrelid END
-                FROM kin k JOIN pg_inherits i ON k.oid IN (i.inhrelid, i.inhparent)
-            )
-            SELECT k.oid FROM kin k
-        );
-    END IF;
+    kin := ayb_realtime.kin_of(table_oid);
     RETURN (
         SELECT json_agg(json_build_object(
             'name', format('%I.%I', n.nspname, c.relname),
             'kind', c.relkind,
             'secured', c.relrowsecurity,
-            'kin', c.oid = ANY (kin)
+            'kin', c.oid = ANY (kin),
+            -- A materialized view has what its query read when it was refreshed.
+            'doubt', CASE WHEN c.relkind = 'm'
+                THEN (ayb_realtime.reach_of('{}', ARRAY[c.oid], table_oid)).doubt END
         ) ORDER BY c.oid)
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE c.oid = ANY (found)

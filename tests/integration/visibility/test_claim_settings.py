@@ -16,6 +16,8 @@ TABLE = """
     CREATE FUNCTION my_team() RETURNS text LANGUAGE plpgsql STABLE
         AS $$ BEGIN RETURN lower(current_setting('app.team')); END $$;
     CREATE FUNCTION is_mine(text) RETURNS boolean LANGUAGE plpgsql STABLE
+        AS $$ BEGIN EXECUTE 'SELECT 1'; RETURN $1 = current_setting('app.team', true); END $$;
+    CREATE FUNCTION is_ours(text) RETURNS boolean LANGUAGE plpgsql STABLE
         AS $$ BEGIN RETURN $1 = current_setting('app.team', true); END $$;
     CREATE FUNCTION remember() RETURNS text LANGUAGE plpgsql STABLE AS $$
     DECLARE team constant text := current_setting('app.team');
@@ -31,6 +33,7 @@ POLICIES = {
     "joined, of two": "team = current_setting('app.team')"
     " AND level = nullif(current_setting('app.level'), '')::int",
     "computed": "team = my_team()",
+    "given a column": "is_ours(team)",
     "opaque": "is_mine(team)",
     "remembers": "team = (SELECT remember())",
 }

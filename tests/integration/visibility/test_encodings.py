@@ -37,7 +37,7 @@ TABLE = """
     CREATE FUNCTION me() RETURNS text LANGUAGE plpgsql STABLE
         AS $$ BEGIN RETURN current_setting('request.jwt.claims')::json ->> 'name'; END $$;
     CREATE FUNCTION same(a text, b text) RETURNS boolean LANGUAGE plpgsql STABLE
-        AS $$ BEGIN RETURN a = b; END $$;
+        AS $$ BEGIN EXECUTE 'SELECT 1'; RETURN a = b; END $$;
 """
 NAME = """(current_setting('request.jwt.claims')::json ->> 'name')"""
 POLICIES = {

@@ -213,7 +213,8 @@ async def test_a_row_is_found_by_each_spelling_of_its_key(engine, key):
         GRANT SELECT ON prices TO ayb_authenticated;
         ALTER TABLE prices ENABLE ROW LEVEL SECURITY;
         CREATE FUNCTION owns(uuid) RETURNS boolean LANGUAGE plpgsql STABLE
-            AS $$ BEGIN RETURN $1::text = current_setting('ayb.user_id'); END $$;
+            AS $$ BEGIN EXECUTE 'SELECT 1';
+                RETURN $1::text = current_setting('ayb.user_id'); END $$;
         CREATE POLICY p ON prices USING (owns(owner));
         """
     )
@@ -235,7 +236,7 @@ async def test_a_table_without_a_key_is_withheld(engine):
         GRANT SELECT ON notes TO ayb_authenticated;
         ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
         CREATE FUNCTION fine(int) RETURNS boolean LANGUAGE plpgsql STABLE
-            AS $$ BEGIN RETURN true; END $$;
+            AS $$ BEGIN EXECUTE 'SELECT 1'; RETURN true; END $$;
         CREATE POLICY p ON notes USING (fine(id));
         """
     )
@@ -252,7 +253,7 @@ async def test_a_function_declared_to_be_trusted_is_judged_on_images(engine):
         POSTS
         + """
         CREATE FUNCTION fine(asked text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE
-            AS $$ BEGIN RETURN asked = 't'; END $$;
+            AS $$ BEGIN EXECUTE 'SELECT 1'; RETURN asked = 't'; END $$;
         CREATE POLICY p ON posts USING (fine(title));
         """
     )
@@ -365,7 +366,7 @@ async def test_settings_of_the_database_bend_no_decision(engine, database, helpe
         CREATE FUNCTION yes() RETURNS boolean LANGUAGE plpgsql STABLE
             AS $$ BEGIN RETURN true; END $$;
         CREATE FUNCTION fine(int) RETURNS boolean LANGUAGE plpgsql STABLE
-            AS $$ BEGIN RETURN true; END $$;
+            AS $$ BEGIN EXECUTE 'SELECT 1'; RETURN true; END $$;
         GRANT SELECT ON docs TO ayb_authenticated;
         ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
         SET TimeZone = 'UTC';

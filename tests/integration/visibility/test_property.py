@@ -293,7 +293,8 @@ async def compare_member(
             # The planner may drop what raises: (a AND raises) OR a. We deny, and say so.
             assert expected is True, context
             assert is_broken, context
-            if is_opaque:
+            if is_opaque or "is_member" in world.condition() or "has_level" in world.condition():
+                # A function's own plan may raise by its estimates, after some calls.
                 assert await fails_by_key(client, world, values, rows), context
             else:
                 assert await evaluate(client, world, values, row) == "error", context

@@ -104,8 +104,39 @@ def test_completed():
     assert "ANY (($1[1])::pg_catalog._int8)" in made.computed
     assert len(made.computed_texts) == 1
     assert made.keys is not None
-    assert 'DISTINCT ayb_r."id"' in made.keys
+    assert 'ayb_r."id" AS ayb_k0' in made.keys
     assert made.others == ("a.b", None)
+
+
+def test_completed_with_functions_of_the_row():
+    """Each function is computed for each combination of columns that it is given."""
+    known = {"schema": "public", "arguments": 1, "is_known": True, "body": None}
+    made = plan(
+        rules(
+            "(public.one(id) OR public.two(title, id) OR public.one(author_id, 'x'::text))",
+            functions=(function(name="one", **known), function(name="two", **known)),
+        )
+    )
+    assert made.form is Form.JOINED
+    assert made.draft is not None
+    assert made.draft.tuples == (("id",), ("title", "id"), ("author_id",))
+    assert made.draft.given == ("id", "title", "author_id")
+    arrays = ["pg_catalog._bool"] * 3
+    made = made.completed(
+        [*arrays, "pg_catalog.int8", "pg_catalog.text", "pg_catalog.uuid"], [], {}
+    )
+    assert made.is_given
+    assert made.computed_texts == (
+        "public.one(id)", "public.two(title, id)", "public.one(author_id, 'x'::text)",
+    )  # fmt: skip
+    assert made.keys is not None
+    assert made.keys.count("dense_rank") == 6
+    assert made.computed is not None
+    assert "->>) 1)::pg_catalog.int8 AS c1 FROM pg_catalog.json_array_elements(($1[4])" in (
+        made.computed
+    )
+    assert made.question is not None
+    assert 'ayb0c.ayb0k1 [ "posts".ayb0q1 ]' in made.question
 
 
 def test_completed_without_values():

@@ -1,0 +1,93 @@
+-- Everything that functions and relations can read, found by name: whatever search path is in force,
+-- a body in SQL or PL/pgSQL reads only what it names. So each name in it (see names_in) is taken for
+-- each relation and function with that name, in whatever schema, and their texts are read in turn:
+-- the bodies of functions, the queries of views, the policies of tables, the checks of domains.
+-- Functions of the operators, operator classes and casts that users have made are taken to be called.
+-- This finds more than is read, never less.
+--
+-- `doubt` is NULL if all of it is known and nothing of it is the table, or related to the table by
+-- inheritance: then no row of the table as it is now can decide. Otherwise it says why not. `digest`
+-- changes with whatever was read.
+--
+-- Nothing is executed, and nothing remembered: ayb_realtime.rules asks for it at each question.
+-- docs/decisions/0024-functions-of-the-row.md explains why it is built this way.
+CREATE OR REPLACE FUNCTION ayb_realtime.reach_of(
+    functions oid[], relations oid[], table_oid oid, OUT doubt text, OUT digest text
+)
+    LANGUAGE plpgsql STABLE
+AS $reach$
+DECLARE
+    most constant integer := 200;
+    kin constant oid[] := ayb_realtime.kin_of(table_oid);
+    read_functions oid[] := '{}';
+    read_relations oid[] := '{}';
+    read_types oid[] := '{}';
+    types oid[];
+    names name[] := '{}';
+BEGIN
+    digest := '';
+    functions := functions || ARRAY(
+        SELECT u.function FROM (
+            SELECT 'pg_operator'::regclass, o.oid, o.oprcode::oid FROM pg_operator o WHERE o.oid >= 16384::oid
+            UNION ALL
+            SELECT 'pg_cast'::regclass, c.oid, c.castfunc FROM pg_cast c WHERE c.oid >= 16384::oid
+            UNION ALL
+            SELECT 'pg_opfamily'::regclass, a.amprocfamily, a.amproc::oid FROM pg_amproc a WHERE a.oid >= 16384::oid
+        ) AS u (class, oid, function)
+        WHERE u.function >= 16384::oid AND NOT EXISTS (
+            SELECT FROM pg_depend d WHERE d.classid = u.class AND d.objid = u.oid AND d.deptype = 'e'
+        )
+    );
+    LOOP
+        types := ARRAY(SELECT unnest(ayb_realtime.types_of(functions, names)) EXCEPT SELECT unnest(read_types) ORDER BY 1);
+        EXIT WHEN functions = '{}' AND relations = '{}' AND types = '{}';
+        IF cardinality(functions) + cardinality(relations) > most THEN
+            doubt := 'may read too many things to follow them';
+            RETURN;
+        END IF;
+        doubt := coalesce(ayb_realtime.function_doubt(functions), ayb_realtime.type_doubt(types), (
+            SELECT CASE
+                WHEN c.oid = ANY (kin) THEN format('may read %s, so the row as it is now', r.name)
+                WHEN c.oid < 16384::oid OR n.nspname = 'ayb_realtime'
+                    OR c.relkind NOT IN ('r', 'p', 'v', 'm') THEN format('may read %s', r.name)
+            END
+            FROM pg_class c
+            JOIN pg_namespace n ON n.oid = c.relnamespace
+            CROSS JOIN LATERAL (SELECT format('%I.%I', n.nspname, c.relname)) AS r (name)
+            WHERE c.oid = ANY (relations) AND (c.oid = ANY (kin) OR c.oid < 16384::oid
+                OR n.nspname = 'ayb_realtime' OR c.relkind NOT IN ('r', 'p', 'v', 'm'))
+            ORDER BY c.oid LIMIT 1
+        ));
+        IF doubt IS NOT NULL THEN
+            RETURN;
+        END IF;
+        names := ayb_realtime.names_in(ayb_realtime.texts_of(functions, relations, types));
+        doubt := CASE WHEN names IS NULL THEN 'has names that are not plain' ELSE ayb_realtime.name_doubt(names) END;
+        IF doubt IS NOT NULL THEN
+            RETURN;
+        END IF;
+        digest := md5(digest || ayb_realtime.versions_of(functions, relations, types));
+        read_functions := read_functions || functions;
+        read_relations := read_relations || relations;
+        read_types := read_types || types;
+        functions := ARRAY(
+            SELECT p.oid FROM pg_proc p
+            WHERE p.proname = ANY (names) AND p.oid >= 16384::oid AND p.oid <> ALL (read_functions)
+            -- Functions of triggers cannot be called.
+            AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)
+            ORDER BY p.oid
+        );
+        relations := ARRAY(
+            SELECT c.oid FROM pg_class c
+            WHERE c.relname = ANY (names) AND c.oid <> ALL (read_relations)
+            AND c.relkind NOT IN ('i', 'I', 'c')
+            -- Not the temporary tables of other sessions, which come and go.
+            AND (c.relpersistence <> 't' OR c.relnamespace = pg_my_temp_schema())
+            UNION
+            SELECT i.inhrelid FROM pg_inherits i
+            WHERE i.inhparent = ANY (read_relations) AND i.inhrelid <> ALL (read_relations)
+            ORDER BY 1
+        );
+    END LOOP;
+END
+$reach$;
