@@ -38,13 +38,15 @@ _MEANINGS: Final = {
     Form.OPAQUE: "warning: opaque, a SELECT for each user",
 }
 _HINTS: Final = {
-    Form.LOOPED: "to have it joined, give functions settings and literals alone, no column of the "
-    "row, as in has_role(auth.uid(), 'admin') or team_id IN (SELECT my_teams()), declare them "
-    "STABLE, and tie a table with RLS of its own to the row by one equation",
+    Form.LOOPED: "to have it joined, give functions settings and literals alone, as in "
+    "has_role(auth.uid(), 'admin') or team_id IN (SELECT my_teams()), or a column only to those "
+    "that read other tables, declare them STABLE, and tie a table with RLS of its own to the row "
+    "by one equation",
     Form.OPAQUE: "a change is delivered only if the row has not changed since; to have every "
-    "change judged as it was, give functions settings and literals alone, or put their conditions "
-    "into the policy, or name functions that depend on nothing but their arguments and settings in "
-    "AYB_REALTIME_TRUSTED_FUNCTIONS",
+    "change judged as it was, give functions settings and literals alone, or have them read "
+    "other tables only (in SQL or PL/pgSQL without EXECUTE, declared STABLE, with plain names), or "
+    "put their conditions into the policy, or name functions that depend on nothing but their "
+    "arguments and settings in AYB_REALTIME_TRUSTED_FUNCTIONS",
 }
 _NO_KEY: Final = "it has no primary key to ask by, so nothing of it is delivered"
 

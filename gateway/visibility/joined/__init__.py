@@ -5,11 +5,11 @@ tables without RLS of their own. All other parts must not read the row; they are
 cohort separately.
 
 How a policy is processed: its text is split into tokens (`lexer`) and operands (`expressions`).
-Parts that do not read the row (`closed_expressions`, `semijoins`) become columns of a table of
-cohorts (`setting_expressions`). The rest is checked (`joinable`) and written as a statement
-(`statement`). How a question is answered: the cohorts' values are either kept (`kept_values`) or
-computed by Postgres, then the statement runs (`joined_form`), and the rows of its answer are read
-(`answer_rows`).
+Parts that do not read the row (`closed_expressions`, `semijoins`), and calls of functions that read
+other tables only (`given_calls`), become columns of a table of cohorts (`setting_expressions`). The
+rest is checked (`joinable`) and written as a statement (`statement`). How a question is answered:
+the cohorts' values are either kept (`kept_values`) or computed by Postgres, then the statement runs
+(`joined_form`), and the rows of its answer are read (`answer_rows`).
 
 Terms: a *closed* expression reads nothing from the row. A *setting expression* is a closed
 expression that becomes a column. Its value is *kept* if it depends on settings alone; otherwise it
