@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import statistics
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from bench.contenders import Contender, open_contenders
+from bench.contenders import Contender, open_contenders, take_turns
 from bench.figure import OURS
 from bench.report import Report
 
@@ -39,12 +40,13 @@ async def _measure(report: Report, size: Size) -> None:
         contenders = await open_contenders(exits, report, clients, joined=_JOINED)
         for turn in range(size.pick(full=7, quick=3, smoke=2)):
             report.say(f"turn {turn}")
-            for contender in contenders if turn % 2 else contenders[::-1]:
-                await _take_turn(contender, clients, events)
-                if turn == 0:
+            await take_turns(
+                report, contenders, turn, partial(_take_turn, clients=clients, events=events)
+            )
+            if turn == 0:
+                for contender in contenders:
                     contender.forget()
-        for contender in contenders:
-            await contender.check_rest(min(events, contender.most_at_once))
+        await take_turns(report, contenders, 1, partial(_check_rest, events=events))
     figure = report.figure("burst", "Many events at once", "µs of CPU a delivery", peer="nchan")
     load = statistics.median(c for contender in contenders for c in contender.client_costs)
     case = report.add(
@@ -66,3 +68,7 @@ async def _take_turn(contender: Contender, clients: int, events: int) -> None:
     await contender.publish(events)
     received = await contender.client.expect(events, seconds=120)
     contender.add(before, received.cpu_seconds, events * clients)
+
+
+async def _check_rest(contender: Contender, events: int) -> None:
+    await contender.check_rest(min(events, contender.most_at_once))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from bench.stack import BenchStack
 from devstack.servers import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Iterator
     from contextlib import AsyncExitStack
 
     from bench.peers.server import PeerServer
@@ -88,6 +89,25 @@ class Contender:
         self.client_costs.append(client_cpu / deliveries * 1e6)
 
 
+async def take_turns(
+    report: Report,
+    contenders: list[Contender],
+    turn: int,
+    action: Callable[[Contender], Awaitable[None]],
+) -> None:
+    """Let contenders act one after the other, each second time from the last to the first.
+
+    A peer that fails is left out from then on.
+    """
+    for contender in contenders[:] if turn % 2 else contenders[::-1]:
+        is_done = False
+        with peer_may_fail(report, contender.name):
+            await action(contender)
+            is_done = True
+        if not is_done:
+            contenders.remove(contender)
+
+
 Opener = Callable[["AsyncExitStack"], "Awaitable[Contender]"]
 """Starts a contender, without streams."""
 
@@ -96,26 +116,40 @@ async def open_contenders(
     exits: AsyncExitStack, report: Report, clients: int, *, joined: int = 1
 ) -> list[Contender]:
     """Start everyone who can be had, with so many streams each; the loop in C joins its writes."""
-    openers = [*gateway_openers(clients), *peer_openers(report)]
-    found = [await opener(exits) for opener in openers]
-    found.append(await open_loop(exits, joined))
-    for contender in found:
-        await contender.open(clients)
+    openers = gateway_openers(clients) | peer_openers(report)
+    openers[LOOP] = partial(open_loop, joined=joined)
+    found = []
+    for name, opener in openers.items():
+        with peer_may_fail(report, name):
+            contender = await opener(exits)
+            await contender.open(clients)
+            found.append(contender)
     return found
 
 
-def gateway_openers(clients: int, *, are_users: bool = False) -> list[Opener]:
+@contextmanager
+def peer_may_fail(report: Report, name: str) -> Iterator[None]:
+    """Leave a peer out if it fails, and go on; what ours raises is raised."""
+    try:
+        yield
+    except (OSError, EOFError, RuntimeError) as error:
+        if name == OURS:
+            raise
+        report.leave_out(name, f"it failed: {error}")
+
+
+def gateway_openers(clients: int, *, are_users: bool = False) -> dict[str, Opener]:
     """Return ours, and with AYB_BENCH_BEFORE=PATH another checkout; a user each `are_users`."""
     sources = {OURS: Path(__file__).parents[1]}
     if before := os.environ.get("AYB_BENCH_BEFORE"):
         sources["before"] = Path(before)
-    return [
-        partial(open_gateway, clients=clients, name=name, source=source, are_users=are_users)
+    return {
+        name: partial(open_gateway, clients=clients, name=name, source=source, are_users=are_users)
         for name, source in sources.items()
-    ]
+    }
 
 
-def peer_openers(report: Report) -> list[Opener]:
+def peer_openers(report: Report) -> dict[str, Opener]:
     """Return the peers that can be had; the report names the others."""
     reasons: dict[str, str | None] = {
         "nchan": Nchan.why_not(),
@@ -133,7 +167,7 @@ def peer_openers(report: Report) -> list[Opener]:
         if reason is not None:
             report.leave_out(name, reason)
             del openers[name]
-    return list(openers.values())
+    return openers
 
 
 async def open_gateway(
@@ -201,7 +235,7 @@ async def open_server(exits: AsyncExitStack, *, make: Callable[[], PeerServer]) 
     )
 
 
-async def open_loop(exits: AsyncExitStack, joined: int) -> Contender:
+async def open_loop(exits: AsyncExitStack, *, joined: int) -> Contender:
     """Start the loop in C, which makes its events itself and measures its own writing."""
     port = free_port()
     loop = await exits.enter_async_context(WriteLoop(port))

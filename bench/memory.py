@@ -13,7 +13,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
-from bench.contenders import gateway_openers, peer_openers
+from bench.contenders import gateway_openers, peer_may_fail, peer_openers
 from bench.figure import OURS
 from bench.files import too_many_streams
 from bench.process_cpu import memory_bytes
@@ -48,11 +48,12 @@ async def _measure(report: Report, size: Size) -> None:
             steps.append(streams)
     found: dict[int, dict[str, list[float]]] = {streams: {} for streams in steps}
     for _ in range(size.pick(full=3, quick=1, smoke=1)):
-        openers = [*gateway_openers(max(steps), are_users=True), *peer_openers(report)]
-        for opener in openers:
+        openers = gateway_openers(max(steps), are_users=True) | peer_openers(report)
+        for name, opener in openers.items():
             async with AsyncExitStack() as exits:
+                exits.enter_context(peer_may_fail(report, name))
+                report.say(name)
                 contender = await opener(exits)
-                report.say(contender.name)
                 for streams, grown in (await _grow(contender, steps)).items():
                     found[streams].setdefault(contender.name, []).append(grown)
     figure = report.figure("memory", "Memory for an idle stream", "KB a stream", peer="nchan")

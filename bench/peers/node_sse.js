@@ -30,5 +30,5 @@ const server = http.createServer((request, response) => {
   if (request.method === 'POST') publish(request, response);
   else subscribe(request, response);
 });
-server.keepAliveTimeout = 0;
+server.keepAliveTimeout = server.headersTimeout = server.requestTimeout = 0;
 server.listen({ port: Number(process.argv[2]), host: '127.0.0.1', backlog: 4096 });
