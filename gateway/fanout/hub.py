@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+_IDLE_SECONDS: Final = 1.0
+"""How often a gateway that no one is connected to looks how far the outbox is."""
+
 _BURST_BATCHES: Final = 16
 """So many batches behind the newest, the hub is in a burst."""
 
@@ -84,6 +87,7 @@ class Hub:
         self._live: dict[Connection, None] = {}
         self._brought_tables: list[Connection] = []
         self._followed: Counter[str] = Counter()
+        self._is_followed = asyncio.Event()
         self._replay: Replay | None = None
         self._current = Position(0, 0)
         self._delivered = Position(0, 0)
@@ -156,6 +160,7 @@ class Hub:
             if not self._followed[table]:
                 self._bus.subscribe(table)
             self._followed[table] += 1
+        self._is_followed.set()
 
     def unfollow(self, connection: Connection) -> None:
         """Undo `follow`."""
@@ -179,6 +184,7 @@ class Hub:
         backoff = Backoff(first_seconds=0.02, most_seconds=1.0)
         while True:
             await self._backlog.wait_beyond(self._current)
+            await self._rest()
             async with self.rounds:
                 try:
                     moved = await self._round()
@@ -191,6 +197,15 @@ class Hub:
                 await asyncio.sleep(0)
             else:
                 await asyncio.sleep(backoff.next_seconds())
+
+    async def _rest(self) -> None:
+        """Leave batches be for a moment while no one is connected, so that each costs no look."""
+        if self._followed:
+            return
+        self._is_followed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_IDLE_SECONDS):
+                await self._is_followed.wait()
 
     async def _start(self) -> None:
         backoff = Backoff(most_seconds=2.0)
