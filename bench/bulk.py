@@ -241,7 +241,9 @@ def _add(
     waited = report.figure(
         "bulk-writer", "One large transaction, until it is committed", "seconds", peer="wal2json"
     )
-    grown = report.figure("bulk-memory", "Growth of a process at most", "MiB")
+    grown = report.figure(
+        "bulk-memory", "Growth of relay and gateway, of sender and receiver", "MiB", peer="wal2json"
+    )
     for case in cases:
         values = {contender.name: contender.total[case] for contender in contenders}
         report.add(total, case, values, note=f"ours: {clients} clients")
@@ -250,9 +252,16 @@ def _add(
             waited, case, {contender.name: contender.waited[case] for contender in contenders}
         )
     for case in cases:
-        values = {
-            name: values
-            for contender in contenders
-            for name, values in contender.grown.get(case, {}).items()
-        }
-        report.add(grown, case, values)
+        parts = {c.name: c.grown[case] for c in contenders if c.processes}
+        values = {name: _sums(of_processes) for name, of_processes in parts.items()}
+        report.add(grown, case, values, note=_largest(parts))
+
+
+def _sums(of_processes: Mapping[str, Sequence[float]]) -> list[float]:
+    return [sum(of_turn) for of_turn in zip(*of_processes.values(), strict=True)]
+
+
+def _largest(parts: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    """Say by how much each process grew in the turn in which it grew most."""
+    most = {name: max(grown) for found in parts.values() for name, grown in found.items()}
+    return ", ".join(f"{name} {grown:.0f}" for name, grown in most.items())

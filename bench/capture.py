@@ -120,17 +120,18 @@ def run(size: Size) -> Report:
 
 
 async def _measure(report: Report, folder: Path, size: Size) -> None:
-    seconds, turns = size.pick(full=(6, 6), quick=(2, 2), smoke=(3, 1))
+    seconds, turns = size.pick(full=(6, 6), quick=(2, 2), smoke=(2, 1))
+    workloads = size.pick(full=tuple(SCRIPTS), quick=tuple(SCRIPTS), smoke=("insert",))
     async with AsyncExitStack() as exits:
         contenders = await _open_contenders(exits, report, folder)
         for turn in range(turns):
             report.say(f"turn {turn + 1} of {turns}")
-            for workload in SCRIPTS:
+            for workload in workloads:
                 for contender in contenders if turn % 2 else contenders[::-1]:
                     await contender.take_turn(workload, folder, seconds)
         async with _session(contenders[0].postgres) as admin:
             version = await admin.fetchval("SHOW server_version")
-    _add(report, contenders, f"Postgres {version.split()[0]}")
+    _add(report, contenders, workloads, f"Postgres {version.split()[0]}")
 
 
 async def _open_contenders(
@@ -233,7 +234,9 @@ async def _session(postgres: PostgresServer) -> AsyncIterator[asyncpg.Connection
         await connection.close()
 
 
-def _add(report: Report, contenders: Sequence[Contender], note: str) -> None:
+def _add(
+    report: Report, contenders: Sequence[Contender], workloads: Sequence[str], note: str
+) -> None:
     rates = report.figure(
         "capture-rate",
         f"{WRITERS} writers",
@@ -244,11 +247,11 @@ def _add(report: Report, contenders: Sequence[Contender], note: str) -> None:
     costs = report.figure(
         "capture-cpu", "A transaction, the whole machine", "µs of CPU", peer=PLAIN
     )
-    for workload in SCRIPTS:
+    for workload in workloads:
         report.add(rates, workload, {c.name: c.rates[workload] for c in contenders}, note=note)
-    for workload in SCRIPTS:
+    for workload in workloads:
         report.add(costs, workload, {c.name: c.costs[workload] for c in contenders}, note=note)
-    for workload in SCRIPTS:
+    for workload in workloads:
         share = share_of(contenders, workload)
         report.expect(
             f"{workload}s: share of the rate without capture",

@@ -36,6 +36,8 @@ class Figure:
     axis: str = ""
     """What the `x` of the cases means; a plot of lines is drawn if this is set."""
     cases: list[Case] = field(default_factory=list)
+    is_detail: bool = False
+    """Whether the JSON has it, and neither the summary nor docs/benchmarks.md."""
 
     @property
     def contenders(self) -> list[str]:

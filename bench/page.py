@@ -83,7 +83,7 @@ def report_text(report: Report) -> str:
     """Write a benchmark's figures in Markdown: for each a plot and a table, then what was found."""
     parts = []
     for figure in report.figures:
-        if figure.cases:
+        if figure.cases and not figure.is_detail:
             parts.append(f"![{figure.title}](images/bench/{figure.name}.svg)")
             parts.append(f"{figure.title}, {figure.unit}:")
             parts.append(markdown_table(rows(figure)))

@@ -42,7 +42,7 @@ def write_plots(document: Document, folder: Path) -> list[Path]:
     written = []
     for report in document.reports:
         for figure in report.figures:
-            if figure.cases:
+            if figure.cases and not figure.is_detail:
                 file = folder / f"{figure.name}.svg"
                 file.write_text(plot(figure), encoding="utf-8")
                 written.append(file)

@@ -82,7 +82,7 @@ def summary(document: Document) -> str:
     for report in document.reports:
         load = f"{report.load_before:.1f} to {report.load_after:.1f}"
         for figure in report.figures:
-            for case in figure.cases:
+            for case in () if figure.is_detail else figure.cases:
                 ratio = figure.ratio(case)
                 peer = "" if ratio is None else figure.peer or ""
                 table.append([

@@ -7,6 +7,7 @@ receives to a file and does nothing else with it. A real consumer would do more.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -30,6 +31,26 @@ def programs() -> Path | None:
     return found[-1].parents[1] / "bin" if found else None
 
 
+@dataclass
+class ChangeFile:
+    """What pg_recvlogical has written, read on from where it was read before."""
+
+    path: Path
+    _read: int = 0
+    _changes: int = 0
+
+    def count(self) -> int:
+        """Return how many changes there are by now; a line that is not complete waits."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                file.seek(self._read)
+                lines = file.read()
+            complete = lines[: lines.rfind(b"\n") + 1]
+            self._read += len(complete)
+            self._changes += len(_CHANGE.findall(complete))
+        return self._changes
+
+
 class Wal2json:
     """A server whose changes are decoded; `count` says how many have come out."""
 
@@ -40,10 +61,8 @@ class Wal2json:
             settings={**settings, "wal_level": "logical"},
             programs=programs,
         )
-        self._file = folder / "wal2json.out"
+        self._file = ChangeFile(folder / "wal2json.out")
         self._log = folder / "pg_recvlogical.log"
-        self._read = 0
-        self._changes = 0
         self._consumer: Child | None = None
 
     def __enter__(self) -> Self:
@@ -61,7 +80,7 @@ class Wal2json:
             "pg_recvlogical",
             [
                 self.postgres.program("pg_recvlogical"), *common,
-                "--start", "--file", self._file, "--fsync-interval", "0",
+                "--start", "--file", self._file.path, "--fsync-interval", "0",
                 "--option", "format-version=2", "--option", "include-transaction=0",
             ],
             log=self._log,
@@ -78,14 +97,7 @@ class Wal2json:
         """Return how many changes have been received; raises `RuntimeError` if nothing does."""
         if not self.consumer.is_running:
             raise RuntimeError(f"pg_recvlogical ended: {self.consumer.output()}")
-        if self._file.exists():
-            with self._file.open("rb") as file:
-                file.seek(self._read)
-                lines = file.read()
-            complete = lines[: lines.rfind(b"\n") + 1]
-            self._read += len(complete)
-            self._changes += len(_CHANGE.findall(complete))
-        return self._changes
+        return self._file.count()
 
     def __exit__(
         self,
