@@ -1,7 +1,8 @@
-"""`python -m bench [NAME] [--quick] [--json FILE]`, or `python -m bench report FILE...`.
+"""`python -m bench [NAME] [--quick] [--json FILE]`, `report FILE...`, or `simulate ...`.
 
 NAME is one benchmark, or `all`. Tables are printed; plots, and the JSON of the last run, go to
-`.bench/`. `report` puts such JSON files into docs/benchmarks.md and its plots.
+`.bench/`. `report` puts such JSON files into docs/benchmarks.md and its plots. `simulate` measures
+nothing: it says what a deployment of any size would use; see its --help.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from bench.files import raise_file_limit
 from bench.page import write_page
 from bench.plots import write_plots
 from bench.runner import run_all, run_one
+from bench.simulate import main as simulate
 from bench.size import Size
 from bench.tables import summary
 
@@ -24,6 +26,9 @@ OUTPUT = Path(".bench")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run benchmarks and return the exit status: 1 if one of them failed."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["simulate"]:
+        return simulate(arguments[1:])
     parser = _parser()
     given = parser.parse_args(arguments)
     if given.name == "report":

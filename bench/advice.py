@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 ADVICE: Final = {
-    "gateway, CPU": "more gateways; what each does for itself (a batch, an event) does not shrink,"
-    " so spread tables over groups of gateways once that is most of it",
+    "gateway, CPU": "more gateways; what each does for itself (batches, events) does not shrink, so"
+    " once that is most of it, send clients to groups of gateways by the tables that they ask for",
     "gateway, memory": "more memory for each gateway, or more gateways",
     "gateway, network": "more gateways",
     "read servers, CPU": "more read servers; fewer and larger gateways, since each asks for itself;"

@@ -7,11 +7,14 @@ an event, a delivery and a cohort, and `of_document` reads them from what `--jso
 
 from __future__ import annotations
 
+import math
+import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bench.figure import OURS
 from bench.fit import non_negative
+from relay.pace import FULL_RATE, LEAST_SECONDS, MOST_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,20 +28,25 @@ FIGURE: Final = "scale-costs"
 MEANINGS: Final = {
     "gateway_second_us": "second of an idle gateway",
     "gateway_tick_us": "batch, at any gateway: its tick",
-    "gateway_batch_us": "batch, at a gateway with clients of its table, besides the tick",
-    "gateway_event_us": "event, at such a gateway",
-    "gateway_delivery_us": "event written to one client",
+    "round_stretch": "CPU time of a round: how long it takes on the clock, where other work waits",
+    "gateway_question_us": "question that a gateway asks: one a round and table with clients of it",
+    "gateway_event_us": "event, at a gateway with clients of its table",
+    "gateway_write_us": "write to one client, of all events that a round has for it",
+    "gateway_delivery_us": "event in such a write",
     "gateway_connect_us": "stream that opens",
     "gateway_stream_bytes": "open stream, in a gateway's memory",
     "question_second_us": "second of an idle gateway, in its sessions in Postgres",
     "question_tick_us": "batch at any gateway, in its sessions",
-    "question_batch_us": "question: one a batch, table and gateway with clients of it",
+    "question_us": "question, in Postgres",
     "question_event_us": "event in a question",
     "question_cohort_us": "cohort in a question",
     "capture_us": "change, in the session that writes it: trigger and outbox",
+    "primary_wake_us": "batch that wakes the relay, in its sessions in Postgres",
     "primary_batch_us": "batch, in the relay's sessions in Postgres",
     "primary_event_us": "change in a batch, in the relay's sessions",
+    "step_us": "read of the relay, on the clock: what is committed meanwhile is in the next batch",
     "relay_second_us": "second of an idle relay",
+    "relay_wake_us": "batch that wakes the relay",
     "relay_batch_us": "batch, in the relay",
     "relay_event_us": "change in a batch, in the relay",
     "redis_second_us": "second of an idle Redis",
@@ -52,27 +60,35 @@ MEANINGS: Final = {
 """What each cost is for, by the names of `Costs`."""
 NAMES: Final = tuple(MEANINGS)
 
+_BUSY: Final = 50
+"""Batches or transactions a second at which some wait."""
+
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Microseconds of CPU time, and bytes, for each of `MEANINGS`."""
+    """Microseconds of CPU time, and bytes, for each of `MEANINGS`; a stretch has no unit."""
 
     gateway_second_us: float
     gateway_tick_us: float
-    gateway_batch_us: float
+    round_stretch: float
+    gateway_question_us: float
     gateway_event_us: float
+    gateway_write_us: float
     gateway_delivery_us: float
     gateway_connect_us: float
     gateway_stream_bytes: float
     question_second_us: float
     question_tick_us: float
-    question_batch_us: float
+    question_us: float
     question_event_us: float
     question_cohort_us: float
     capture_us: float
+    primary_wake_us: float
     primary_batch_us: float
     primary_event_us: float
+    step_us: float
     relay_second_us: float
+    relay_wake_us: float
     relay_batch_us: float
     relay_event_us: float
     redis_second_us: float
@@ -95,7 +111,13 @@ class Observation:
     seconds: float
     batches: int
     events: int
+    rows: int
+    """In each transaction."""
     deliveries: int
+    clients: int
+    """Those of the table, at all gateways."""
+    questions: int
+    """Of all gateways."""
     cohorts: float
     """Of one active gateway."""
     row_bytes: int
@@ -110,29 +132,55 @@ class Observation:
     """Sent by Redis."""
     wal_bytes: float
 
+    @property
+    def transactions(self) -> float:
+        """How many were committed."""
+        return self.events / self.rows
+
+    @property
+    def writes(self) -> float:
+        """Writes to clients, as they are to be expected."""
+        if not self.deliveries or not self.questions:
+            return 0.0
+        rounds = self.questions / self.active
+        audience = self.deliveries / self.events
+        return rounds * writes_a_round(self.clients, audience, self.events / rounds)
+
+
+def writes_a_round(clients: float, audience: float, events: float) -> float:
+    """Return how many of the clients get something, if each event is for any `audience` of them.
+
+    A client is left out by an event with the probability 1 - audience / clients.
+    """
+    left_out = 1 - min(1.0, audience / clients)
+    return clients * (1.0 - float(left_out**events))
+
 
 Regressors = dict[str, "Callable[[Observation], float]"]
 
 _GATEWAY: Final[Regressors] = {
     "gateway_second_us": lambda o: o.gateways * o.seconds,
     "gateway_tick_us": lambda o: o.gateways * o.batches,
-    "gateway_batch_us": lambda o: o.active * o.batches,
+    "gateway_question_us": lambda o: o.questions,
     "gateway_event_us": lambda o: o.active * o.events,
+    "gateway_write_us": lambda o: o.writes,
     "gateway_delivery_us": lambda o: o.deliveries,
 }
 _QUESTIONS: Final[Regressors] = {
     "question_second_us": lambda o: o.gateways * o.seconds,
     "question_tick_us": lambda o: o.gateways * o.batches,
-    "question_batch_us": lambda o: o.active * o.batches,
+    "question_us": lambda o: o.questions,
     "question_event_us": lambda o: o.active * o.events,
-    "question_cohort_us": lambda o: o.active * o.batches * o.cohorts,
+    "question_cohort_us": lambda o: o.questions * o.cohorts,
 }
 _RELAY: Final[Regressors] = {
     "relay_second_us": lambda o: o.seconds,
+    "relay_wake_us": lambda o: o.batches * asleep(o.transactions / o.seconds),
     "relay_batch_us": lambda o: o.batches,
     "relay_event_us": lambda o: o.events,
 }
 _PRIMARY: Final[Regressors] = {
+    "primary_wake_us": lambda o: o.batches * asleep(o.transactions / o.seconds),
     "primary_batch_us": lambda o: o.batches,
     "primary_event_us": lambda o: o.events,
 }
@@ -175,15 +223,59 @@ def of_observations(observations: Sequence[Observation]) -> dict[str, float]:
         rows = [[count(o) for count in regressors.values()] for o in observations]
         costs = non_negative(rows, [measured(o) for o in observations])
         found |= dict(zip(regressors, costs, strict=True))
+    found["round_stretch"] = round_stretch(observations, found)
+    found["step_us"] = step_us(observations)
     return found
 
 
-def predicted(costs: Mapping[str, float], observation: Observation) -> dict[str, float]:
-    """Return what the costs say that an observation should have taken, by part, as measured."""
-    return {
-        part: sum(costs[name] * count(observation) for name, count in regressors.items())
-        for part, (regressors, _) in PARTS.items()
-    }
+def round_stretch(observations: Sequence[Observation], found: Mapping[str, float]) -> float:
+    """Return how much longer a round takes on the clock than its CPU time; 1 if none was busy.
+
+    One round follows another while batches wait: its seconds are those between two rounds, less
+    those between two batches.
+    """
+    found_stretches = []
+    for o in observations:
+        if o.questions and o.batches > _BUSY * o.seconds:
+            took = o.seconds * (o.active / o.questions - 1 / o.batches) * 1e6
+            rounds = o.questions / o.active
+            cpu = (
+                found["gateway_question_us"]
+                + found["question_us"]
+                + found["question_cohort_us"] * o.cohorts
+                + found["gateway_write_us"] * o.writes / o.questions
+                + (found["gateway_event_us"] + found["question_event_us"]) * o.events / rounds
+            )
+            found_stretches.append(took / cpu)
+    return max(1.0, statistics.median(found_stretches)) if found_stretches else 1.0
+
+
+def step_us(observations: Sequence[Observation]) -> float:
+    """Return how long a read of the relay takes on the clock, from how many batches it makes.
+
+    Between two batches are the step, the wait after it, and the time until a transaction commits.
+    The wait is as long as the step, or longer where the pace says so (`relay.pace`).
+    """
+    steps = []
+    for o in observations:
+        if o.transactions > _BUSY * o.seconds:
+            between = o.seconds * (1 / o.batches - 1 / o.transactions)
+            pace = wait_seconds(o.events / o.seconds)
+            steps.append(max(0.0, between / 2 if between > 2 * pace else between - pace) * 1e6)
+    return statistics.median(steps) if steps else 0.0
+
+
+def asleep(transactions: float) -> float:
+    """Return the share of batches that find the relay asleep: nothing came while it waited.
+
+    It falls asleep when a read finds nothing. Transactions come at random times.
+    """
+    return math.exp(-transactions * LEAST_SECONDS)
+
+
+def wait_seconds(events: float) -> float:
+    """Return how long the relay waits after a batch at so many changes a second, by its pace."""
+    return min(max(MOST_SECONDS * events / FULL_RATE, LEAST_SECONDS), MOST_SECONDS)
 
 
 def of_document(document: Document) -> Costs:

@@ -1,7 +1,7 @@
 """Least squares without negative results: what each of several things costs, from their sums.
 
 A cost cannot be negative, and ordinary least squares makes it so where the measurements scatter.
-With up to five unknowns all subsets of them can be tried: the best fit whose numbers are all
+With a handful of unknowns all subsets of them can be tried: the best fit whose numbers are all
 positive or zero is the solution of the non-negative problem (Lawson and Hanson, "Solving Least
 Squares Problems", chapter 23, whose active sets are these subsets).
 """

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from relay.pace import FULL_RATE, LEAST_SECONDS, MOST_SECONDS
+from bench.costs import asleep, wait_seconds, writes_a_round
+from relay.pace import MOST_SECONDS
 
 if TYPE_CHECKING:
     from bench.costs import Costs
@@ -17,8 +18,7 @@ FULL: Final = 0.7
 """A part that is used by more than this has no room for bursts, failures and rolling restarts."""
 
 _US: Final = 1e-6
-_STEP_SECONDS: Final = 0.002
-"""What the relay needs for a batch itself, besides its wait."""
+_LEAST_EVENTS: Final = 0.001
 _MOST_EVENTS: Final = 1e7
 _GIB: Final = 2**30
 
@@ -71,6 +71,13 @@ class Deployment:
         """Gateways that share a Redis and read servers."""
         return self.gateways / self.regions
 
+    @property
+    def of_a_gateway(self) -> tuple[float, float, float]:
+        """Clients of a gateway, how many of them get an event, and their cohorts, on average."""
+        clients = self.clients / self.gateways
+        cohorts = clients / max(1.0, min(self.users_per_cohort, clients))
+        return clients, min(self.audience, self.clients) / self.gateways, cohorts
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -87,97 +94,141 @@ class Usage:
         return self.used / self.available
 
 
-def batches_per_second(events: float, events_per_transaction: float) -> float:
+def batches_per_second(events: float, events_per_transaction: float, step_seconds: float) -> float:
     """Return how many batches the relay makes of so many changes a second.
 
-    Without a wait there would be one for each transaction. After a batch the relay waits longer the
-    more changes there are (see `relay.pace`), and all that is committed meanwhile is one batch.
+    Without a wait there would be one for each transaction. After a batch, which takes it a step of
+    so many seconds, the relay waits as long again, and longer the more changes there are (see
+    `relay.pace`). All that is committed meanwhile is one batch.
     """
     transactions = events / events_per_transaction
-    wait = min(max(MOST_SECONDS * events / FULL_RATE, LEAST_SECONDS), MOST_SECONDS)
-    return transactions / (1 + transactions * (wait + _STEP_SECONDS))
+    wait = min(max(wait_seconds(events), step_seconds), MOST_SECONDS)
+    return transactions / (1 + transactions * (wait + step_seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a second takes: microseconds of CPU time, and bytes."""
+
+    batches: float
+    rounds: float
+    """Of each gateway with clients."""
+    gateway_us: float
+    """Of one gateway, as they are on average."""
+    questions_us: float
+    """Of all gateways of a region, in their sessions in Postgres."""
+    relay_us: float
+    primary_us: float
+    """In the relay's sessions and for capture."""
+    redis_us: float
+    """Of the Redis of one region."""
+    redis_bytes: float
+    """Sent by it."""
+    across_bytes: float
+    """To each far region: what is published, and the write-ahead log."""
+    frame_bytes: float
+    """From one gateway to its clients."""
+
+
+def rounds_per_second(costs: Costs, d: Deployment, batches: float) -> float:
+    """Return how many rounds a gateway has: batches that come during one wait for the next.
+
+    The more a round has to do, the more of them wait, and the less each costs. The number for which
+    both agree is found by bisection: more rounds are shorter ones.
+    """
+    clients, audience, cohorts = d.of_a_gateway
+    question = costs.gateway_question_us + costs.question_us + cohorts * costs.question_cohort_us
+    low, high = 0.0, batches
+    for _ in range(50):
+        rounds = (low + high) / 2 or 1e-9
+        events = d.events / rounds
+        seconds = (
+            min(d.tables, max(1.0, events)) * question
+            + events * (costs.gateway_event_us + costs.question_event_us)
+            + writes_a_round(clients, audience, events) * costs.gateway_write_us
+        ) * (_US * costs.round_stretch)
+        if rounds * (1 + batches * seconds) > batches:
+            high = rounds
+        else:
+            low = rounds
+    return low
+
+
+def demand(costs: Costs, d: Deployment) -> Demand:
+    """Return what a deployment takes in a second."""
+    batches = batches_per_second(d.events, d.events_per_transaction, costs.step_us * _US)
+    rounds = rounds_per_second(costs, d, batches)
+    of_a_round = d.events / rounds if rounds else 0.0
+    questions = rounds * min(d.tables, max(1.0, of_a_round))
+    active = d.gateways_per_region * d.subscribed
+    clients, audience, cohorts = d.of_a_gateway
+    writes = rounds * writes_a_round(clients, audience, of_a_round)
+    wakes = batches * asleep(d.events / d.events_per_transaction)
+    gateway_us = (
+        costs.gateway_second_us
+        + batches * costs.gateway_tick_us
+        + d.subscribed * questions * costs.gateway_question_us
+        + d.subscribed * d.events * costs.gateway_event_us
+        + (writes + clients / d.heartbeat_seconds) * costs.gateway_write_us
+        + d.events * audience * costs.gateway_delivery_us
+        + clients / d.session_seconds * costs.gateway_connect_us
+    )
+    questions_us = d.gateways_per_region * (
+        costs.question_second_us + batches * costs.question_tick_us
+    ) + active * (
+        questions * (costs.question_us + cohorts * costs.question_cohort_us)
+        + d.events * costs.question_event_us
+    )
+    content = d.events * (d.row_bytes + costs.redis_event_bytes)
+    head = batches * costs.redis_batch_bytes
+    tables = min(d.tables, max(1.0, d.events / batches)) if batches else 0.0
+    messages = d.gateways_per_region * (1 + batches) + active * batches * tables
+    has_content = not (d.ticks_only and d.regions > 1)
+    wal = batches * costs.wal_batch_bytes + d.events * costs.wal_event_bytes
+    return Demand(
+        batches=batches,
+        rounds=rounds,
+        gateway_us=gateway_us,
+        questions_us=questions_us,
+        relay_us=costs.relay_second_us
+        + wakes * costs.relay_wake_us
+        + batches * costs.relay_batch_us
+        + d.events * costs.relay_event_us,
+        primary_us=wakes * costs.primary_wake_us
+        + batches * costs.primary_batch_us
+        + d.events * (costs.primary_event_us + costs.capture_us),
+        redis_us=costs.redis_second_us
+        + batches * costs.redis_batch_us
+        + messages * costs.redis_message_us,
+        redis_bytes=d.gateways_per_region * (costs.redis_batch_bytes + head)
+        + active * content * has_content,
+        across_bytes=head + content * has_content + wal,
+        frame_bytes=d.events * audience * (d.row_bytes + costs.redis_event_bytes),
+    )
 
 
 def usages(costs: Costs, d: Deployment) -> list[Usage]:
-    """Return how much of each part a deployment uses."""
-    batches = batches_per_second(d.events, d.events_per_transaction)
-    questions = batches * min(d.tables, max(1.0, d.events / batches)) if batches else 0.0
-    active = d.gateways_per_region * d.subscribed
-    clients = d.clients / d.gateways
-    deliveries = d.events * d.audience / d.gateways
-    written = deliveries + clients / d.heartbeat_seconds
-    gateway = (
-        costs.gateway_second_us
-        + batches * costs.gateway_tick_us
-        + d.subscribed * (questions * costs.gateway_batch_us + d.events * costs.gateway_event_us)
-        + written * costs.gateway_delivery_us
-        + clients / d.session_seconds * costs.gateway_connect_us
-    )
-    cohorts = clients / max(1.0, min(d.users_per_cohort, clients))
-    question = (
-        questions * costs.question_batch_us
-        + d.events * costs.question_event_us
-        + questions * cohorts * costs.question_cohort_us
-    )
-    asked = active * question
-    asked += d.gateways_per_region * (costs.question_second_us + batches * costs.question_tick_us)
-    redis = costs.redis_second_us + batches * costs.redis_batch_us
-    far = d.regions - 1
-    content = d.events * (d.row_bytes + costs.redis_event_bytes)
-    published = batches * costs.redis_batch_bytes + content
-    sent = d.gateways_per_region * (1 + batches) * costs.redis_batch_bytes
-    sent += 0.0 if d.ticks_only and far else active * content
-    across = batches * costs.redis_batch_bytes if d.ticks_only else published
-    across += batches * costs.wal_batch_bytes + d.events * costs.wal_event_bytes
-    messages = d.gateways_per_region * (1 + batches) + active * questions
-    frames = deliveries * (d.row_bytes + costs.redis_event_bytes)
+    """Return how much of each part a deployment uses: of one gateway, of the parts of a region."""
+    taken = demand(costs, d)
+    memory = d.clients / d.gateways * costs.gateway_stream_bytes
+    sessions = d.gateways_per_region * d.pool_connections
+    read_cores = d.read_cores * d.read_servers
+    read_sessions = float(d.read_sessions * d.read_servers)
+    network = d.redis_network_mbit
     found = [
-        Usage("gateway, CPU", gateway * _US, 1.0, "cores"),
-        Usage(
-            "gateway, memory",
-            clients * costs.gateway_stream_bytes / _GIB,
-            d.gateway_memory_gib,
-            "GiB",
-        ),
-        Usage("gateway, network", _mbit(frames), d.gateway_network_mbit, "Mbit/s"),
-        Usage(
-            "read servers, CPU",
-            asked * _US,
-            d.read_cores * d.read_servers,
-            "cores",
-        ),
-        Usage(
-            "read servers, sessions",
-            d.gateways_per_region * d.pool_connections,
-            float(d.read_sessions * d.read_servers),
-            "sessions",
-        ),
-        Usage("Redis, CPU", (redis + messages * costs.redis_message_us) * _US, 1.0, "cores"),
-        Usage("Redis, network", _mbit(sent), d.redis_network_mbit, "Mbit/s"),
-        Usage(
-            "relay, CPU",
-            (
-                costs.relay_second_us
-                + batches * costs.relay_batch_us
-                + d.events * costs.relay_event_us
-            )
-            * _US,
-            1.0,
-            "cores",
-        ),
-        Usage(
-            "primary, CPU",
-            (
-                batches * costs.primary_batch_us
-                + d.events * (costs.primary_event_us + costs.capture_us)
-            )
-            * _US,
-            d.primary_cores,
-            "cores",
-        ),
+        Usage("gateway, CPU", taken.gateway_us * _US, 1.0, "cores"),
+        Usage("gateway, memory", memory / _GIB, d.gateway_memory_gib, "GiB"),
+        Usage("gateway, network", _mbit(taken.frame_bytes), d.gateway_network_mbit, "Mbit/s"),
+        Usage("read servers, CPU", taken.questions_us * _US, read_cores, "cores"),
+        Usage("read servers, sessions", sessions, read_sessions, "sessions"),
+        Usage("Redis, CPU", taken.redis_us * _US, 1.0, "cores"),
+        Usage("Redis, network", _mbit(taken.redis_bytes), network, "Mbit/s"),
+        Usage("relay, CPU", taken.relay_us * _US, 1.0, "cores"),
+        Usage("primary, CPU", taken.primary_us * _US, d.primary_cores, "cores"),
     ]
-    if far:
-        found.append(Usage("wide area", _mbit(across), d.wide_area_mbit, "Mbit/s"))
+    if d.regions > 1:
+        across = _mbit(taken.across_bytes)
+        found.append(Usage("wide area", across, d.wide_area_mbit, "Mbit/s"))
     return found
 
 
@@ -189,16 +240,20 @@ def fullest(costs: Costs, deployment: Deployment) -> Usage:
 def most_events(costs: Costs, deployment: Deployment) -> tuple[float, Usage]:
     """Return how many changes a second are possible until a part is full, and which.
 
-    The answer is 0 if a part is full without any change: sessions, or memory.
+    The answer is 0 if a part is full without any change: sessions, or memory. Use does not always
+    grow with the rate, since batches gather; what counts is the first part that is full.
     """
-    low, high = 0.0, _MOST_EVENTS
-    for _ in range(60):
+
+    def most(events: float) -> Usage:
+        return fullest(costs, replace(deployment, events=events))
+
+    low, high = 0.0, _LEAST_EVENTS
+    while high < _MOST_EVENTS and most(high).share <= FULL:
+        low, high = high, high * 1.1
+    for _ in range(40):
         middle = (low + high) / 2
-        if fullest(costs, replace(deployment, events=middle)).share > FULL:
-            high = middle
-        else:
-            low = middle
-    return low, fullest(costs, replace(deployment, events=high))
+        low, high = (low, middle) if most(middle).share > FULL else (middle, high)
+    return low, most(high)
 
 
 def needed_gateways(costs: Costs, deployment: Deployment) -> int | None:

@@ -4,7 +4,7 @@ The same clients are spread over the gateways of three stacks, which take turns.
 in who wants their events: those of `wide` go to each of 400 clients, those of `private` to one of
 400 users with a cohort each, those of `lonely` to 20 clients that are all at the first gateway, and
 those of `unwatched` to nobody. Changes are single rows at 20 and 200 a second, and transactions of
-ten rows. Every client must get what it may see, once.
+ten rows, at random times. Every client must get what it may see, once.
 
 The runs with 1 and 2 gateways give the costs of docs/scale.md (`costs`), and with these the runs
 with 4 are predicted: the figure `scale-check` has both, and `python -m bench simulate` starts from
@@ -14,9 +14,12 @@ the costs.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+import re
 import statistics
 import time
+import urllib.request
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -28,13 +31,14 @@ from bench.costs import Observation
 from bench.cpu_meter import CpuMeter
 from bench.figure import OURS
 from bench.load import LoadClient
+from bench.model import Demand, Deployment, demand
 from bench.process_cpu import cpu_seconds, memory_bytes
 from bench.report import Report
 from bench.stack import BenchStack
 from shared.redis import redis_client
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from redis.asyncio import Redis
 
@@ -146,7 +150,10 @@ class Fleet:
             seconds=took,
             batches=after["batches"] - before["batches"],
             events=events,
+            rows=case.rows if case else 1,
             deliveries=deliveries,
+            clients=self.counts[table],
+            questions=after["questions"] - before["questions"],
             cohorts=cohorts,
             row_bytes=row_bytes,
             gateway_us=spent["gateway"] * 1e6,
@@ -176,19 +183,23 @@ class Fleet:
             " (pg_current_wal_insert_lsn() - '0/0')::bigint AS wal"
         )
         traffic = await self.redis.info("stats")
-        return {**found, "sent": traffic["total_net_output_bytes"]}
+        questions = [await asyncio.to_thread(_questions, port) for port in self.stack.ports]
+        return {
+            **found,
+            "sent": traffic["total_net_output_bytes"],
+            "questions": sum(questions),
+        }
 
     async def _write(self, case: Case, seconds: float) -> tuple[int, int]:
-        """Write at a steady rate; return the events, and how many deliveries are due."""
+        """Write at random times; return the events, and how many deliveries are due."""
         insert = await self.admin.prepare(_INSERT.format(table=case.table))
         users = self.counts["private"]
         is_private = case.table == "private"
         transactions = max(1, round(case.per_second * seconds))
-        began = time.monotonic()
-        for number in range(transactions):
-            wait = began + number / case.per_second - time.monotonic()
-            if wait > 0:
-                await asyncio.sleep(wait)
+        due = time.monotonic()
+        for _ in range(transactions):
+            due += random.expovariate(case.per_second)
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
             authors = [
                 user_id(random.randrange(users) if is_private else 0) for _ in range(case.rows)
             ]
@@ -210,6 +221,16 @@ class Fleet:
 
     async def _received(self, table: str) -> int:
         return sum([(await client.report()).markers for client in self.clients[table]])
+
+
+def _questions(port: int) -> int:
+    """Ask a gateway's metrics how many questions it has put."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        page = answer.read().decode()
+    found = re.search(r"^ayb_visibility_seconds_count (\S+)$", page, re.MULTILINE)
+    if found is None:
+        raise RuntimeError("a gateway does not count its questions")
+    return int(float(found[1]))
 
 
 def user_id(number: int) -> str:
@@ -240,7 +261,7 @@ async def _measure(report: Report, size: Size) -> None:
             for warm_up in CASES:
                 await fleet.observe(warm_up, 0.2)
         observations: list[Observation] = []
-        for turn in range(size.pick(full=4, quick=1, smoke=1)):
+        for turn in range(size.pick(full=3, quick=1, smoke=1)):
             for case in (None, *CASES):
                 report.say(f"turn {turn + 1}: {case.label if case else 'idle'}")
                 order = fleets if turn % 2 else fleets[::-1]
@@ -298,14 +319,14 @@ async def _open(stack: BenchStack, client: LoadClient, table: str, streams: int,
 
 
 _SUMS: Final = (
-    ("questions", "Gateways' sessions in Postgres", "µs of CPU an event"),
-    ("gateways", "All gateways together", "µs of CPU an event"),
-    ("relay", "Relay", "µs of CPU an event"),
-    ("relay sessions", "Relay's sessions in Postgres", "µs of CPU an event"),
-    ("Redis", "Redis", "µs of CPU an event"),
-    ("Redis, bytes sent", "Redis, sent to gateways", "bytes an event"),
+    ("questions", "question", "Gateways' sessions in Postgres", "µs of CPU an event"),
+    ("gateways", "gateway", "All gateways together", "µs of CPU an event"),
+    ("relay", "relay", "Relay", "µs of CPU an event"),
+    ("relay sessions", "primary", "Relay's sessions in Postgres", "µs of CPU an event"),
+    ("Redis", "redis", "Redis", "µs of CPU an event"),
+    ("Redis, bytes sent", "redis-bytes", "Redis, sent to gateways", "bytes an event"),
 )
-"""The part (of `costs.PARTS`), the title and the unit of the figures by number of gateways."""
+"""Part (of `costs.PARTS`), name, title and unit of the figures by number of gateways."""
 
 
 def _of(observations: Sequence[Observation], case: Case, gateways: int) -> list[Observation]:
@@ -323,39 +344,42 @@ def _measured(part: str, observation: Observation) -> float:
 
 
 def _add_sums(report: Report, observations: Sequence[Observation]) -> None:
-    """Show what an event costs in each case, by the number of gateways."""
-    for part, title, unit in _SUMS:
+    """Show what an event costs in each case with few gateways, and with most of them as ours."""
+    *fewer, most = _numbers(observations)
+    names = {most: OURS} | {number: _name(number) for number in fewer}
+    for part, name, title, unit in _SUMS:
         figure = report.figure(
-            f"scale-{part.lower().replace(' ', '-').replace(',', '')}", title, unit
+            f"scale-{name}", f"{title}, {most} gateways", unit, peer=names[fewer[0]]
         )
         for case in CASES:
-            for gateways in _numbers(observations):
-                found = _of(observations, case, gateways)
-                report.add(
-                    figure,
-                    f"{case.label}, {gateways} gateways",
-                    {OURS: [_measured(part, observation) for observation in found]},
-                    note=f"with clients: {found[0].active}",
-                )
+            runs = {number: _of(observations, case, number) for number in names}
+            values = {names[n]: [_measured(part, o) for o in found] for n, found in runs.items()}
+            report.add(figure, case.label, values, note=f"{runs[most][0].active} with clients")
+
+
+def _name(gateways: int) -> str:
+    return f"{gateways} gateway{'s' if gateways > 1 else ''}"
 
 
 def _add_check(
     report: Report, found: dict[str, float], observations: Sequence[Observation]
 ) -> None:
-    """Show what the costs predict beside what was measured."""
+    """Show what the simulator predicts beside what was measured."""
     figure = report.figure(
         "scale-check", "Measured, and predicted from 1 and 2 gateways", "CPU ms a second",
         peer=PREDICTED,
     )  # fmt: skip
+    figure.is_detail = True
+    known = costs.Costs(**{name: found[name] for name in costs.NAMES})
     errors = []
-    for part in ("gateways", "questions", "relay", "Redis"):
+    for part, taken in _PREDICTED.items():
         for case in CASES:
             for gateways in _numbers(observations):
                 runs = _of(observations, case, gateways)
                 measured = [costs.PARTS[part][1](o) / o.seconds / 1e3 for o in runs]
-                predicted = [costs.predicted(found, o)[part] / o.seconds / 1e3 for o in runs]
+                predicted = [taken(demand(known, deployment_of(o)), o) / 1e3 for o in runs]
                 added = report.add(
-                    figure, f"{part}: {case.label}, {gateways} gateways",
+                    figure, f"{part}: {case.label}, {_name(gateways)}",
                     {OURS: measured, PREDICTED: predicted},
                 )  # fmt: skip
                 ratio = figure.ratio(added)
@@ -370,7 +394,33 @@ def _add_check(
     )
 
 
+_PREDICTED: Final[dict[str, Callable[[Demand, Observation], float]]] = {
+    "gateways": lambda taken, o: taken.gateway_us * o.gateways,
+    "questions": lambda taken, _: taken.questions_us,
+    "relay": lambda taken, _: taken.relay_us,
+    "Redis": lambda taken, _: taken.redis_us,
+}
+"""What the model says of a part, in all."""
+
+
+def deployment_of(o: Observation) -> Deployment:
+    """Return what was asked of a stack as a deployment: its counts are the simulator's to find."""
+    return Deployment(
+        clients=max(1, o.clients),
+        gateways=o.gateways,
+        events=o.events / o.seconds,
+        events_per_transaction=o.rows,
+        audience=o.deliveries / o.events,
+        users_per_cohort=o.clients / (o.cohorts * o.active) if o.active else 1,
+        subscribed=o.active / o.gateways,
+        row_bytes=o.row_bytes,
+        session_seconds=math.inf,
+        heartbeat_seconds=math.inf,
+    )
+
+
 def _add_costs(report: Report, found: dict[str, float]) -> None:
     figure = report.figure(costs.FIGURE, "Costs", "µs of CPU, or bytes")
+    figure.is_detail = True
     for name in costs.NAMES:
         report.add(figure, name, {OURS: found[name]})

@@ -16,6 +16,7 @@ from bench.tables import markdown_table, number
 if TYPE_CHECKING:
     from bench.costs import Costs
     from bench.document import Document
+    from bench.figure import Case
 
 PAGE: Final = Path(__file__).parents[1] / "docs/scale.md"
 CHECK: Final = "scale-check"
@@ -26,9 +27,9 @@ LARGE: Final = Deployment(10_000_000, 1_000, regions=4, events=1_000, audience=1
 _STEPS: Final = (100.0, 1_000.0, 10_000.0)
 
 
-def write(document: Document, *, page: Path = PAGE) -> None:
+def write(document: Document) -> None:
     """Put the tables of a run into the page; raises `ValueError` if it is none of `scale`."""
-    page.write_text(made(page.read_text("utf-8"), document), "utf-8")
+    PAGE.write_text(made(PAGE.read_text("utf-8"), document), "utf-8")
 
 
 def made(text: str, document: Document) -> str:
@@ -50,22 +51,30 @@ def costs_table(known: Costs) -> str:
     """Each constant, with its meaning."""
     rows = [["constant", "value", "for each"]]
     for name in costs.NAMES:
-        unit = "bytes" if name.endswith("_bytes") else "µs"
+        unit = {"bytes": "bytes", "us": "µs"}.get(name.rpartition("_")[2], "times")
         value = getattr(known, name)
         rows.append([f"`{name}`", f"{number(value)} {unit}", costs.MEANINGS[name]])
     return markdown_table(rows)
 
 
 def check_table(document: Document) -> str:
-    """Measured beside predicted, and the error, in percent of what was measured."""
-    rows = [["", "measured", "predicted", "error"]]
+    """Measured, predicted and the error of it, for each number of gateways."""
+    found: dict[str, dict[str, str]] = {}
     for report in document.reports:
         for figure in report.figures:
             for case in figure.cases if figure.name == CHECK else ():
-                measured, predicted = case.values[OURS].median, case.values[PREDICTED].median
-                error = f"{predicted / measured - 1:+.0%}" if measured else ""
-                rows.append([case.label, number(measured), number(predicted), error])
+                label, _, gateways = case.label.rpartition(", ")
+                found.setdefault(label, {})[gateways] = _checked(case)
+    columns = list(dict.fromkeys(name for row in found.values() for name in row))
+    rows = [["", *columns]]
+    rows += [[label, *(row.get(name, "") for name in columns)] for label, row in found.items()]
     return markdown_table(rows)
+
+
+def _checked(case: Case) -> str:
+    measured, predicted = case.values[OURS].median, case.values[PREDICTED].median
+    error = f", {predicted / measured - 1:+.0%}" if measured else ""
+    return f"{number(measured)} ({number(predicted)}{error})"
 
 
 def large_table(known: Costs) -> str:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bench.costs import Costs
+    from bench.document import Document
 
 COSTS: Final = Path(__file__).with_name("costs.json")
 """The run of `scale` that docs/scale.md is made from."""
@@ -44,7 +45,7 @@ _DEFAULT: Final = {
     for field in fields(Deployment)
     if isinstance(field.default, (int, float))
 }
-_HELP: Final = {
+OPTIONS: Final = {
     "clients": "open streams in all regions",
     "gateways": "in all regions; by default as many as are needed",
     "regions": "each with a Redis and read servers of its own",
@@ -92,11 +93,16 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def kept_run() -> Document:
+    """Return the run of `scale` that docs/scale.md is made from."""
+    return decode(COSTS.read_bytes())
+
+
 def deployment_of(known: Costs, given: argparse.Namespace) -> Deployment:
     """Return the deployment that is asked for; raises `ValueError` if it cannot exist."""
     values = {
         name.replace("-", "_"): getattr(given, name.replace("-", "_"))
-        for name in _HELP
+        for name in OPTIONS
         if getattr(given, name.replace("-", "_")) is not None
     }
     clients = values.pop("clients", 100_000)
@@ -153,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--project", choices=PROJECTS, help="a typical project")
-    for name, meaning in _HELP.items():
+    for name, meaning in OPTIONS.items():
         default = _DEFAULT.get(name.replace("-", "_"))
         kind = type(default) if default is not None else int
         shown = (
