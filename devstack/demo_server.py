@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 _SQL: Final = queries("devstack")
 _ACTIONS: Final = {
-    "insert": "inserted",
+    "insert": "inserted, and published: everyone sees it",
     "update": "updated",
-    "publish": "published or hidden",
+    "publish": "published: everyone sees it",
+    "hide": "hidden: only its author sees it now",
     "delete": "deleted",
 }
 _MOST_BODY_BYTES: Final = 1_000
@@ -69,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         action = self.path.removeprefix("/")
         is_json = self.headers.get("Content-Type") == "application/json"
-        if action not in _ACTIONS or not is_json or not self._is_local():
+        if f"demo_{action}" not in _SQL or not is_json or not self._is_local():
             self._answer(404, {"message": "not found"})
             return
         try:
@@ -97,7 +98,8 @@ class _Handler(BaseHTTPRequestHandler):
             await connection.close()
         if written is None:
             return 404, {"message": "this user has no post: insert one first"}
-        message = f"post {written['id']} {_ACTIONS[action]}"
+        said = "hide" if action == "publish" and not written["published"] else action
+        message = f"post {written['id']} {_ACTIONS[said]}"
         return 200, {"row": None if action == "delete" else written["id"], "message": message}
 
     def _is_local(self) -> bool:

@@ -35,7 +35,7 @@ WHERE id = (
     SELECT id FROM public.posts WHERE author_id = $1::text::uuid
     ORDER BY id = $2::bigint DESC NULLS LAST, id DESC LIMIT 1
 )
-RETURNING id
+RETURNING id, published
 
 -- name: demo_delete
 -- Delete that post.

@@ -17,9 +17,9 @@ _BEHIND_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What one host says of itself: the rows of the queries `server` and `identity`.
+    """What one host reports about itself: the rows of the queries `server` and `identity`.
 
-    `history` and `identity` are None where it does not say.
+    `history` and `identity` are None if the host does not report them.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Server:
 
 
 def describe_server(server: Server) -> str:
-    """Say what a host is, whom it follows, and how old what it has is."""
+    """Describe a host: primary or standby, of which server, and how current it is."""
     facts = server.facts
     timeline = "" if server.identity is None else f", timeline {server.identity['timeline']}"
     if not facts["is_standby"]:
@@ -56,7 +56,7 @@ def describe_server(server: Server) -> str:
 
 
 def contradictions(servers: Sequence[Server]) -> list[str]:
-    """Say in what the hosts contradict each other."""
+    """List the ways in which the hosts contradict each other."""
     found = []
     systems = _values(servers, "system_identifier")
     timelines = _values(servers, "timeline")

@@ -1,4 +1,4 @@
-"""Server-Sent Events as a client of ours reads them: the frames of a stream, from its lines."""
+"""Reads the frames of a Server-Sent Events stream from its lines."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One event: its name (None is a message, so a change) and its data."""
+    """One event: its name (None for an unnamed one, which is a change) and its data."""
 
     event: str | None
     data: str
 
 
 async def frames(lines: AsyncIterator[str]) -> AsyncIterator[Frame]:
-    """Put the lines of a stream together to frames; comments and frames without data are left out.
+    """Yield the frames that the lines of a stream make; skip comments and frames without data.
 
-    Ours have at most one `data` line. A frame that the end of the stream cuts off is dropped, as
-    the standard demands.
+    A gateway's frames have at most one `data` line. A frame that the end of the stream cuts off is
+    dropped, as the standard demands.
     """
     event: str | None = None
     data: str | None = None

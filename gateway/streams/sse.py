@@ -1,4 +1,4 @@
-"""Server-Sent Events: from events to bytes.
+"""Server-Sent Events: events as bytes.
 
 The format is that of the WHATWG HTML standard, section "Server-sent events". Every value written
 here is one line: JSON text holds a raw line break only as white space, which is folded to blanks.
@@ -20,7 +20,7 @@ HEARTBEAT: Final = b"event: heartbeat\ndata: {}\n\n"
 """Keeps a stream awake without moving the client's last event id."""
 
 RESYNC: Final = b"event: resync\n"
-"""How the frame begins that asks the client to fetch its tables again."""
+"""How a frame begins that asks the client to fetch its tables again."""
 
 Action = Literal["create", "update", "delete"]
 ResyncReason = Literal["expired", "unknown", "overflow"]
@@ -50,7 +50,7 @@ def data_frame(
 ) -> bytes:
     """One change; `record` is JSON text. It has no event name, so that `onmessage` sees it.
 
-    Without a position the client's last event id stays what it was.
+    Without a position it leaves the client's last event id as it was.
     """
     return b'%bdata: {"action":"%b","table":%b,"record":%b%b}\n\n' % (
         _identity(position),
@@ -62,9 +62,9 @@ def data_frame(
 
 
 def without_position(frames: bytes) -> bytes:
-    """Return frames without their positions; the client's last event id stays what it was.
+    """Return frames without their positions, so that the client's last event id stays as it was.
 
-    A value is never the beginning of a line, so nothing in it is taken for a position.
+    No value begins a line, so nothing in a value is mistaken for a position.
     """
     return _POSITION.sub(b"", frames)
 
@@ -73,7 +73,7 @@ def heartbeat_frame(position: Position) -> bytes:
     """A sign of life that moves the client's last event id forward.
 
     It is a named event with data: Firefox ignores the id of a frame without data, and some client
-    libraries hand an unnamed frame to `onmessage`.
+    libraries pass an unnamed frame to `onmessage`.
     """
     return _control("heartbeat", {}, position)
 
@@ -81,20 +81,20 @@ def heartbeat_frame(position: Position) -> bytes:
 def connected_frame(position: Position | None, client_id: str) -> bytes:
     """The first frame of a stream: from here on it is live.
 
-    It has no position if a `resync` follows, which has: a client that is cut off between the two
-    would otherwise continue after what it was never told to fetch.
+    It has no position if a `resync` with one follows. Otherwise a client that is cut off between
+    the two would continue after changes that it has missed, and was not asked to fetch.
     """
     return _control("connected", {"clientId": client_id}, position)
 
 
 def resync_frame(position: Position | None, reason: ResyncReason, tables: Sequence[str]) -> bytes:
-    """Something was missed for good: the client fetches its tables again, the stream goes on."""
+    """Something was missed that cannot be replayed: the client has to fetch its tables again."""
     names = [display_name(table) for table in tables]
     return _control("resync", {"reason": reason, "tables": names}, position)
 
 
 def truncate_frame(position: Position, table: str) -> bytes:
-    """Tell that a table was emptied by TRUNCATE."""
+    """A table was emptied by TRUNCATE."""
     return _control("truncate", {"table": display_name(table)}, position)
 
 
@@ -109,7 +109,7 @@ def expired_frame() -> bytes:
 
 
 def closing_frame(retry_milliseconds: int) -> bytes:
-    """The server drains; the client comes back after the delay."""
+    """The gateway is stopping; the client reconnects after the delay."""
     return b"retry: %d\n%b" % (
         retry_milliseconds,
         _control("closing", {"message": "server is shutting down"}),
@@ -117,7 +117,7 @@ def closing_frame(retry_milliseconds: int) -> bytes:
 
 
 def busy_frame(status: int, message: str, retry_milliseconds: int) -> bytes:
-    """Refuse for a passing reason: when to come back, the reason, and a line for people."""
+    """A refusal that passes: when to reconnect, the reason, and a line for people."""
     return b"retry: %d\n%b: this stream ends here; an EventSource comes back by itself\n\n" % (
         retry_milliseconds,
         _control("busy", {"code": status, "message": message}),

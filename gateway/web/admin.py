@@ -1,4 +1,4 @@
-"""For an administrator over HTTP: why a client gets an event or not. Off without its own secret."""
+"""Explains to administrators, over HTTP, why a client gets an event or not; needs a secret."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MOST_BODY_BYTES: Final = 128 * 1024
 
 
 class Asked(BaseModel):
-    """A row by the values of its primary key, and the token of the client that misses it."""
+    """A row, by the values of its primary key, and the token of the client in question."""
 
     table: str = Field(max_length=200)
     key: list[Annotated[str, Field(max_length=1_000)]] = Field(max_length=32)
@@ -45,7 +45,7 @@ def admin_router(
     trusted_functions: frozenset[str] = frozenset(),
     setting_names: tuple[str, ...] = KNOWN_SETTINGS,
 ) -> APIRouter:
-    """Build `POST /api/admin/explain`, for requests with the secret as a bearer token."""
+    """Build `POST /api/admin/explain`, for requests that carry the secret as a bearer token."""
     routes = APIRouter(prefix="/api/admin", tags=["admin"])
 
     @routes.post(
@@ -54,7 +54,7 @@ def admin_router(
         responses=error_responses(400, 401, 408, 413, 503),
     )
     async def explain_row(request: Request) -> dict[str, Any]:
-        """Tell what decides whether a client gets the events of a row."""
+        """Explain what decides whether a client gets the events of a row."""
         authorization = request.headers.get("authorization")
         if authorization is None:
             raise AuthenticationRequiredError

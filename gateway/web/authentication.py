@@ -1,4 +1,4 @@
-"""Who sends a request: the claims of its token or API key, and the role to act as."""
+"""The identity behind a request: the claims of its token or API key, and the role it acts as."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Identity:
     """A client that may act as a role.
 
     `claims` is None without a token, `role` is None while authentication is off. `settings` are
-    those that policies read; they are not asked while authentication is off.
+    those that policies read; no policy is evaluated while authentication is off.
     """
 
     claims: Claims | None
@@ -37,7 +37,7 @@ class Identity:
 class Authentication:
     """Identifies clients; `verifier` is None while authentication is off.
 
-    `anonymous_role` is that of clients without a token, who are refused if it is None.
+    `anonymous_role` is the role of clients without a token; if it is None, they are refused.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Authentication:
     async def identify(
         self, headers: Headers, query: Mapping[str, str], address: str = ""
     ) -> Identity:
-        """Identify the client of a request from an address.
+        """Identify the client behind a request; `address` is where it comes from.
 
         Raises the refusals of `gateway.errors`, and `DatabaseUnavailableError`.
         """

@@ -1,12 +1,12 @@
 """Whether the gateway may take traffic, and if not, what is wrong and what to do.
 
-Everything that a stream needs is a part: the database, the outbox in it, the roles of the settings,
-the stream of batches, and that the gateway is not about to stop. The bus is no such part: without
-ticks the outbox is polled, which is slower but loses nothing.
+The gateway is ready when everything that a stream needs is well (the database, the outbox in it,
+the roles that the settings name, the stream of batches) and it is not about to stop. The bus does
+not count: without ticks the outbox is polled, which is slower but loses nothing.
 
-A read replica that lags is none either: it serves all gateways of its region, so the region would
-be gone at once, and its clients are better served late than not at all. Events that are held for
-another reason count after `AYB_REALTIME_MAX_LAG_SECONDS`.
+A read replica that lags does not count either. It serves all gateways of its region, so the whole
+region would be taken out at once, and its clients are better served late than not at all. Events
+that are held for another reason count after `AYB_REALTIME_MAX_LAG_SECONDS`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _UNKNOWN: Final = "unknown while the database is unavailable"
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is said of each part: `ok`, or what is wrong; and how stale the read database is."""
+    """The state of each part, `ok` or what is wrong, and how stale the read database is."""
 
     is_ready: bool
     staleness_seconds: float
@@ -52,7 +52,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class _Probe:
-    """What the database said."""
+    """What the database answered."""
 
     database: str
     outbox: str = _UNKNOWN
@@ -61,10 +61,11 @@ class _Probe:
 
 
 class Readiness:
-    """Looks at every part.
+    """Checks every part.
 
-    `roles` are those that every client, or every client without a token, acts as; a fault of one of
-    `other_roles`, which only tokens name, is reported but concerns few, so the gateway stays ready.
+    `roles` are those that all clients, or all clients without a token, act as. `other_roles` are
+    named by tokens alone: a fault of one of them is reported, but affects few, so the gateway stays
+    ready.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Readiness:
         self._probing: asyncio.Task[None] | None = None
 
     async def report(self) -> Report:
-        """Look at every part, at the database at most twice a second."""
+        """Check every part; the database at most twice a second."""
         probe = await self._probe_database()
         held = self._hub.held
         needed = {
@@ -176,7 +177,7 @@ class Readiness:
         except SchemaError as error:
             return str(error)
         except asyncpg.InsufficientPrivilegeError as error:
-            return f"{error}: grant the gateway's login what docs/sql/roles.sql says"
+            return f"{error}: run as a superuser what `python -m relay roles` prints"
         return OK
 
     async def _ask_roles(self, roles: tuple[str, ...]) -> str:

@@ -24,7 +24,7 @@ class StreamRequest:
     """A request that may become a stream.
 
     `claims` is None without a token; `role` is None while authentication is off. `settings` are
-    those that policies read; they are not asked while authentication is off.
+    those that policies read; no policy is evaluated while authentication is off.
     """
 
     claims: Claims | None
@@ -33,11 +33,11 @@ class StreamRequest:
     tables: tuple[Table, ...]
     leave: bool
     last_event_id: str | None
-    """What the client sent as its position, unread."""
+    """The position as the client sent it, not yet parsed."""
 
     @property
     def user_id(self) -> str:
-        """The user that the stream counts for, or the empty string."""
+        """The user whose streams are limited together, or the empty string."""
         return "" if self.claims is None else self.claims.user_id
 
     @property
@@ -52,7 +52,7 @@ class StreamRequest:
 
     @property
     def position(self) -> Position | None:
-        """The position to continue after; None if there is none, or it cannot be read."""
+        """The position to continue after; None if none was sent, or it cannot be parsed."""
         if self.last_event_id is None:
             return None
         try:
@@ -64,8 +64,8 @@ class StreamRequest:
 def parse_query(query_string: bytes) -> dict[str, str]:
     """Read the parameters of a stream request.
 
-    The first value of a parameter counts, except that several `tables` make one list. Raises
-    `RequestTooLongError`.
+    Of a parameter that is repeated the first value counts, except that several `tables` make one
+    list. Raises `RequestTooLongError`.
     """
     if len(query_string) > _MOST_QUERY_BYTES:
         raise RequestTooLongError

@@ -169,12 +169,18 @@ async def test_the_buttons_of_the_demo(blog: Stack, demo: DemoServer) -> None:
 
         row = (await press("insert")).json()["row"]
         assert (await press("update", row)).json()["message"] == f"post {row} updated"
-        assert (await press("publish", row)).status_code == 200
+        said = [(await press("publish", row)).json()["message"] for _ in range(3)]
+        assert said == [
+            f"post {row} hidden: only its author sees it now",
+            f"post {row} published: everyone sees it",
+            f"post {row} hidden: only its author sees it now",
+        ]
         (left,) = await blog.rows("SELECT author_id::text, published FROM posts")
         assert tuple(left) == ("00000000-0000-4000-8000-000000000002", False)
         assert (await press("delete", row)).json()["row"] is None
         assert (await press("delete")).status_code == 404
         assert (await press("drop")).status_code == 404
+        assert (await press("hide")).status_code == 404
         bent = await http.get("/users", headers={"Host": "rebound.example"})
         assert bent.status_code == 404
         assert (

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from gateway.settings import GatewaySettings
 from relay.settings import RelaySettings
@@ -43,3 +45,28 @@ def test_every_setting_can_be_given(part: str, kind: type[GatewaySettings | Rela
     )
     assert by_name <= wanted
     assert by_name & by_value == set()
+
+
+def test_every_value_has_a_comment() -> None:
+    """Each value of the chart, or one that holds it, says on its line what it is for."""
+    spec = importlib.util.spec_from_file_location("make_readme", CHART / "make_readme.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text = (CHART / "values.yaml").read_text(encoding="utf-8")
+    explained = {path for path, _, _ in module.rows(text)}
+
+    def unexplained(values: dict[str, Any], above: str = "") -> list[str]:
+        found = []
+        for name, value in values.items():
+            path = f"{above}{name}"
+            if path in explained:
+                continue
+            if isinstance(value, dict) and value:
+                found += unexplained(value, f"{path}.")
+            else:
+                found.append(path)
+        return found
+
+    assert unexplained(yaml.safe_load(text)) == []
