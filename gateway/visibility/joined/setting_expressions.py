@@ -101,7 +101,7 @@ class SettingExpression:
     def text(self) -> str:
         """The expression as a person would write it."""
         shown = _QUALIFIED_OPERATOR.sub(r"\1", self.sql).replace("pg_catalog.", "")
-        shown = _GIVEN.sub(lambda place: self.columns[int(place[1])], shown)
+        shown = _GIVEN.sub(lambda place: _as_written(self.columns[int(place[1])]), shown)
         tokens = tokenize(shown)
         text = " ".join(token.text for token in tokens)
         for mark in ("(", ".", "::", "["):
@@ -337,6 +337,12 @@ class SettingCollector:
         if expression not in self.found:
             self.found.append(expression)
         return self.found.index(expression)
+
+
+def _as_written(name: str) -> str:
+    """Quote a name, unless it is one that needs no quotes."""
+    is_plain = re.fullmatch(r"[a-z_][a-z0-9_]*", name) is not None
+    return name if is_plain else '"' + name.replace('"', '""') + '"'
 
 
 def tuples_of(expressions: Sequence[SettingExpression]) -> list[tuple[str, ...]]:

@@ -13,9 +13,8 @@ DECLARE
     plain constant text := body COLLATE "C";
     runs text[];
 BEGIN
-    IF plain ~ '[^ -~\t\n\r\f\v]' OR plain ~* 'u&' OR strpos(plain, '""') > 0
-        OR strpos(regexp_replace(plain, '"[A-Za-z0-9_]+"', '', 'g'), '"') > 0
-        OR plain ~ '[A-Za-z0-9_$]{64}'
+    IF plain ~ '[^ -~\t\n\r\f\v]|[uU]&|""|[A-Za-z0-9_$]{64}' OR (strpos(plain, '"') > 0
+        AND strpos(regexp_replace(plain, '"[A-Za-z0-9_]+"', '', 'g'), '"') > 0)
     THEN
         RETURN NULL;
     END IF;

@@ -7,7 +7,7 @@
 --
 -- `doubt` is NULL if all of it is known and nothing of it is the table, or related to the table by
 -- inheritance: then no row of the table as it is now can decide. Otherwise it says why not. `digest`
--- changes with whatever was read.
+-- changes with any version of what was read.
 --
 -- Nothing is executed, and nothing remembered: ayb_realtime.rules asks for it at each question.
 -- docs/decisions/0024-functions-of-the-row.md explains why it is built this way.
@@ -24,6 +24,7 @@ DECLARE
     read_types oid[] := '{}';
     types oid[];
     names name[] := '{}';
+    texts text;
 BEGIN
     digest := '';
     functions := functions || ARRAY(
@@ -39,34 +40,40 @@ BEGIN
         )
     );
     LOOP
-        types := ARRAY(SELECT unnest(ayb_realtime.types_of(functions, names)) EXCEPT SELECT unnest(read_types) ORDER BY 1);
+        types := ayb_realtime.types_of(functions, names);
+        IF types <> '{}' THEN
+            types := ARRAY(SELECT unnest(types) EXCEPT SELECT unnest(read_types) ORDER BY 1);
+        END IF;
         EXIT WHEN functions = '{}' AND relations = '{}' AND types = '{}';
         IF cardinality(functions) + cardinality(relations) > most THEN
             doubt := 'may read too many things to follow them';
             RETURN;
         END IF;
-        doubt := coalesce(ayb_realtime.function_doubt(functions), ayb_realtime.type_doubt(types), (
-            SELECT CASE
-                WHEN c.oid = ANY (kin) THEN format('may read %s, so the row as it is now', r.name)
-                WHEN c.oid < 16384::oid OR n.nspname = 'ayb_realtime'
-                    OR c.relkind NOT IN ('r', 'p', 'v', 'm') THEN format('may read %s', r.name)
-            END
-            FROM pg_class c
-            JOIN pg_namespace n ON n.oid = c.relnamespace
-            CROSS JOIN LATERAL (SELECT format('%I.%I', n.nspname, c.relname)) AS r (name)
-            WHERE c.oid = ANY (relations) AND (c.oid = ANY (kin) OR c.oid < 16384::oid
-                OR n.nspname = 'ayb_realtime' OR c.relkind NOT IN ('r', 'p', 'v', 'm'))
-            ORDER BY c.oid LIMIT 1
-        ));
+        doubt := CASE WHEN functions <> '{}' THEN ayb_realtime.function_doubt(functions) END;
+        IF doubt IS NULL AND types <> '{}' THEN
+            doubt := ayb_realtime.type_doubt(types);
+        END IF;
+        IF doubt IS NULL AND relations <> '{}' THEN
+            doubt := (
+                SELECT format(CASE WHEN c.oid = ANY (kin) THEN 'may read %I.%I, so the row as it is now'
+                    ELSE 'may read %I.%I' END, n.nspname, c.relname)
+                FROM pg_class c
+                JOIN pg_namespace n ON n.oid = c.relnamespace
+                WHERE c.oid = ANY (relations) AND (c.oid = ANY (kin) OR c.oid < 16384::oid
+                    OR n.nspname = 'ayb_realtime' OR c.relkind NOT IN ('r', 'p', 'v', 'm'))
+                ORDER BY c.oid LIMIT 1
+            );
+        END IF;
         IF doubt IS NOT NULL THEN
             RETURN;
         END IF;
-        names := ayb_realtime.names_in(ayb_realtime.texts_of(functions, relations, types));
+        texts := ayb_realtime.texts_of(functions, relations, types);
+        names := ayb_realtime.names_in(texts);
         doubt := CASE WHEN names IS NULL THEN 'has names that are not plain' ELSE ayb_realtime.name_doubt(names) END;
         IF doubt IS NOT NULL THEN
             RETURN;
         END IF;
-        digest := md5(digest || ayb_realtime.versions_of(functions, relations, types));
+        digest := md5(digest || texts);
         read_functions := read_functions || functions;
         read_relations := read_relations || relations;
         read_types := read_types || types;

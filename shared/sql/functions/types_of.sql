@@ -4,17 +4,26 @@
 CREATE OR REPLACE FUNCTION ayb_realtime.types_of(functions oid[], names name[]) RETURNS oid[]
     LANGUAGE plpgsql STABLE
 AS $types$
+DECLARE
+    found oid[] := '{}';
 BEGIN
+    IF functions <> '{}' THEN
+        found := ARRAY(
+            SELECT a.oid
+            FROM pg_proc f
+            CROSS JOIN LATERAL unnest(f.prorettype || coalesce(f.proallargtypes, f.proargtypes::oid[])) AS a (oid)
+            WHERE f.oid = ANY (functions) AND a.oid >= 16384::oid
+        );
+    END IF;
+    IF names <> '{}' THEN
+        found := found || ARRAY(SELECT t.oid FROM pg_type t WHERE t.typname = ANY (names) AND t.oid >= 16384::oid);
+    END IF;
+    IF found = '{}' THEN
+        RETURN found;
+    END IF;
     RETURN ARRAY(
         WITH RECURSIVE part (oid) AS (
-            (
-                SELECT a.oid
-                FROM pg_proc f
-                CROSS JOIN LATERAL unnest(f.prorettype || coalesce(f.proallargtypes, f.proargtypes::oid[])) AS a (oid)
-                WHERE f.oid = ANY (functions) AND a.oid >= 16384::oid
-                UNION
-                SELECT t.oid FROM pg_type t WHERE t.typname = ANY (names) AND t.oid >= 16384::oid
-            )
+            SELECT unnest(found)
             UNION
             SELECT m.oid
             FROM part

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.visibility.cohorts import KNOWN_SETTINGS
 from gateway.visibility.plan import Form, make_plan
-from gateway.visibility.rules import Policy, Relation, Type
+from gateway.visibility.rules import Column, Policy, Relation, Type
 from tests.unit.gateway.visibility.joined.facts import BUILTINS, USER, function, rules
 
 OWN = f"(author_id = ({USER})::uuid)"
@@ -137,6 +137,19 @@ def test_completed_with_functions_of_the_row():
     )
     assert made.question is not None
     assert 'ayb0c.ayb0k1 [ "posts".ayb0q1 ]' in made.question
+
+
+def test_completed_with_columns_of_odd_names():
+    """What is computed is shown with the columns' names as SQL has them."""
+    known = function(schema="public", name="one", arguments=1, is_known=True, body=None)
+    made = plan(
+        rules(
+            'public.one("x{0} ""y")',
+            functions=(known,),
+            columns=(Column(1, 'x{0} "y', True),),
+        )
+    ).completed(["pg_catalog._bool", "pg_catalog.text"], [], {})
+    assert made.computed_texts == ('public.one("x{0} ""y")',)
 
 
 def test_completed_without_values():
