@@ -122,7 +122,7 @@ async def test_histories_that_part(own):
     assert one.epoch < other.epoch
 
 
-async def test_a_database_made_anew(own):
+async def test_a_database_made_again(own):
     """Numbers begin beyond those of a database that was dropped, so its positions are expired."""
     _, database, relays = own
     async with relays.running():

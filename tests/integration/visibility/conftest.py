@@ -31,7 +31,7 @@ def settings(
 
 @dataclass
 class Seen:
-    """An answer, by member: who sees which images, and who is told of a broken policy."""
+    """An answer by member: the images that each sees, and the broken policies reported to each."""
 
     answer: Answer[Any]
 
@@ -56,7 +56,7 @@ class Seen:
 
 
 class Recorder:
-    """An observer that keeps what it is told."""
+    """An observer that records what is reported to it."""
 
     def __init__(self) -> None:
         self.plans: list[tuple[str, str, str | None]] = []

@@ -143,7 +143,7 @@ async def test_an_image_that_does_not_fit_is_not_lost(engine, table, monkeypatch
 
 
 async def test_a_cohort_whose_claim_raises(engine, table, monkeypatch):
-    """It is told so, and the others see what they see."""
+    """It gets an error, and the others see what they may see."""
     await engine.admin.execute(f"CREATE POLICY p ON posts USING (number = {TENANT}::int)")
     seen = await both_ways(engine, monkeypatch, table)
     assert seen.broken() == {m for m in MEMBERS if m.endswith("/x")}

@@ -198,7 +198,7 @@ async def test_owner_and_force(engine):
 
 
 async def test_one_bad_claim_among_fifty(engine):
-    """Whose claim does not cast is told so and sees nothing; the other 49 get everything."""
+    """A client whose claim does not cast gets an error and no rows; the other 49 get everything."""
     await engine.admin.execute(POSTS + AUTHOR)
     members: dict[object, tuple[str, ...]] = {
         n: settings(user=str(uuid.UUID(int=n))) for n in range(49)

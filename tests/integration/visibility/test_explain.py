@@ -74,7 +74,7 @@ async def test_hidden_columns_and_no_grants(posts):
 
 
 async def test_bad_claim(posts):
-    """A claim that does not cast is told as the client is told it."""
+    """A claim that does not cast is reported in the words that the client receives."""
     told = await explain(posts.pool, table="posts", key=["43"], claims=claims("not a uuid"))
     assert told.failure is not None
     assert told.is_shown_now is None

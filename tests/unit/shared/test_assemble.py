@@ -45,7 +45,7 @@ def test_unknown_tables_keep_their_numbers() -> None:
 
 
 def test_images() -> None:
-    """Images are rendered; a missing one, or one that cannot be read, is told as lost."""
+    """Images are rendered; a missing one, or one that cannot be read, counts as lost."""
     stamped = b'{"at":"2026-01-01T00:00:00+00:00"}'
     deep = b'{"j":%b%b}' % (b"[" * 500, b"]" * 500)
     (table,) = assemble(

@@ -57,7 +57,7 @@ def test_too_deep() -> None:
 
 
 def test_no_object() -> None:
-    """An image that is no JSON object is told apart."""
+    """An image that is not a JSON object is recognised as such."""
     with pytest.raises(UnreadableImageError):
         render(b'["2026-01-01T00:00:00+00:00"]', ["at"])
 

@@ -77,7 +77,7 @@ def test_what_is_no_key_for_us_is_left_out(member: Any) -> None:
 
 
 def test_a_private_key_in_a_set_counts_as_its_public_half() -> None:
-    """Whoever publishes a private key by mistake does not make the gateway hold it."""
+    """A private key that is published by mistake is not kept by the gateway."""
     [known] = parse_key_set(key_set(RSA.jwk(d="AQAB", p="AQ", q="AQ"))).keys
     held = [value for value in vars(known.key).values() if hasattr(value, "public_numbers")]
     assert [value.public_numbers() for value in held] == [RSA.key.public_key().public_numbers()]

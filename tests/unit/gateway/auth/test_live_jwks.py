@@ -26,7 +26,7 @@ OLD, NEW, STRANGER = rsa_signer("old"), ec_signer("new"), rsa_signer("stranger")
 
 
 class KeyServer:
-    """Serves what it is told to, and counts."""
+    """Serves given key sets, and counts requests."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -213,7 +213,7 @@ async def test_the_set_is_read_in_the_background(server: KeyServer, source: KeyU
         task.cancel()
 
 
-async def test_a_file_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
+async def test_a_file_that_is_replaced_is_read_again(tmp_path: Path) -> None:
     """A mounted file exchanged by a link, as Kubernetes does, brings the new keys."""
     for name, signer in (("1", OLD), ("2", NEW)):
         (tmp_path / name).mkdir()

@@ -96,7 +96,7 @@ async def test_a_damaged_hash_is_nobodys(hasher: WatchedHasher, stored: str) -> 
 
 
 async def test_few_checks_run_and_few_wait(hasher: WatchedHasher) -> None:
-    """Two passwords are checked at a time, a bounded number waits, and the next is told so."""
+    """Two passwords are checked at a time, a bounded number waits, and the next one is refused."""
     checker, stored = PasswordChecker(hasher), CHEAP.hash("password")
     hasher.may_go.clear()
     async with asyncio.TaskGroup() as group:

@@ -74,7 +74,7 @@ def test_a_network_tries_so_often(throttle: LoginThrottle, clock: Clock) -> None
 
 
 def test_a_refused_try_does_not_make_it_longer(throttle: LoginThrottle, clock: Clock) -> None:
-    """Whoever goes on trying while refused does not lengthen the wait."""
+    """Further attempts while refused do not lengthen the wait."""
     for _ in range(3):
         fail(throttle, "10.0.0.1", "a@x")
     for _ in range(50):

@@ -173,7 +173,7 @@ def test_what_cannot_be_judged_is_lost() -> None:
 
 
 def test_an_image_that_is_no_json_is_lost() -> None:
-    """What cannot be rendered is told as lost, for rows and for keys."""
+    """What cannot be rendered is reported as lost, for rows and for keys."""
     for one in (subject(Op.CREATE, "{"), subject(Op.DELETE, old="{"), subject(Op.UPDATE, "{", "{")):
         judged = route_to_all([one], MEMBERS)
         assert sent(judged.dispatches) == [(LOST, ALL)]
@@ -261,7 +261,7 @@ def test_a_table_without_a_key_is_never_rekeyed() -> None:
 def test_the_images_asked_about(
     one: Subject, leaves: bool, deletes: Any, new: str | None, old: str | None
 ) -> None:
-    """Only what decides about somebody is asked."""
+    """Only images on which a subscriber depends are asked about."""
     asked = images_to_ask(one, {}, wants_leaves=leaves, deletes=deletes)
     assert asked == (new and new.encode(), old and old.encode())
 

@@ -29,7 +29,7 @@ def connection(*tables: str, role: str | None = "r", leave: bool = False) -> Con
     )
 
 
-def test_seats_are_there_as_long_as_somebody_sits() -> None:
+def test_a_table_is_kept_while_it_has_subscribers() -> None:
     """A table is wanted from its first connection to its last."""
     subscriptions = Subscriptions()
     first, second = connection("public.a", "public.b"), connection("public.a")

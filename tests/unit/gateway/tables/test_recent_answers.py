@@ -80,7 +80,7 @@ async def test_a_failed_question_leaves_nothing() -> None:
     assert len(answers) == 0
 
 
-async def test_whoever_gives_up_does_not_take_the_others_along() -> None:
+async def test_a_cancelled_caller_does_not_cancel_the_others() -> None:
     """A cancelled question is asked again for those who still wait, and leaves nothing behind."""
     answers, question = RecentAnswers(), Question(waits=True)
     first = asyncio.create_task(answers.get("key", question))

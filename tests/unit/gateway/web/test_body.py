@@ -13,7 +13,7 @@ from gateway.web.login import Renewal
 
 
 async def test_a_body_that_does_not_end_is_not_waited_for(monkeypatch):
-    """Whoever announces a body and sends only its beginning is refused after a while."""
+    """A client that announces a body and sends only its beginning is refused after a while."""
     monkeypatch.setattr(body, "BODY_SECONDS", 0.05)
     parts = [b'{"refresh', b'Token": ']
 

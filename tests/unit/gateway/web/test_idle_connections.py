@@ -37,7 +37,7 @@ def test_the_longest_idle_makes_way(idle: IdleConnections) -> None:
     assert len(idle) == 3
 
 
-def test_whoever_asks_is_not_idle(idle: IdleConnections) -> None:
+def test_a_connection_with_a_request_is_not_idle(idle: IdleConnections) -> None:
     """A connection with a request is never closed, and is the newest when idle again."""
     peers = add(idle, 3)
     idle.discard(peers[0])

@@ -38,7 +38,7 @@ EVENT_SOURCE = Headers({"Accept": "text/event-stream"})
     ],
 )
 def test_who_asks_for_a_stream(accept: str, expected: bool) -> None:
-    """Only whoever names the media type is an EventSource."""
+    """Only a request that names the media type counts as an EventSource."""
     assert accepts_event_stream(Headers({"Accept": accept})) is expected
     assert (
         accepts_event_stream(Headers(raw=[(b"accept", b"x/y"), (b"accept", accept.encode())]))
