@@ -32,7 +32,7 @@ BENCHMARKS: Final = (
     Benchmark("capture", "what capture costs writers", 400, 75),
     Benchmark("bulk", "one transaction with many rows", 200, 50),
     Benchmark("latency", "commit to client", 100, 30),
-    Benchmark("policies", "policies of many shapes", 240, 60),
+    Benchmark("policies", "policies of many shapes", 600, 120),
     Benchmark("memory", "memory for an idle stream", 120, 50),
     Benchmark("connect", "opening a stream", 60, 20),
     Benchmark("storm", "all clients come back after a restart", 60, 20),

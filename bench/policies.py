@@ -75,9 +75,10 @@ async def _measure(report: Report, folder: Path, size: Size) -> None:
             for users in size.pick(full=(1_000, 10_000), quick=(1_000,), smoke=(50,)):
                 for events in size.pick(full=(1, 20, 1_000), quick=(20,), smoke=(20,)):
                     await admin.execute(rows(users, events))
+                    what = f"{users:,} users, {events:,} event{'s' * (events > 1)}"
                     figure = report.figure(
                         f"policies-{users}-{events}",
-                        f"Policies of many shapes: {users:,} users, events: {events:,}",
+                        f"Policies of many shapes, {what}",
                         "ms a question",
                         peer=_SELECT,
                     )

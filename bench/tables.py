@@ -32,6 +32,13 @@ def measured(value: Measured | None) -> str:
     )
 
 
+def quotient(ratio: float | None) -> str:
+    """Write a ratio with two digits that count; an empty string if there is none."""
+    if ratio is None:
+        return ""
+    return f"{ratio:,.0f}" if ratio >= 99.5 else f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
+
+
 def case_line(figure: Figure, case: Case) -> str:
     """One case on one line, printed as soon as it is known."""
     values = "  ".join(f"{name} {measured(value)}" for name, value in case.values.items())
@@ -50,7 +57,7 @@ def rows(figure: Figure) -> list[list[str]]:
     for case in figure.cases:
         ratio = figure.ratio(case)
         row = [case.label, *(measured(case.values.get(name)) for name in names)]
-        row += ["" if ratio is None else f"{ratio:.2f}"] * has_ratio + [case.note] * has_note
+        row += [quotient(ratio)] * has_ratio + [case.note] * has_note
         table.append(row)
     return table
 
@@ -91,7 +98,7 @@ def summary(document: Document) -> str:
                     measured(case.values.get("ours")),
                     peer,
                     measured(case.values.get(peer)),
-                    "" if ratio is None else f"{ratio:.2f}",
+                    quotient(ratio),
                     load,
                 ])  # fmt: skip
         after += [

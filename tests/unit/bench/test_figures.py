@@ -19,7 +19,7 @@ from bench.plots import plot, write_plots
 from bench.report import NotPossibleError, Report
 from bench.runner import remaining_seconds, run_one
 from bench.size import Size
-from bench.tables import markdown_table, measured, number, rows, summary, text_table
+from bench.tables import markdown_table, measured, number, quotient, rows, summary, text_table
 
 SVG = "{http://www.w3.org/2000/svg}"
 MACHINE = Machine("a processor", 2, 23.5, "Linux 6", "3.11")
@@ -81,6 +81,15 @@ def test_ratio() -> None:
     assert made.ratio(made.cases[1]) is None
     assert made.contenders == ["ours", "nchan"]
     assert made.ratio(Case("", {"ours": Measured.of([1]), "nchan": Measured.of([0])})) is None
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [(None, ""), (0.00443, "0.0044"), (0.75, "0.75"), (6.4321, "6.43"), (110.5, "110")],
+)
+def test_ratios(ratio: float | None, text: str) -> None:
+    """At least two digits that count."""
+    assert quotient(ratio) == text
 
 
 def test_tables() -> None:
