@@ -31,7 +31,7 @@ BENCHMARKS: Final = (
     Benchmark("private", "events that are for one of many users", 150, 45),
     Benchmark("capture", "what capture costs writers", 400, 75),
     Benchmark("bulk", "one transaction with many rows", 200, 50),
-    Benchmark("latency", "commit to client", 100, 30),
+    Benchmark("latency", "commit to client", 100, 45),
     Benchmark("policies", "policies of many shapes", 600, 120),
     Benchmark("memory", "memory for an idle stream", 120, 50),
     Benchmark("connect", "opening a stream", 60, 20),

@@ -159,7 +159,9 @@ def _add(
     label = f"{clients:,} clients"
     taken = report.figure("storm", "All come back after a restart", "s until all are complete")
     report.add(taken, label, {OURS: seconds}, note=f"gateway {statistics.median(cpu):.0f} µs each")
-    asked = report.figure("storm-statements", "Statements when all come back", "statements")
+    asked = report.figure(
+        "storm-statements", "All come back: what the gateway asks Postgres", "statements"
+    )
     report.add(asked, label, {OURS: statements})
     for what, values, wanted, unit in (
         ("all are complete", seconds, _WANTED_SECONDS, "s"),

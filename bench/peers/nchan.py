@@ -27,7 +27,7 @@ daemon off; worker_processes 1; worker_rlimit_nofile {files}; pid {folder}/pid;
 error_log {folder}/error.log error;
 events {{ worker_connections {files}; }}
 http {{
-    access_log off; keepalive_timeout 1h; keepalive_requests 10000000;
+    access_log off; keepalive_timeout 1h; client_header_timeout 1h; keepalive_requests 10000000;
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u;
     scgi_temp_path {folder}/s;
