@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from bench.contenders import Contender, take_turns
-from bench.report import Report
+from bench.contenders import Contender, peer_openers, take_turns
+from bench.load import build
+from bench.report import NotPossibleError, Report
 
 
 def contenders(*names: str) -> list[Contender]:
@@ -42,3 +43,15 @@ async def test_ours_is_never_left_out() -> None:
         await take_turns(
             Report("fanout"), contenders("ours"), 1, partial(act, fails="ours", acted=[])
         )
+
+
+def test_programs_that_are_not_installed(monkeypatch) -> None:
+    """Peers without their program are left out; without a compiler there is no load client."""
+    monkeypatch.setenv("PATH", "")
+    report = Report("fanout")
+    assert not {"nchan", "Node"} & peer_openers(report).keys()
+    reasons = {left_out.what: left_out.reason for left_out in report.left_out}
+    assert "apt-get install libnginx-mod-nchan" in reasons["nchan"]
+    assert reasons["Node"] == "node is not installed (apt-get install nodejs)"
+    with pytest.raises(NotPossibleError, match="apt-get install gcc"):
+        build("load")
