@@ -25,6 +25,7 @@ from bench.load import LoadClient
 from bench.process_cpu import cpu_seconds
 from bench.report import NotPossibleError, Report
 from bench.stack import POSTS, USER, BenchStack, open_stream
+from bench.tables import number
 
 if TYPE_CHECKING:
     from bench.size import Size
@@ -171,6 +172,6 @@ def _add(
         report.expect(
             f"{what}, {label}",
             want=f"at most {wanted:g} {unit}",
-            got=f"{got:.3g} {unit}",
+            got=f"{number(got)} {unit}",
             holds=got <= wanted,
         )
