@@ -30,6 +30,7 @@ BENCHMARKS: Final = (
     Benchmark("burst", "many events at once to many clients", 90, 40),
     Benchmark("private", "events that are for one of many users", 150, 45),
     Benchmark("capture", "what capture costs writers", 400, 75),
+    Benchmark("relay", "what the relay costs at a steady rate", 90, 35),
     Benchmark("bulk", "one transaction with many rows", 200, 50),
     Benchmark("latency", "commit to client", 100, 45),
     Benchmark("policies", "policies of many shapes", 600, 120),

@@ -13,17 +13,18 @@ if TYPE_CHECKING:
 
 
 async def pgbench(
-    postgres: PostgresServer, script: Path, *, writers: int, seconds: int
+    postgres: PostgresServer, script: Path, *, writers: int, seconds: int, rate: int | None = None
 ) -> tuple[int, float]:
     """Have so many sessions repeat a script; return the transactions, and those of a second.
 
-    Raises `OperatorError` if pgbench fails, `RuntimeError` if one of its transactions does.
+    With a `rate` they do so that many times a second, otherwise as fast as they can. Raises
+    `OperatorError` if pgbench fails, `RuntimeError` if one of its transactions does.
     """
     said = await asyncio.to_thread(
         postgres.run_program,
         "pgbench", "-n", "-h", "127.0.0.1", "-p", str(postgres.port), "-U", "postgres",
         "-c", str(writers), "-j", "2", "-T", str(seconds), "-M", "prepared", "-f", script,
-        "postgres",
+        *(() if rate is None else ("-R", str(rate))), "postgres",
     )  # fmt: skip
     return read_output(said)
 

@@ -124,8 +124,12 @@ class Loop:
         if self._sleep_lock.is_held and self._full_reads > 1:
             await self._give_back()
         await self._publisher.room()
-        if self._outbox.seen is not None and not self._sleep_lock.is_held:
+        if self._outbox.seen is None or self._outbox.has_hole_due:
+            return
+        if not self._sleep_lock.is_held:
             await self._listener.wait(wait)
+        elif not self._queue.is_filling:
+            await self._sleep(TICK_SECONDS)
 
     async def _idle(self) -> None:
         now = time.monotonic()
@@ -137,17 +141,26 @@ class Loop:
         if self._queue.is_filling and self._sleep_lock.is_held:
             await self._give_back()
         if self._sleep_lock.is_held:
-            # Nothing was found by a read that began after the lock was taken: this is sleep.
-            woken = await self._listener.wait(until_tick)
-            self._slept_in_silence = not woken
-            if woken:
-                self._missed_wakes = 0
+            await self._sleep(until_tick)
         elif not self._may_sleep or self._queue.is_filling:
             await self._listener.wait(min(self._poll_seconds, until_tick))
         elif self._empty_reads < _EMPTY_READS_BEFORE_SLEEP:
             await self._listener.wait(LEAST_SECONDS)
         elif not await self._fall_asleep():
             await self._listener.wait(await self._stay_awake(now))
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait for a notification, at most this long.
+
+        The last read began after the sleep lock was taken. So it saw whatever was written silently,
+        and whatever it did not see notifies: reading once more, to find nothing, is not necessary.
+        """
+        if not self._listener.has_heard:
+            self._full_reads = 0
+        woken = await self._listener.wait(seconds)
+        self._slept_in_silence = not woken
+        if woken:
+            self._missed_wakes = 0
 
     async def _doubt(self) -> None:
         """Stop sleeping if changes found asleep come without a notification."""

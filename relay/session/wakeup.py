@@ -147,6 +147,11 @@ class Listener:
         """Forget earlier notifications; called before each read."""
         self._heard.clear()
 
+    @property
+    def has_heard(self) -> bool:
+        """Whether there was a notification since `forget`."""
+        return self._heard.is_set()
+
     async def wait(self, seconds: float) -> bool:
         """Wait for a notification since `forget`, or for a time; return whether there was one."""
         try:

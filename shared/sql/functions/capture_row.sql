@@ -13,9 +13,14 @@
 -- writers share it until they commit, at no cost. docs/decisions/0002-wake-up-lock.md explains why
 -- no wake-up is ever missed.
 --
--- The SET clauses pin every setting of the writer's session that affects the JSON. (pg_temp comes
--- last: otherwise a writer's temporary type named json would run with the relay's rights.) The
--- inner block catches whatever a value can raise while it is converted to JSON (a cast of a
+-- An image must not depend on the settings of the writer's session. Pinning them for each row costs
+-- a writer more than the rest of this function (docs/decisions/0020-cost-of-capture.md), so an image
+-- is made directly where each setting that affects JSON has a value that gives the same text as the
+-- pinned one, and under pinned settings otherwise (pinned_images.sql). The search path is always
+-- pinned. (pg_temp comes last: otherwise a writer's temporary type named json would run with the
+-- relay's rights.)
+--
+-- The inner block catches whatever a value can raise while it is converted to JSON (a cast of a
 -- user-defined type), so that capture never makes a writer fail; clients get a resync for a change
 -- without an image. If no sequence number can be obtained, only the end of the sequence is caught
 -- (see below). Any other error, such as a lock that the writer does not wait for, fails the writer,
@@ -29,22 +34,21 @@
 -- capture stops rather than fill the disk: the sequence is set to its end, and nextval raises until
 -- the relay has made room. The size is checked every 1024 changes and after each large change. See
 -- docs/decisions/0003-outbox-ring.md.
+--
+-- Each expression is set up once per transaction, which costs a writer of one row as much as its
+-- evaluation: hence few and long ones. NEW is NULL for a DELETE, and OLD for an INSERT.
 CREATE OR REPLACE FUNCTION ayb_realtime.capture_row() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
-    SET timezone = 'UTC'
-    SET datestyle = 'ISO, MDY'
-    SET intervalstyle = 'postgres'
-    SET bytea_output = 'hex'
-    SET extra_float_digits = 1
-    SET lc_monetary = 'C'
 AS $capture$
 DECLARE
     root oid := coalesce(pg_partition_root(TG_RELID), TG_RELID);
     number bigint;
     new_image json;
     old_image json;
-    is_reduced boolean := false;
+    images json[];
+    is_reduced boolean;
+    is_size_due boolean;
 BEGIN
     IF TG_NAME <> '!ayb_realtime_row_' || root::text THEN
         IF TG_NAME = '!ayb_realtime_row_' || TG_RELID::text THEN
@@ -57,29 +61,41 @@ BEGIN
     END IF;
     BEGIN
         number := nextval('ayb_realtime.change_seq');
-        IF TG_OP <> 'DELETE' THEN
-            IF TG_NARGS = 0 THEN
-                new_image := row_to_json(NEW);
-            END IF;
-            IF TG_NARGS > 0 OR (strpos(new_image::text, '[') > 0 AND strpos(NEW::text, ']={') > 0) THEN
-                EXECUTE ayb_realtime.image_query(TG_RELID) INTO new_image USING NEW;
-            END IF;
+        IF TG_NARGS = 0
+            AND current_setting('timezone') IN ('UTC', 'Etc/UTC')
+            AND current_setting('datestyle') IN ('ISO, MDY', 'ISO, DMY', 'ISO, YMD')
+            AND current_setting('intervalstyle') = 'postgres'
+            AND current_setting('bytea_output') = 'hex'
+            AND current_setting('extra_float_digits') IN ('1', '2', '3')
+            AND current_setting('lc_monetary') IN
+                ('C', 'POSIX', 'C.UTF-8', 'C.utf8', 'en_US.UTF-8', 'en_US.utf8')
+        THEN
+            new_image := row_to_json(NEW);
+            old_image := row_to_json(OLD);
+        ELSE
+            images := ayb_realtime.pinned_images(TG_RELID, NEW, OLD, TG_NARGS > 0);
+            new_image := images[1];
+            old_image := images[2];
         END IF;
-        IF TG_OP <> 'INSERT' THEN
-            IF TG_NARGS = 0 THEN
-                old_image := row_to_json(OLD);
+        IF number % 1024 = 0
+            OR octet_length(new_image::text) > 100000 OR octet_length(old_image::text) > 100000
+            OR images IS NULL AND (strpos(new_image::text, '[') > 0 AND strpos(NEW::text, ']={') > 0
+                OR strpos(old_image::text, '[') > 0 AND strpos(OLD::text, ']={') > 0)
+        THEN
+            is_size_due := true;
+            IF images IS NULL AND (strpos(NEW::text, ']={') > 0 OR strpos(OLD::text, ']={') > 0) THEN
+                images := ayb_realtime.pinned_images(TG_RELID, NEW, OLD, true);
+                new_image := images[1];
+                old_image := images[2];
             END IF;
-            IF TG_NARGS > 0 OR (strpos(old_image::text, '[') > 0 AND strpos(OLD::text, ']={') > 0) THEN
-                EXECUTE ayb_realtime.image_query(TG_RELID) INTO old_image USING OLD;
+            IF octet_length(new_image::text) > 8388608 THEN
+                is_reduced := true;
+                new_image := ayb_realtime.reduced_image(TG_RELID, NEW);
             END IF;
-        END IF;
-        IF octet_length(new_image::text) > 8388608 THEN
-            is_reduced := true;
-            new_image := ayb_realtime.reduced_image(TG_RELID, NEW);
-        END IF;
-        IF octet_length(old_image::text) > 8388608 THEN
-            is_reduced := true;
-            old_image := ayb_realtime.reduced_image(TG_RELID, OLD);
+            IF octet_length(old_image::text) > 8388608 THEN
+                is_reduced := true;
+                old_image := ayb_realtime.reduced_image(TG_RELID, OLD);
+            END IF;
         END IF;
     EXCEPTION WHEN OTHERS THEN
         IF number IS NULL THEN
@@ -88,24 +104,21 @@ BEGIN
             END IF;
             RAISE;
         END IF;
+        is_size_due := number % 1024 = 0;
         new_image := NULL;
         old_image := NULL;
         IF SQLSTATE IN ('53200', '54000') THEN
             is_reduced := true;
-            IF TG_OP <> 'DELETE' THEN
-                new_image := ayb_realtime.reduced_image(TG_RELID, NEW);
-            END IF;
-            IF TG_OP <> 'INSERT' THEN
-                old_image := ayb_realtime.reduced_image(TG_RELID, OLD);
-            END IF;
+            new_image := ayb_realtime.reduced_image(TG_RELID, NEW);
+            old_image := ayb_realtime.reduced_image(TG_RELID, OLD);
         END IF;
     END;
     INSERT INTO ayb_realtime.changes (seq, relid, op, reduced, new, old)
-    VALUES (number, root, left(TG_OP, 1)::"char", is_reduced, new_image, old_image);
+    VALUES (number, root, left(TG_OP, 1)::"char", is_reduced IS NOT NULL, new_image, old_image);
     IF NOT pg_try_advisory_xact_lock_shared(4707185, 1) THEN
         NOTIFY ayb_realtime;
     END IF;
-    IF number % 1024 = 0 OR octet_length(coalesce(new_image, old_image)::text) > 100000 THEN
+    IF is_size_due THEN
         PERFORM ayb_realtime.stop_when_full();
     END IF;
     RETURN NULL;

@@ -4,10 +4,16 @@
 --
 -- Also omitted: generated columns that are not stored, and arrays with bounds (image_query.sql). If
 -- the small values raise an error or are too large together, only the key remains; NULL if that
--- fails too.
+-- fails too. The settings are pinned as in pinned_images.sql.
 CREATE OR REPLACE FUNCTION ayb_realtime.reduced_image(table_oid oid, source record) RETURNS json
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql STRICT
     SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC'
+    SET datestyle = 'ISO, MDY'
+    SET intervalstyle = 'postgres'
+    SET bytea_output = 'hex'
+    SET extra_float_digits = 1
+    SET lc_monetary = 'C'
 AS $reduced$
 DECLARE
     image json;

@@ -116,6 +116,53 @@ async def test_values_do_not_depend_on_the_session(database, relays, ear):
     assert heard.new == EXPECTED
 
 
+ALIKE = (
+    "timezone = 'UTC'", "timezone = 'Etc/UTC'", "datestyle = 'ISO, DMY'", "datestyle = 'ISO, YMD'",
+    "extra_float_digits = 3", "lc_monetary = 'POSIX'",
+)  # fmt: skip
+"""Settings with which a session writes the same JSON as with the pinned ones."""
+
+UNLIKE = (
+    "timezone = 'Africa/Abidjan'", "timezone = 'Europe/London'", "datestyle = 'SQL, DMY'",
+    "intervalstyle = 'sql_standard'", "bytea_output = 'escape'", "extra_float_digits = 0",
+)  # fmt: skip
+
+
+async def test_each_setting_alone(database, relays, ear):
+    """An image is the same whichever setting differs, of inserts and updates. Only where one that
+    matters differs are the settings pinned: without the function that does so, only those sessions'
+    changes have no image.
+    """
+    await database.execute(VALUES)
+    usual = "timezone = 'UTC'", "datestyle = 'ISO, MDY'", "extra_float_digits = 1"
+
+    async def write(setting: str) -> None:
+        async with database.connect() as session:
+            for each in (*usual, "lc_monetary = 'C'", setting):
+                await session.execute(f"SET {each}")
+            await session.execute(INSERT_VALUES)
+            await session.execute("UPDATE every SET flag = flag; TRUNCATE every")
+
+    async with relays.running():
+        for setting in (*ALIKE, *UNLIKE):
+            await write(setting)
+        both = len(ALIKE) + len(UNLIKE)
+        heard = [h for h in await ear.changes(3 * both) if h.op != "T"]
+        assert {(h.op, h.new, h.old) for h in heard} == {
+            ("I", EXPECTED, None),
+            ("U", EXPECTED, EXPECTED),
+        }
+        await database.execute("""
+            CREATE OR REPLACE FUNCTION ayb_realtime.pinned_images(
+                table_oid oid, new_row record, old_row record, is_computed boolean
+            ) RETURNS json[] LANGUAGE plpgsql AS $$BEGIN RAISE 'not now'; END$$
+        """)
+        for setting in (*ALIKE, *UNLIKE):
+            await write(setting)
+        later = [h for h in await ear.changes(6 * both) if h.op == "I"][both:]
+    assert [h.new for h in later] == [EXPECTED] * len(ALIKE) + [None] * len(UNLIKE)
+
+
 async def test_text_cannot_break_a_line(database, relays, ear):
     """Line breaks, U+2028 and text that looks like fields stay escaped within one line."""
     nasty = "a\r\nb\n\ndata: x\nid: 5\u2028c\x01"
