@@ -66,9 +66,11 @@ async def test_stranger_that_holds_the_sleep_lock_is_named(database, relays, ear
     """A relay that cannot sleep polls, delivers, and says who keeps it awake until that ends."""
     await database.execute("CREATE TABLE t (id int PRIMARY KEY)")
     async with running(relays) as (health, metrics):
-        async with stranger(database) as session:
+        async with stranger(database) as session, database.connect() as writer:
+            # Only under load, with changes in each read, does the relay release the lock.
             while not await session.fetchval(f"SELECT pg_try_advisory_lock{mode}(4707185, 1)"):
-                await database.execute("INSERT INTO t SELECT coalesce(max(id), 0) + 1 FROM t")
+                for _ in range(20):
+                    await writer.execute("INSERT INTO t SELECT coalesce(max(id), 0) + 1 FROM t")
             pid = session.get_server_pid()
             await eventually(lambda: f"pid {pid} (stranger" in health.page[1])
             assert metrics.kept_awake._value.get() == 1
