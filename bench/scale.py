@@ -3,8 +3,9 @@
 The same clients are spread over the gateways of three stacks, which take turns. Three tables differ
 in who wants their events: those of `wide` go to each of 400 clients, those of `private` to one of
 400 users with a cohort each, those of `lonely` to 20 clients that are all at the first gateway, and
-those of `unwatched` to nobody. Changes are single rows at 20 and 200 a second, and transactions of
-ten rows, at random times. Every client must get what it may see, once.
+those of `unwatched` to nobody. Changes are single rows at 20 and 200 a second (and 1,000 where
+nobody listens: the relay does not sleep then), and transactions of ten rows, at random times. Every
+client must get what it may see, once.
 
 The runs with 1 and 2 gateways give the costs of docs/scale.md (`costs`), and with these the runs
 with 4 are predicted: the figure `scale-check` has both, and `python -m bench simulate` starts from
@@ -99,6 +100,7 @@ CASES: Final = (
     Case("lonely", 20, 10),
     Case("unwatched", 20),
     Case("unwatched", 200),
+    Case("unwatched", 1_000),
 )
 
 
