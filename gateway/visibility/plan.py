@@ -40,8 +40,9 @@ class Form(enum.StrEnum):
 class Plan:
     """What follows from rules; `reason` says why a table is not joined.
 
-    `question` is the statement of the joined form; there is only a `draft` of it until the types of
-    what it computes are known. `reads` are the settings by which cohorts are formed.
+    `question` is the statement of the joined form, and `question_of_few` a shorter one for few
+    cohorts; there is only a `draft` of them until the types of what they compute are known. `reads`
+    are the settings by which cohorts are formed.
 
     `kept` and `computed` are the queries for the setting expressions of either kind, `kept_values`
     the number of the former, `computed_texts` the latter as policies have them. `keys` is the query
@@ -56,6 +57,7 @@ class Plan:
     form: Form
     reads: tuple[str, ...]
     question: str | None = None
+    question_of_few: str | None = None
     reason: str | None = None
     draft: Draft | None = None
     kept: str | None = None
@@ -112,6 +114,7 @@ class Plan:
             self,
             draft=None,
             question=self.draft.write(types),
+            question_of_few=self.draft.write(types, lists_rest=False),
             kept=value_query(kept) if kept else None,
             kept_values=len(kept),
             computed=value_query(computed, keys, given) if computed else None,

@@ -207,8 +207,11 @@ class Draft:
         """The columns that functions are given, in order."""
         return tuple(dict.fromkeys(column for columns in self.tuples for column in columns))
 
-    def write(self, types: Sequence[str]) -> str:
-        """Write the statement; `types` has one type for each expression."""
+    def write(self, types: Sequence[str], *, lists_rest: bool = True) -> str:
+        """Write the statement; `types` has one type for each expression.
+
+        With `lists_rest`, an image that most cohorts see is answered with the others.
+        """
         return JoinedStatement(
             self.rules,
             self.expressions,
@@ -218,7 +221,7 @@ class Draft:
             limited=len(self.keys),
             tuples=len(self.tuples),
             cannot_raise=_cannot_raise,
-        ).write()
+        ).write(lists_rest=lists_rest)
 
 
 class NotJoinableError(ValueError):

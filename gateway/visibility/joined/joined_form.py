@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.visibility.joined.answer_rows import excluded_cohorts, groups_of, read_joined
-from gateway.visibility.joined.candidates import candidates, columns_of
+from gateway.visibility.joined.candidates import FEWEST_GROUPS, candidates, columns_of
 from gateway.visibility.joined.kept_values import KeptValues
 from gateway.visibility.joined.packed_texts import pack
 from gateway.visibility.joined.statement import given_expression, key_expression
@@ -105,13 +105,15 @@ class JoinedForm:
         if some is not None:
             everybody = groups.everybody
             groups = groups.some(some)
+        is_of_few = some is not None or len(groups) < FEWEST_GROUPS
+        question = plan.question_of_few if is_of_few else plan.question
         most = max(1, _MOST_PAIRS // max(1, len(groups)))
         seen: list[AbstractSet[int]] = []
         size = 0
         for start in range(0, len(images), most):
             portion = images[start : start + most]
             rows = await self._queries.joined(
-                subject, plan.question, images=portion, kept=groups.packed, others=plan.others
+                subject, question, images=portion, kept=groups.packed, others=plan.others
             )
             seen += read_joined(rows, groups.groups, len(portion), everybody)
             size += len(rows)
@@ -181,9 +183,11 @@ class JoinedForm:
                     for cohort in cohorts
                 ]
             )
+            is_of_few = len(cohorts) < FEWEST_GROUPS
+            question = plan.question_of_few if is_of_few else plan.question
             began = time.monotonic()
             rows = await self._queries.joined(
-                subject, plan.question, images=images, kept=kept, others=plan.others,
+                subject, question, images=images, kept=kept, others=plan.others,
                 computed=plan.computed, keys=plan.keys, settings=[settings[n] for n in cohorts],
             )  # fmt: skip
             seconds = max(time.monotonic() - began, 0.001)

@@ -7,14 +7,19 @@ Its tables, as far as they are needed (each name has a prefix that occurs nowher
 
     i  the images as typed rows: the columns that policies read, under their own names, n, and the
        numbers of their combinations of columns: each is a place in the values of a function
-    o  images that pass the restrictive policies on the row alone; open: every cohort sees it
+    o  images that pass the restrictive policies on the row alone; open: every cohort sees it. It is
+       i where no policy, or part of one, reads the row alone
     r  the cohorts with the values of their setting expressions as text, if some are computed
     a  groups of cohorts with the same values; if none are computed, $1 is already grouped
-    d  groups that pass the restrictive policies on the cohort alone; sees: it sees everything
+    d  groups that pass the restrictive policies on the cohort alone; sees: it sees everything. It
+       is a where no policy, or part of one, reads the cohort alone
 
 Kept values are passed as one array: all of the first expression, then all of the second, and so on.
 Computed values are passed as one text per cohort, which is an array of texts; NULL if one of them
 could not be computed.
+
+Most questions are about few cohorts and images, and take longer to parse and to plan than to
+execute. So what a table's policies do not need is left out.
 
 Where a policy's text is placed, only o (named like the table) and d are in scope, so its bare names
 can only mean the row's columns.
@@ -30,6 +35,7 @@ from gateway.visibility.joined.expressions import split
 from gateway.visibility.joined.given_calls import GIVEN
 from gateway.visibility.joined.lexer import Token, render
 from gateway.visibility.joined.setting_expressions import tuples_of
+from gateway.visibility.quoting import quote_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -78,8 +84,8 @@ class JoinedStatement:
         self._kept = [n for n, e in enumerate(expressions) if e.is_kept]
         self._computed = [n for n, e in enumerate(expressions) if not e.is_kept]
         self._columns = [need.name for need in rules.needs or ()]
-        self._row_type = f"{_quote(rules.schema)}.{_quote(rules.table)}"
-        self._table = _quote(rules.table)
+        self._row_type = f"{quote_name(rules.schema)}.{quote_name(rules.table)}"
+        self._table = quote_name(rules.table)
         self._row_parts, self._cohort_parts, both_parts = self._sort(parts)
         self._row_limits, self._cohort_limits, self._both_limits = self._sort(limits)
         self._both_parts: list[Condition] = []
@@ -90,11 +96,20 @@ class JoinedStatement:
                 self._both_parts.append(part)
             else:
                 self._products.append((self._all_of(rows), self._all_of(cohorts)))
+        judges_rows = bool(self._row_parts or self._row_limits or self._products)
+        judges_cohorts = bool(self._cohort_parts or self._cohort_limits or self._products)
+        self._o = f"{self._p}o" if judges_rows else f"{self._p}i"
+        self._d = f"{self._p}d" if judges_cohorts else f"{self._p}a"
 
-    def write(self) -> str:
-        """Write it: rows of (kind, images, cohorts), with images and cohorts numbered from 1."""
+    def write(self, *, lists_rest: bool = True) -> str:
+        """Write it: rows of (kind, images, cohorts), with images and cohorts numbered from 1.
+
+        With `lists_rest`, an image that most cohorts see is answered with the others.
+        """
         p = self._p
-        tables = [self._images(), self._judged_images()]
+        tables = [self._images()]
+        if self._o != f"{p}i":
+            tables.append(self._judged_images())
         answers: list[str] = []
         if self._computed:
             tables.append(self._computed_cohorts())
@@ -104,8 +119,10 @@ class JoinedStatement:
                 f"SELECT {GROUP}, ARRAY[{p}n], {p}list FROM {p}a",
             ]
         if self._expressions:
-            tables += [self._groups(), self._judged_cohorts()]
-            answers += self._answers()
+            tables.append(self._groups())
+            if self._d != f"{p}a":
+                tables.append(self._judged_cohorts())
+            answers += self._answers(lists_rest=lists_rest)
         else:
             answers = [
                 f"SELECT 1, pg_catalog.array_agg({p}n), NULL::int4[] FROM {p}o WHERE {p}open"
@@ -129,7 +146,7 @@ class JoinedStatement:
 
     def _images(self) -> str:
         p = self._p
-        columns = "".join(f", {p}r.{_quote(name)}" for name in self._columns)
+        columns = "".join(f", {p}r.{quote_name(name)}" for name in self._columns)
         columns += "".join(f", {p}u.{p}q{n}" for n in range(self._tuples))
         sources = ", ".join(
             ["pg_catalog.unnest($3)"]
@@ -148,7 +165,7 @@ class JoinedStatement:
 
     def _judged_images(self) -> str:
         p = self._p
-        columns = "".join(f", {self._table}.{_quote(name)}" for name in self._columns)
+        columns = "".join(f", {self._table}.{quote_name(name)}" for name in self._columns)
         columns += "".join(f", {self._table}.{p}q{n}" for n in range(self._tuples))
         products = "".join(f", ({row}) AS {p}p{n}" for n, (row, _) in enumerate(self._products))
         return (
@@ -208,22 +225,24 @@ class JoinedStatement:
     def _judged_cohorts(self) -> str:
         p = self._p
         products = "".join(f", ({c}) AS {p}p{n}" for n, (_, c) in enumerate(self._products))
-        is_copied = bool(products or self._cohort_parts or self._cohort_limits)
         return (
-            f"{p}d AS {'' if is_copied else 'NOT '}MATERIALIZED (SELECT {p}c.*, "
+            f"{p}d AS MATERIALIZED (SELECT {p}c.*, "
             f"({self._any_of(self._cohort_parts)}) IS TRUE AS {p}sees{products} "
             f"FROM {p}a AS {p}c WHERE {self._all_of(self._cohort_limits)})"
         )
 
-    def _answers(self) -> Iterable[str]:
+    def _answers(self, *, lists_rest: bool) -> Iterable[str]:
         p = self._p
+        is_open = [f"{self._table}.{p}open"] if self._row_parts else []
+        sees = [f"{p}c.{p}sees"] if self._cohort_parts else []
         if self._both_limits:
-            anyhow = [f"{self._table}.{p}open", f"{p}c.{p}sees"]
+            anyhow = [*is_open, *sees]
             anyhow += [
                 f"({self._table}.{p}p{n} AND {p}c.{p}p{n})" for n in range(len(self._products))
             ]
             anyhow.append(self._any_of(self._both_parts))
-            yield self._pairs([f"{self._all_of(self._both_limits)} AND ({' OR '.join(anyhow)})"])
+            limits = self._all_of(self._both_limits)
+            yield self._pairs([f"{limits} AND ({' OR '.join(anyhow)})"], lists_rest=lists_rest)
             return
         if self._row_parts:
             yield self._product(f"{p}open", "true")
@@ -232,26 +251,41 @@ class JoinedStatement:
         for n in range(len(self._products)):
             yield self._product(f"{p}p{n}", f"{p}p{n}")
         if self._both_parts:
-            others = f"NOT {self._table}.{p}open AND NOT {p}c.{p}sees"
-            yield self._pairs([f"{others} AND ({self._text(part)})" for part in self._both_parts])
+            others = "".join(f"NOT {already} AND " for already in (*is_open, *sees))
+            yield self._pairs(
+                [f"{others}({self._text(part)})" for part in self._both_parts],
+                lists_rest=lists_rest,
+            )
 
     def _product(self, images: str, cohorts: str) -> str:
         p = self._p
+        listed = f"FROM {self._d} WHERE {cohorts}"
         return (
-            f"SELECT 1, pg_catalog.array_agg({p}n), CASE WHEN "
-            f"(SELECT pg_catalog.count(*) FROM {p}d WHERE {cohorts}) OPERATOR(pg_catalog.<>) "
-            f"({self._number_of_groups()}) THEN ARRAY(SELECT {p}n FROM {p}d WHERE {cohorts}) END "
-            f"FROM {p}o WHERE {images}"
+            f"SELECT 1, pg_catalog.array_agg({p}n), "
+            f"CASE WHEN (SELECT pg_catalog.count(*) {listed}) "
+            f"OPERATOR(pg_catalog.<>) ({self._number_of_groups()}) "
+            f"THEN ARRAY(SELECT {p}n {listed}) END FROM {self._o} WHERE {images}"
         )
 
-    def _pairs(self, conditions: Sequence[str]) -> str:
+    def _pairs(self, conditions: Sequence[str], *, lists_rest: bool) -> str:
         """Select the pairs for which one of the conditions holds, as one row per image."""
         p = self._p
+        sources = f"FROM {self._o} AS {self._table} CROSS JOIN {self._d} AS {p}c WHERE"
+        if len(conditions) == 1 and not lists_rest:
+            return (
+                f"SELECT 1, ARRAY[{self._table}.{p}n], pg_catalog.array_agg({p}c.{p}n) "
+                f"{sources} {conditions[0]} GROUP BY {self._table}.{p}n"
+            )
         found = " UNION ".join(
-            f"SELECT {self._table}.{p}n AS {p}n, {p}c.{p}n AS {p}m "
-            f"FROM {p}o AS {self._table} CROSS JOIN {p}d AS {p}c WHERE {condition}"
+            f"SELECT {self._table}.{p}n AS {p}n, {p}c.{p}n AS {p}m {sources} {condition}"
             for condition in conditions
         )
+        listed = (
+            f"(SELECT {p}n, pg_catalog.array_agg({p}m) AS {p}list FROM ({found}) AS {p}f "
+            f"GROUP BY {p}n) AS {p}g"
+        )
+        if not lists_rest:
+            return f"SELECT 1, ARRAY[{p}g.{p}n], {p}g.{p}list FROM {listed}"
         most = (
             f"2 OPERATOR(pg_catalog.*) pg_catalog.cardinality({p}g.{p}list) "
             f"OPERATOR(pg_catalog.>) ({self._number_of_groups()})"
@@ -259,8 +293,7 @@ class JoinedStatement:
         return (
             f"SELECT CASE WHEN {most} THEN 2 ELSE 1 END, ARRAY[{p}g.{p}n], CASE WHEN {most} THEN "
             f"ARRAY(SELECT {p}a.{p}n FROM {p}a EXCEPT ALL SELECT pg_catalog.unnest({p}g.{p}list)) "
-            f"ELSE {p}g.{p}list END FROM (SELECT {p}n, pg_catalog.array_agg({p}m) AS {p}list "
-            f"FROM ({found}) AS {p}f GROUP BY {p}n) AS {p}g"
+            f"ELSE {p}g.{p}list END FROM {listed}"
         )
 
     def _number_of_groups(self) -> str:
@@ -317,13 +350,13 @@ def key_query(rules: Rules, keys: Iterable[str], tuples: Sequence[Sequence[str]]
     combination, and the combinations in the order of these numbers, as JSON. Combinations are the
     same only if they are written the same: functions may tell 1.0 from 1.
     """
-    columns = [f"ayb_r.{_quote(key)} AS ayb_k{n}" for n, key in enumerate(keys)]
+    columns = [f"ayb_r.{quote_name(key)} AS ayb_k{n}" for n, key in enumerate(keys)]
     texts = [
         f"(SELECT (pg_catalog.array_agg(DISTINCT ayb_i.ayb_k{n}))::pg_catalog.text FROM ayb_i)"
         for n in range(len(columns))
     ]
     for n, names in enumerate(tuples):
-        written = ", ".join(f"(ayb_r.{_quote(name)})::pg_catalog.text" for name in names)
+        written = ", ".join(f"(ayb_r.{quote_name(name)})::pg_catalog.text" for name in names)
         columns.append(f"pg_catalog.json_build_array({written})::pg_catalog.text AS ayb_t{n}")
         numbers = (
             f'(SELECT ayb_i.ayb_n, ayb_i.ayb_t{n} COLLATE pg_catalog."C" AS ayb_t, '
@@ -343,7 +376,7 @@ def key_query(rules: Rules, keys: Iterable[str], tuples: Sequence[Sequence[str]]
         f"WITH ayb_i AS MATERIALIZED (SELECT ayb_u.ayb_n, {', '.join(columns)} "
         "FROM pg_catalog.unnest($1) WITH ORDINALITY AS ayb_u (ayb_image, ayb_n) "
         "CROSS JOIN LATERAL pg_catalog.json_populate_record("
-        f"NULL::{_quote(rules.schema)}.{_quote(rules.table)}, "
+        f"NULL::{quote_name(rules.schema)}.{quote_name(rules.table)}, "
         f"ayb_u.ayb_image::pg_catalog.json) AS ayb_r) SELECT ARRAY[{', '.join(texts)}]"
     )
 
@@ -351,18 +384,19 @@ def key_query(rules: Rules, keys: Iterable[str], tuples: Sequence[Sequence[str]]
 def given_expression(rules: Rules, expression: SettingExpression) -> str:
     """Write an expression of columns of the row for `ayb_realtime.expression_types`."""
     columns = ", ".join(
-        f"ayb_r.{_quote(name)} AS c{n}" for n, name in enumerate(expression.columns)
+        f"ayb_r.{quote_name(name)} AS c{n}" for n, name in enumerate(expression.columns)
     )
+    row_type = f"{quote_name(rules.schema)}.{quote_name(rules.table)}"
     return (
         f"( SELECT {expression.sql} FROM (SELECT {columns} FROM (SELECT ("
-        f"NULL::{_quote(rules.schema)}.{_quote(rules.table)}).*) AS ayb_r) AS {GIVEN})"
+        f"NULL::{row_type}).*) AS ayb_r) AS {GIVEN})"
     )
 
 
 def key_expression(rules: Rules, key: str) -> str:
     """Write a set with the type of a column, for `ayb_realtime.expression_types`."""
-    row = f"NULL::{_quote(rules.schema)}.{_quote(rules.table)}"
-    return f"( SELECT ayb_r.{_quote(key)} FROM (SELECT ({row}).*) AS ayb_r)"
+    row = f"NULL::{quote_name(rules.schema)}.{quote_name(rules.table)}"
+    return f"( SELECT ayb_r.{quote_name(key)} FROM (SELECT ({row}).*) AS ayb_r)"
 
 
 def _for_each_tuple(expression: SettingExpression, place: int, types: Mapping[str, str]) -> str:
@@ -402,7 +436,3 @@ def _free_prefix(taken: Iterable[str]) -> str:
     while any(name.startswith(f"ayb{number}") for name in names):
         number += 1
     return f"ayb{number}"
-
-
-def _quote(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

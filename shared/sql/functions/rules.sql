@@ -34,7 +34,15 @@ DECLARE
     uses_operators boolean;
     uses_else boolean;
     has_casts boolean;
-    facts json;
+    schema_name name;
+    table_name name;
+    labels json;
+    needs json;
+    texts json;
+    types json;
+    casts boolean := false;
+    json_casts boolean := false;
+    others json;
 BEGIN
     SELECT r.oid, r.rolsuper OR r.rolbypassrls INTO role_oid, privileged
     FROM pg_roles r WHERE r.rolname = client;
@@ -80,20 +88,14 @@ BEGIN
     has_casts := EXISTS (SELECT FROM pg_cast WHERE oid >= 16384::oid);
     nested := CASE WHEN reads_others THEN ayb_realtime.nested_policies(table_oid, policies) ELSE '{}' END;
 
-    SELECT json_build_object(
-        'schema', n.nspname,
-        'table', c.relname,
-        'bypass', bypass,
-        'columns', ayb_realtime.column_facts(table_oid, role_oid),
-        'key', ayb_realtime.key_facts(table_oid),
-        'reused', ayb_realtime.reused_names(table_oid),
-        'doubtful', CASE WHEN NOT bypass THEN ayb_realtime.doubtful_values(table_oid) END,
+    SELECT n.nspname, c.relname INTO schema_name, table_name
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = table_oid;
+    IF policies <> '{}' THEN
         -- Values of enums are kept as text: whatever changes labels changes the fingerprint.
-        'labels', CASE WHEN policies <> '{}' THEN (
-            SELECT json_build_array(count(*), sum(e.xmin::text::bigint)) FROM pg_enum e
-        ) END,
-        'needs', CASE WHEN policies <> '{}' THEN ayb_realtime.needed_columns(table_oid, policies, expressions) END,
-        'policies', (
+        labels := (SELECT json_build_array(count(*), sum(e.xmin::text::bigint)) FROM pg_enum e);
+        needs := ayb_realtime.needed_columns(table_oid, policies, expressions);
+        texts := (
             SELECT json_agg(json_build_object(
                 'name', p.polname,
                 'permissive', p.polpermissive,
@@ -101,12 +103,10 @@ BEGIN
                 'xmin', p.xmin
             ) ORDER BY p.polname)
             FROM pg_policy p WHERE p.oid = ANY (policies)
-        ),
-        'functions', CASE WHEN calls_functions THEN ayb_realtime.function_facts(table_oid, role_oid, policies) END,
-        'relations', CASE WHEN reads_others THEN ayb_realtime.relation_facts(table_oid, policies, false) END,
-        'nested_functions', CASE WHEN nested <> '{}' THEN ayb_realtime.function_facts(table_oid, role_oid, nested) END,
-        'nested_relations', CASE WHEN nested <> '{}' THEN ayb_realtime.relation_facts(table_oid, nested, true) END,
-        'types', CASE WHEN names_types THEN (
+        );
+    END IF;
+    IF names_types THEN
+        types := (
             SELECT json_agg(json_build_object('name', format_type(t.oid, NULL), 'kind', t.typtype) ORDER BY t.oid)
             FROM pg_type t
             WHERE t.oid IN (
@@ -114,18 +114,19 @@ BEGIN
                 WHERE d.classid = 'pg_policy'::regclass AND d.objid = ANY (policies)
                 AND d.refclassid = 'pg_type'::regclass
             )
-        ) END,
-        'operators', CASE WHEN uses_operators THEN ayb_realtime.operator_schemas(policies, true) END,
-        'own_operators', CASE WHEN uses_operators OR nested <> '{}'
-            THEN ayb_realtime.operator_schemas(policies || nested, false) END,
-        'casts', has_casts AND ayb_realtime.own_casts(table_oid, policies),
+        );
+    END IF;
+    IF has_casts THEN
+        casts := ayb_realtime.own_casts(table_oid, policies);
         -- to_jsonb and similar functions call these casts, but pg_depend does not record it.
-        'json_casts', has_casts AND EXISTS (
+        json_casts := EXISTS (
             SELECT FROM pg_cast
             WHERE castsource >= 16384::oid AND casttarget IN ('json'::regtype, 'jsonb'::regtype)
             AND castfunc <> 0
-        ),
-        'others', CASE WHEN uses_else THEN (
+        );
+    END IF;
+    IF uses_else THEN
+        others := (
             SELECT json_agg(DISTINCT d.refclassid::regclass::text ORDER BY d.refclassid::regclass::text)
             FROM pg_depend d
             WHERE d.classid = 'pg_policy'::regclass AND d.objid = ANY (policies)
@@ -133,10 +134,31 @@ BEGIN
                 'pg_proc'::regclass, 'pg_class'::regclass, 'pg_type'::regclass,
                 'pg_operator'::regclass, 'pg_collation'::regclass
             )
-        ) END
-    ) INTO facts
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid = table_oid;
-    RETURN facts;
+        );
+    END IF;
+    -- An expression without a query of its own, which would be set up each time.
+    RETURN CASE WHEN table_name IS NOT NULL THEN json_build_object(
+        'schema', schema_name,
+        'table', table_name,
+        'bypass', bypass,
+        'columns', ayb_realtime.column_facts(table_oid, role_oid),
+        'key', ayb_realtime.key_facts(table_oid),
+        'reused', ayb_realtime.reused_names(table_oid),
+        'doubtful', CASE WHEN NOT bypass THEN ayb_realtime.doubtful_values(table_oid) END,
+        'labels', labels,
+        'needs', needs,
+        'policies', texts,
+        'functions', CASE WHEN calls_functions THEN ayb_realtime.function_facts(table_oid, role_oid, policies) END,
+        'relations', CASE WHEN reads_others THEN ayb_realtime.relation_facts(table_oid, policies, false) END,
+        'nested_functions', CASE WHEN nested <> '{}' THEN ayb_realtime.function_facts(table_oid, role_oid, nested) END,
+        'nested_relations', CASE WHEN nested <> '{}' THEN ayb_realtime.relation_facts(table_oid, nested, true) END,
+        'types', types,
+        'operators', CASE WHEN uses_operators THEN ayb_realtime.operator_schemas(policies, true) END,
+        'own_operators', CASE WHEN uses_operators OR nested <> '{}'
+            THEN ayb_realtime.operator_schemas(policies || nested, false) END,
+        'casts', casts,
+        'json_casts', json_casts,
+        'others', others
+    ) END;
 END
 $rules$;

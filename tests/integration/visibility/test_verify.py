@@ -30,8 +30,10 @@ async def sabotage(engine, old: str, new: str) -> None:
     relid = await engine.relid("posts")
     await engine.ask("posts", MEMBERS, [])
     plan = engine.visibility._plans[relid, ROLE]
-    assert old in plan.question
-    engine.visibility._plans[relid, ROLE] = replace(plan, question=plan.question.replace(old, new))
+    assert old in plan.question_of_few
+    engine.visibility._plans[relid, ROLE] = replace(
+        plan, question_of_few=plan.question_of_few.replace(old, new)
+    )
 
 
 async def test_silence(checked):
