@@ -170,6 +170,7 @@ class Gateway:
                 verify_rate=settings.realtime_verify,
                 trusted_functions=frozenset(settings.realtime_trusted_functions),
                 setting_names=settings.setting_names,
+                spare_sessions=settings.spare_sessions,
                 spawn=spawn,
             )
             if settings.auth_enabled
@@ -201,7 +202,7 @@ class Gateway:
             deletes=settings.realtime_deletes,
             metrics=self.metrics,
             slow_tables=slow_tables,
-            pool_connections=settings.realtime_pool_connections,
+            pool_connections=settings.realtime_pool_connections - settings.spare_sessions,
             tracing=tracing,
         )
         self.hub = Hub(

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 ALGORITHMS: Final = ("HS256", *PUBLIC_KEY_ALGORITHMS)
 
 _SECRET_CHARACTERS: Final = 32
+_FEWEST_CONNECTIONS_TO_SPARE: Final = 6
 _MIB: Final = 1024 * 1024
 _SERVER_URL: Final = r"(?i)^https?://[^/?#@\s]+(/[^?#\s]*)?$"
 _ORIGIN = re.compile(r"https?://[^/?#\s]+|null")
@@ -146,6 +147,11 @@ class GatewaySettings(CommonSettings):
 
     realtime_pool_connections: int = Field(default=8, ge=2)
     realtime_statement_seconds: float = Field(default=5, gt=0)
+
+    @property
+    def spare_sessions(self) -> int:
+        """How many sessions of the pool are for half of the users of a table, side by side."""
+        return 1 if self.realtime_pool_connections >= _FEWEST_CONNECTIONS_TO_SPARE else 0
 
     @property
     def read_database(self) -> DatabaseAddress:

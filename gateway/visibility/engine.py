@@ -76,6 +76,7 @@ class Visibility:
     false leaves all tables to the other forms. `trusted_functions` (each `schema.name`) are those
     that an operator declared to depend on nothing but their arguments and settings.
     `setting_names` are the settings that members of an audience have, in the order of their values.
+    `spare_sessions` of the pool may be used to ask half of the cohorts of a question one by one.
 
     `verify_rate` is the share of the answers that are compared with a SELECT. With `spawn` that is
     done beside delivery, one at a time; without, an answer is given only after its check, and
@@ -93,6 +94,7 @@ class Visibility:
         verify_rate: float = 0.0,
         trusted_functions: frozenset[str] = frozenset(),
         setting_names: tuple[str, ...] = KNOWN_SETTINGS,
+        spare_sessions: int = 0,
         spawn: Spawn | None = None,
     ) -> None:
         self._is_joining = is_joining
@@ -102,7 +104,10 @@ class Visibility:
         self._queries = VisibilityQueries(pool, names=setting_names, spawn=spawn)
         self._observer: Observer = observer or SilentObserver()
         looped = Looped(
-            self._queries, budget_seconds=loop_seconds, quarantine_seconds=quarantine_seconds
+            self._queries,
+            budget_seconds=loop_seconds,
+            quarantine_seconds=quarantine_seconds,
+            spare_sessions=spare_sessions,
         )
         self._joined = JoinedForm(self._queries)
         self._questions = Questions(self._queries, self._joined, looped, self._observer)

@@ -19,6 +19,7 @@ these, before the first row.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 _STRIKES: Final = 3
 _MOST_KEPT: Final = 10_000
+_FEWEST_SIDE_BY_SIDE: Final = 50
+"""With fewer cohorts, a second session would save little."""
 _MOST_PAIRS: Final = 1_000_000
 """Pairs of a cohort and an image asked about at a time; limits the memory of the answer."""
 
@@ -73,12 +76,23 @@ FROM pg_catalog.unnest(ARRAY[ayb_asked.ayb_row]) AS {quote_name(rules.table)}) A
 
 
 class Looped:
-    """Asks cohorts separately, and remembers which users were too slow."""
+    """Asks cohorts separately, and remembers which users were too slow.
+
+    With `spare_sessions`, so many questions at a time may be asked in two sessions side by side,
+    half of the cohorts in each. The snapshots of the two differ, as do those of the statements that
+    a long question is asked in.
+    """
 
     def __init__(
-        self, queries: VisibilityQueries, *, budget_seconds: float, quarantine_seconds: float
+        self,
+        queries: VisibilityQueries,
+        *,
+        budget_seconds: float,
+        quarantine_seconds: float,
+        spare_sessions: int = 0,
     ) -> None:
         self._queries = queries
+        self._spare_sessions = asyncio.Semaphore(spare_sessions)
         self._budget_seconds = budget_seconds
         self._quarantine_seconds = quarantine_seconds
         self._slow: dict[tuple[int, str, Settings], float] = {}
@@ -126,21 +140,23 @@ class Looped:
             if not now and not is_first:
                 break
             is_first = False
-            answer = await self._ask_once(subject, question, [asked.settings[n] for n in now])
-            shares.charge(now, answer.costs)
-            partial.undecidable.update(answer.undecidable)
-            partial.rows += len(answer.seen) + len(answer.superseded) + len(answer.broken)
-            for cohort, numbers in answer.seen.items():
-                for image in numbers:
-                    seen[image].add(now[cohort])
-            for cohort, numbers in answer.superseded.items():
-                for image in numbers:
-                    superseded.setdefault(image, set()).add(now[cohort])
-            for cohort, state in answer.broken.items():
-                partial.broken[now[cohort]] = state
-                if state == QUERY_CANCELED:
-                    self._set_aside(subject, asked.users[now[cohort]])
-            pending = ([] if answer.go_on is None else now[answer.go_on :]) + later
+            pending = []
+            for portion, answer in await self._ask_side_by_side(subject, question, asked, now):
+                shares.charge(portion, answer.costs)
+                partial.undecidable.update(answer.undecidable)
+                partial.rows += len(answer.seen) + len(answer.superseded) + len(answer.broken)
+                for cohort, numbers in answer.seen.items():
+                    for image in numbers:
+                        seen[image].add(portion[cohort])
+                for cohort, numbers in answer.superseded.items():
+                    for image in numbers:
+                        superseded.setdefault(image, set()).add(portion[cohort])
+                for cohort, state in answer.broken.items():
+                    partial.broken[portion[cohort]] = state
+                    if state == QUERY_CANCELED:
+                        self._set_aside(subject, asked.users[portion[cohort]])
+                pending += [] if answer.go_on is None else portion[answer.go_on :]
+            pending += later
         partial.superseded.update(superseded)
         self._costs.keep(table, shares.spent)
         everybody = frozenset(range(len(asked)))
@@ -149,6 +165,33 @@ class Looped:
             for who in seen
         ]
         return partial
+
+    async def _ask_side_by_side(
+        self,
+        subject: Subject,
+        question: CohortQuestion,
+        asked: AskedCohorts,
+        cohorts: Sequence[int],
+    ) -> list[tuple[Sequence[int], LoopedAnswer]]:
+        """Ask cohorts in one session, or two if one is to spare; each answer with its cohorts."""
+        if len(cohorts) < _FEWEST_SIDE_BY_SIDE or self._spare_sessions.locked():
+            settings = [asked.settings[n] for n in cohorts]
+            return [(cohorts, await self._ask_once(subject, question, settings))]
+        portions = [cohorts[::2], cohorts[1::2]]
+        async with self._spare_sessions:
+            answers = await asyncio.gather(
+                *(
+                    self._ask_once(subject, question, [asked.settings[n] for n in portion])
+                    for portion in portions
+                ),
+                return_exceptions=True,
+            )
+        found = []
+        for portion, answer in zip(portions, answers, strict=True):
+            if isinstance(answer, BaseException):
+                raise answer
+            found.append((portion, answer))
+        return found
 
     async def _ask_once(
         self, subject: Subject, question: CohortQuestion, cohorts: Sequence[Settings]

@@ -34,7 +34,7 @@ FROM ayb_realtime.judge_opaque($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12
 -- does not set.
 SELECT ayb_realtime.expression_types($1, $2, $3) AS types, ARRAY(
     SELECT pg_catalog.current_setting(s.name, true)
-    FROM pg_catalog.unnest($4::text[]) WITH ORDINALITY AS s (name, n) ORDER BY s.n
+    FROM pg_catalog.unnest($4::pg_catalog.text[]) WITH ORDINALITY AS s (name, n) ORDER BY s.n
 ) AS settings,
 -- In the snapshot from before the types: a later change is found out by the question itself.
 pg_catalog.md5(ayb_realtime.rules($5, $1)::pg_catalog.text) IS NOT DISTINCT FROM $6 AS is_current
@@ -50,13 +50,14 @@ ORDER BY v.n
 -- The names of functions in pg_catalog that depend only on their arguments, which means that every
 -- function of that name is immutable. `scalar` lists those of them under which no function is an
 -- aggregate or returns a set.
-SELECT array_agg(f.proname::text) AS pure,
-    array_agg(f.proname::text) FILTER (WHERE f.is_scalar) AS scalar
+SELECT pg_catalog.array_agg(f.proname::pg_catalog.text) AS pure,
+    pg_catalog.array_agg(f.proname::pg_catalog.text) FILTER (WHERE f.is_scalar) AS scalar
 FROM (
-    SELECT p.proname, bool_and(p.prokind = 'f' AND NOT p.proretset) AS is_scalar
+    SELECT p.proname,
+        pg_catalog.bool_and(p.prokind OPERATOR(pg_catalog.=) 'f' AND NOT p.proretset) AS is_scalar
     FROM pg_catalog.pg_proc AS p
-    WHERE p.pronamespace = 'pg_catalog'::regnamespace
-    GROUP BY p.proname HAVING bool_and(p.provolatile = 'i')
+    WHERE p.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace::pg_catalog.oid
+    GROUP BY p.proname HAVING pg_catalog.bool_and(p.provolatile OPERATOR(pg_catalog.=) 'i')
 ) AS f
 
 -- name: latest_images

@@ -44,6 +44,7 @@ from gateway.visibility.joined.setting_expressions import (
     tuples_of,
 )
 from gateway.visibility.joined.statement import JoinedStatement
+from gateway.visibility.quoting import quote_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -290,7 +291,7 @@ def _own_name(rules: Rules) -> str:
 def _as_written(name: str) -> str:
     """Quote a name where Postgres does, except that keywords are not quoted."""
     is_plain = re.fullmatch(r"[a-z_][a-z0-9_]*", name) is not None
-    return name if is_plain else '"' + name.replace('"', '""') + '"'
+    return name if is_plain else quote_name(name)
 
 
 def _check_tables(tokens: Sequence[Token], unjoinable: frozenset[str]) -> None:

@@ -40,6 +40,7 @@ from gateway.visibility.joined.expressions import (
 from gateway.visibility.joined.given_calls import GIVEN, called, read_given
 from gateway.visibility.joined.lexer import Token, UnreadableError, tokenize
 from gateway.visibility.joined.semijoins import read_semijoin
+from gateway.visibility.quoting import quote_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -360,7 +361,7 @@ _NOTHING: Final = ClosedExpression(
 
 
 def _is_among(table: Token, column: str, setting: Token) -> list[Token]:
-    quoted = '"' + column.replace('"', '""') + '"'
+    quoted = quote_name(column)
     return [
         Token("mark", "(", "("), Token("mark", "(", "("), table, Token("mark", ".", "."),
         Token("quoted", quoted, column), Token("operator", "=", "="), Token("name", "ANY", "any"),

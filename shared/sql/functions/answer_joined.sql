@@ -7,8 +7,8 @@ CREATE OR REPLACE FUNCTION ayb_realtime.answer_joined(
     LANGUAGE plpgsql STABLE
 AS $answer_joined$
 DECLARE
-    found text[];
-    limits text[];
+    found pg_catalog.text[];
+    limits pg_catalog.text[];
     place integer;
 BEGIN
     IF computed IS NOT NULL THEN

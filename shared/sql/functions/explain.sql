@@ -6,12 +6,12 @@ CREATE OR REPLACE FUNCTION ayb_realtime.explain(
     LANGUAGE plpgsql VOLATILE
 AS $explain$
 DECLARE
-    own constant text[] := ayb_realtime.pin_session();
-    facts json;
-    row_type text;
-    matches text;
-    answer record;
-    expression text;
+    own constant pg_catalog.text[] := ayb_realtime.pin_session();
+    facts pg_catalog.json;
+    row_type pg_catalog.text;
+    matches pg_catalog.text;
+    answer pg_catalog.record;
+    expression pg_catalog.text;
 BEGIN
     facts := ayb_realtime.rules(table_oid, client);
     IF facts IS NULL THEN

@@ -8,13 +8,13 @@ RETURNS text[]
     LANGUAGE plpgsql VOLATILE
 AS $types$
 DECLARE
-    plain constant text[] := '{bool,int2,int4,int8,float4,float8,numeric,text,varchar,name,uuid,json,'
+    plain constant pg_catalog.text[] := '{bool,int2,int4,int8,float4,float8,numeric,text,varchar,name,uuid,json,'
         'jsonb,inet,cidr,macaddr,bytea}';
-    times constant text[] := '{date,time,timetz,timestamp,timestamptz}';
-    own constant text[] := ayb_realtime.pin_session();
-    found oid[] := '{}';
-    found_oid oid;
-    collation_name text;
+    times constant pg_catalog.text[] := '{date,time,timetz,timestamp,timestamptz}';
+    own constant pg_catalog.text[] := ayb_realtime.pin_session();
+    found pg_catalog.oid[] := '{}';
+    found_oid pg_catalog.oid;
+    collation_name pg_catalog.text;
     place integer;
 BEGIN
     FOR place IN 1 .. cardinality(expressions) LOOP

@@ -6,7 +6,7 @@ CREATE OR REPLACE FUNCTION ayb_realtime.function_facts(table_oid oid, role_oid o
     LANGUAGE plpgsql STABLE
 AS $functions$
 DECLARE
-    name constant text := (SELECT relname FROM pg_class WHERE oid = table_oid);
+    name constant pg_catalog.text := (SELECT relname FROM pg_class WHERE oid = table_oid);
 BEGIN
     IF policies = '{}' THEN
         RETURN NULL;

@@ -24,7 +24,7 @@ CREATE OR REPLACE FUNCTION ayb_realtime.judge_joined(
     LANGUAGE plpgsql VOLATILE
 AS $judge_joined$
 DECLARE
-    own constant text[] := ayb_realtime.pin_session();
+    own constant pg_catalog.text[] := ayb_realtime.pin_session();
     scans bigint;
 BEGIN
     PERFORM ayb_realtime.catch_up(after_lsn);

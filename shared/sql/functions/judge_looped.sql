@@ -22,9 +22,9 @@ CREATE OR REPLACE FUNCTION ayb_realtime.judge_looped(
     LANGUAGE plpgsql VOLATILE
 AS $judge$
 DECLARE
-    own constant text[] := ayb_realtime.pin_session();
-    deadline timestamptz;
-    rows_ text[];
+    own constant pg_catalog.text[] := ayb_realtime.pin_session();
+    deadline pg_catalog.timestamptz;
+    rows_ pg_catalog.text[];
     unread integer[];
     numbers integer[];
     go_on integer;

@@ -17,7 +17,7 @@ CREATE OR REPLACE FUNCTION ayb_realtime.judge_opaque(
     LANGUAGE plpgsql VOLATILE
 AS $judge$
 DECLARE
-    own constant text[] := ayb_realtime.pin_session();
+    own constant pg_catalog.text[] := ayb_realtime.pin_session();
     changed integer[];
     go_on integer;
     spent real[];

@@ -9,8 +9,8 @@ CREATE OR REPLACE FUNCTION ayb_realtime.keep_values(
     LANGUAGE plpgsql VOLATILE
 AS $keep$
 DECLARE
-    own constant text[] := ayb_realtime.pin_session();
-    found text[];
+    own constant pg_catalog.text[] := ayb_realtime.pin_session();
+    found pg_catalog.text[];
 BEGIN
     PERFORM ayb_realtime.catch_up(after_lsn);
     IF EXISTS (

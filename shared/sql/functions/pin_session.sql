@@ -10,13 +10,13 @@ CREATE OR REPLACE FUNCTION ayb_realtime.pin_session() RETURNS text[]
     LANGUAGE plpgsql VOLATILE
 AS $pin$
 DECLARE
-    pins constant text[] := ARRAY[
+    pins constant pg_catalog.text[] := ARRAY[
         'search_path', 'pg_catalog, pg_temp', 'TimeZone', 'UTC', 'DateStyle', 'ISO, MDY',
         'IntervalStyle', 'postgres', 'extra_float_digits', '1', 'bytea_output', 'hex',
         'lc_monetary', 'C', 'array_nulls', 'on', 'xmloption', 'content', 'xmlbinary', 'base64'
     ];
-    own text[] := '{}';
-    found text;
+    own pg_catalog.text[] := '{}';
+    found pg_catalog.text;
     is_null boolean;
 BEGIN
     is_null := pg_catalog.set_config('transaction_read_only', 'on', true) IS NULL

@@ -6,8 +6,8 @@ RETURNS text[]
     LANGUAGE plpgsql VOLATILE
 AS $read$
 DECLARE
-    foreign_classes constant text[] := '{08,40,53,57,58,XX}';
-    read text[];
+    foreign_classes constant pg_catalog.text[] := '{08,40,53,57,58,XX}';
+    read pg_catalog.text[];
     is_answered boolean := false;
 BEGIN
     IF cardinality(images) = 0 THEN

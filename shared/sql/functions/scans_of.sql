@@ -6,7 +6,7 @@ CREATE OR REPLACE FUNCTION ayb_realtime.scans_of(table_oid oid) RETURNS bigint
     LANGUAGE plpgsql VOLATILE
 AS $scans$
 DECLARE
-    parts oid[] := ARRAY[table_oid];
+    parts pg_catalog.oid[] := ARRAY[table_oid];
 BEGIN
     IF (SELECT c.relhassubclass FROM pg_class c WHERE c.oid = table_oid) THEN
         parts := ARRAY(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.visibility.engine import Image
+from gateway.visibility.engine import Image, Visibility
 from tests.integration.visibility.conftest import settings
 
 MEMBERS = {"a": settings(user="a"), "b": settings(user="b")}
@@ -78,3 +78,47 @@ async def test_an_earlier_image_counts_if_the_last_one_cannot_be_read(engine, as
     assert asked == [1]
     assert seen.by("a") == {0}
     assert seen.answer.undecidable == {1}
+
+
+@pytest.mark.parametrize("spare", [0, 1])
+async def test_two_sessions_side_by_side(engine, asked, monkeypatch, spare):
+    """With a session to spare, each asks half of the cohorts, and every cohort gets its answer."""
+    visibility = engine.visibility = Visibility(engine.pool, spare_sessions=spare)
+    each = visibility._queries.each
+    running = 0
+    cohorts: list[tuple[int, int]] = []
+
+    async def watched(subject, question, settings_, **kwargs):
+        nonlocal running
+        running += 1
+        cohorts.append((running, len(settings_)))
+        try:
+            return await each(subject, question, settings_, **kwargs)
+        finally:
+            running -= 1
+
+    monkeypatch.setattr(visibility._queries, "each", watched)
+    members = {n: settings(user="a" if n % 3 == 0 else f"u{n}", claims=str(n)) for n in range(101)}
+    members[100] = settings(user="a", claims="raises")
+    await engine.admin.execute(
+        "CREATE POLICY r ON docs AS RESTRICTIVE USING "
+        "(CASE WHEN current_setting('request.jwt.claims') = 'raises' THEN 1 / (id - id) > 0 "
+        "ELSE true END)"
+    )
+    seen = await engine.ask("docs", members, [image(1, "third", 1), image(2, "second", 2)])
+    assert cohorts == ([(1, 51), (2, 50)] if spare else [(1, 101)])
+    for member in members:
+        assert seen.by(member) == ({0} if member % 3 == 0 and member < 100 else set())
+    assert seen.broken() == {100}
+
+
+async def test_side_by_side_the_rules_change(engine, asked):
+    """An answer under old rules in either session is discarded."""
+    engine.visibility = Visibility(engine.pool, spare_sessions=1)
+    members = {n: settings(user="a", claims=str(n)) for n in range(60)}
+    images = [image(1, "third", 1)]
+    seen = await engine.ask("docs", members, images)
+    assert all(seen.by(member) == {0} for member in members)
+    await engine.admin.execute("DROP POLICY p ON docs")
+    seen = await engine.ask("docs", members, images)
+    assert not any(seen.by(member) for member in members)

@@ -52,8 +52,9 @@ CASES = {
     "has_column_privilege": f"""
         CREATE POLICY p ON docs USING
             (has_column_privilege('docs', 'owner', 'SELECT') AND owner = {ME})""",
-    "has_table_privilege of another role": """
-        CREATE POLICY p ON docs USING (has_table_privilege(current_user, 'docs', 'INSERT'))""",
+    "has_table_privilege": f"""
+        CREATE POLICY p ON docs USING
+            (has_table_privilege(current_user, 'docs', 'SELECT') AND owner = {ME})""",
     "a function with a setting of its own": """
         CREATE FUNCTION me() RETURNS text LANGUAGE sql STABLE SET ayb.user_id = 'b'
             AS $$ SELECT current_setting('ayb.user_id') $$;
