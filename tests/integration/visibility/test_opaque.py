@@ -24,9 +24,10 @@ async def asked(engine, monkeypatch):
         INSERT INTO docs VALUES (1, 'a', 'third'), (2, 'a', 'first');
         GRANT SELECT ON docs TO ayb_authenticated;
         ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
-        CREATE FUNCTION owns(text) RETURNS boolean LANGUAGE plpgsql STABLE
-            AS $$ BEGIN RETURN $1 = current_setting('ayb.user_id'); END $$;
-        CREATE POLICY p ON docs USING (owns(owner));
+        CREATE FUNCTION owns(int) RETURNS boolean LANGUAGE plpgsql STABLE SECURITY DEFINER
+            AS $$ BEGIN RETURN EXISTS (SELECT FROM public.docs d
+                WHERE d.id = $1 AND d.owner = current_setting('ayb.user_id')); END $$;
+        CREATE POLICY p ON docs USING (owns(id));
         """
     )
     numbers: list[int] = []
