@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
@@ -386,15 +385,14 @@ def _login(settings: GatewaySettings, users: Users) -> Login:
 def _dispatch(stream: StreamEndpoint, oauth: OAuthStream, web: ASGIApp) -> ASGIApp:
     """Lead the stream past the framework: nothing may stand between the hub and the socket."""
 
-    async def app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:  # noqa: ANN401
+    def app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> Awaitable[None]:  # noqa: ANN401
+        # No coroutine of its own: it would last, and take memory, as long as the stream.
         if scope["path"] != STREAM_PATH or scope["method"] == "OPTIONS":
-            await web(scope, receive, send)
-        elif scope["method"] == "GET":
-            with contextlib.suppress(ConnectionError):
-                serve = oauth if is_oauth(scope["query_string"]) else stream
-                await serve(scope, receive, send)
-        else:
-            refusal = error_body(405, "method not allowed", {"Allow": "GET, OPTIONS"})
-            await refusal(scope, receive, send)
+            return web(scope, receive, send)
+        if scope["method"] == "GET":
+            serve = oauth if is_oauth(scope["query_string"]) else stream
+            return serve(scope, receive, send)
+        refusal = error_body(405, "method not allowed", {"Allow": "GET, OPTIONS"})
+        return refusal(scope, receive, send)
 
     return app

@@ -1,8 +1,18 @@
-"""Which addresses are one client: limits count by network."""
+"""Which address a request comes from, and which addresses are one client."""
 
 from __future__ import annotations
 
 import ipaddress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def client_address(scope: Mapping[str, Any]) -> str:
+    """Return the address that a request comes from; empty where the server does not know it."""
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def network_of(address: str) -> str:

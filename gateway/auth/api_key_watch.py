@@ -29,6 +29,9 @@ log = structlog.get_logger(__name__)
 LOOK_SECONDS: Final = 10.0
 
 
+_NOT_WATCHING: Final = contextlib.nullcontext()
+
+
 class ApiKeyWatch:
     """Knows the open streams of API keys; `keys` is None where API keys are not accepted."""
 
@@ -41,20 +44,24 @@ class ApiKeyWatch:
         """Count the keys that have open streams."""
         return len(self._streams)
 
-    @contextlib.contextmanager
-    def watching(self, claims: Claims | None, expire: Callable[[], None]) -> Iterator[None]:
+    def watching(
+        self, claims: Claims | None, expire: Callable[[], None]
+    ) -> contextlib.AbstractContextManager[None]:
         """Call `expire` once the key of these claims is no longer valid; do nothing for tokens."""
         if claims is None or claims.key_digest is None:
-            yield
-            return
-        streams = self._streams.setdefault(claims.key_digest, {})
+            return _NOT_WATCHING
+        return self._watching(claims, claims.key_digest, expire)
+
+    @contextlib.contextmanager
+    def _watching(self, claims: Claims, digest: str, expire: Callable[[], None]) -> Iterator[None]:
+        streams = self._streams.setdefault(digest, {})
         streams[expire] = claims
         try:
             yield
         finally:
             del streams[expire]
-            if not streams and self._streams.get(claims.key_digest) is streams:
-                del self._streams[claims.key_digest]
+            if not streams and self._streams.get(digest) is streams:
+                del self._streams[digest]
 
     async def run(self) -> None:
         """Look from time to time, until cancelled; return at once where there are no keys."""

@@ -108,10 +108,6 @@ class Backlog:
         """Return the position after a whole batch."""
         return Position(self._epochs.epoch_of(batch), batch)
 
-    def epoch_of(self, batch: int) -> int:
-        """Return the epoch in which a batch number was given out for good."""
-        return self._epochs.epoch_of(batch)
-
     def is_taken_back(self, cursor: Cursor) -> bool:
         """Whether a cursor stands beyond the point where its epoch was cut, or beyond the newest.
 

@@ -185,9 +185,8 @@ class Replayer:
         slowest = self._slow_tables.slowest_of(connection, now)
         if slowest is None:
             return self._common
-        key = LaneKey(self._costly_table(connection, now) or slowest, False)
-        if self._is_costly(connection, key.table, now):
-            key = LaneKey(key.table, is_for_costly_users=True)
+        table = self._costly_table(connection, now)
+        key = LaneKey(slowest) if table is None else LaneKey(table, is_for_costly_users=True)
         if key not in self._lanes and len(self._lanes) >= MOST_LANES:
             key = _CROWD
         lane = self._lanes.get(key)

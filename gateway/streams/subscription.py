@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,8 +14,8 @@ class Subscription:
     """Tables, as `schema.table`, with the OIDs they had when the client subscribed."""
 
     relids: Mapping[str, int]
+    tables: tuple[str, ...] = field(init=False)
+    """The tables' names, in the order in which the client named them."""
 
-    @property
-    def tables(self) -> tuple[str, ...]:
-        """The tables' names, in the order in which the client named them."""
-        return tuple(self.relids)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tables", tuple(self.relids))

@@ -75,9 +75,7 @@ class Admission:
             if not self._hub.is_started:
                 raise ServiceUnavailableError
             request = StreamRequest(
-                claims=identity.claims,
-                role=identity.role,
-                settings=identity.settings,
+                identity=identity,
                 tables=await self._tables(query, identity.claims, identity.role),
                 leave=query.get("leave") == "true",
                 last_event_id=headers.get("last-event-id") or query.get("lastEventId") or None,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
+from gateway.client_network import client_address
 from gateway.errors import InvalidBodyError
 from gateway.web.body import error_responses
 from shared.postgres import unavailable_as_ours
@@ -94,7 +95,7 @@ def console_router(
         request: Request, ids: Annotated[str, Query(max_length=_MOST_BATCHES * 20)]
     ) -> JSONResponse:
         """Return when batches were recorded, and what time it is, in milliseconds."""
-        address = request.client.host if request.client else ""
+        address = client_address(request.scope)
         await authentication.identify(request.headers, {}, address)
         if not _BATCHES.fullmatch(ids):
             raise InvalidBodyError("ids: numbers of batches, separated by commas")

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
+from gateway.client_network import client_address
 from gateway.errors import AuthenticationRequiredError, InvalidTokenError
 from gateway.web.bearer import bearer_token
 from gateway.web.body import body_schema, error_responses, read_body
@@ -75,7 +76,7 @@ def login_router(*, login: Login, users: Users, verifier: TokenVerifier) -> APIR
         """Log in with e-mail address and password."""
         asked = await read_body(request, Credentials, "email and password are required")
         response.headers["Cache-Control"] = "no-store"
-        address = request.client.host if request.client else ""
+        address = client_address(request.scope)
         return Session.model_validate(await login.log_in(asked.email, asked.password, address))
 
     @routes.post(
@@ -107,7 +108,7 @@ def login_router(*, login: Login, users: Users, verifier: TokenVerifier) -> APIR
         token = bearer_token(request.headers, {})
         if token is None:
             raise AuthenticationRequiredError
-        claims = await verifier.verify(token, request.client.host if request.client else "")
+        claims = await verifier.verify(token, client_address(request.scope))
         user = await users.by_id(claims.user_id)
         if user is None:
             raise InvalidTokenError

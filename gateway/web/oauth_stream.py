@@ -18,7 +18,7 @@ import httpx
 import structlog
 from starlette.datastructures import Headers
 
-from gateway.client_network import network_of
+from gateway.client_network import client_address, network_of
 from gateway.errors import (
     ConnectionLimitError,
     GatewayError,
@@ -26,7 +26,7 @@ from gateway.errors import (
     OAuthUnavailableError,
     ShuttingDownError,
 )
-from gateway.web.refusal import EVENT_STREAM, STREAM_HEADERS, refusal
+from gateway.web.refusal import EVENT_STREAM, refusal, stream_head
 from gateway.web.stream_request import parse_query
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class OAuthStream:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         headers = Headers(scope=scope)
-        address = scope["client"][0] if scope.get("client") else ""
+        address = client_address(scope)
         network = network_of(address)
         try:
             self._check(headers, network)
@@ -92,6 +92,8 @@ class OAuthStream:
             await self._pass_on(address, headers, receive, send)
         except GatewayError as error:
             await self._refuse(error, headers, scope, receive, send)
+        except ConnectionError:
+            pass  # the client has gone
         finally:
             self._limits.exit("", address)
             self._by_network[network] -= 1
@@ -136,7 +138,7 @@ class OAuthStream:
                 if response is None:
                     return
                 try:
-                    await send(self._head(headers))
+                    await send(stream_head(self._cors.headers(headers.get("origin"))))
                     await _first(_copy(response, send), ending)
                 finally:
                     await response.aclose()
@@ -161,18 +163,6 @@ class OAuthStream:
             )
             raise OAuthUnavailableError
         return response
-
-    def _head(self, headers: Headers) -> MutableMapping[str, Any]:
-        answer = {
-            "Content-Type": EVENT_STREAM,
-            **STREAM_HEADERS,
-            **self._cors.headers(headers.get("origin")),
-        }
-        return {
-            "type": "http.response.start",
-            "status": 200,
-            "headers": [(name.lower().encode(), value.encode()) for name, value in answer.items()],
-        }
 
     async def _end(self, receive: Receive) -> None:
         """Return when the client has gone, the time is up, or the gateway stops."""

@@ -11,7 +11,7 @@ status.
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
@@ -19,6 +19,8 @@ from gateway.streams import sse
 from gateway.web.error_responses import error_response
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+
     from starlette.datastructures import Headers
 
     from gateway.errors import GatewayError
@@ -40,6 +42,16 @@ def refusal(error: GatewayError, headers: Headers) -> Response:
 
 STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 """What keeps proxies from storing, compressing or buffering a stream."""
+
+
+def stream_head(further: Mapping[str, str]) -> MutableMapping[str, Any]:
+    """Build the message that begins a stream's response; `further` are more headers."""
+    answer = {"Content-Type": EVENT_STREAM, **STREAM_HEADERS, **further}
+    return {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": [(name.lower().encode(), value.encode()) for name, value in answer.items()],
+    }
 
 
 def accepts_event_stream(headers: Headers) -> bool:

@@ -117,6 +117,7 @@ def server_config(
         "http": functools.partial(StreamProtocol, idle=idle),
         "ws": "none",
         "lifespan": "off",
+        "interface": "asgi3",
         "log_config": None,
         "access_log": False,
         "server_header": False,

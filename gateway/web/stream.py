@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from starlette.datastructures import Headers
 
+from gateway.client_network import client_address
 from gateway.errors import GatewayError, InternalError
 from gateway.streams import sse
 from gateway.streams.connection import CloseReason, Connection
 from gateway.streams.cursor import cursor_at
-from gateway.streams.subscription import Subscription
-from gateway.web.refusal import EVENT_STREAM, STREAM_HEADERS, refusal
+from gateway.web.protocol import forget_head
+from gateway.web.refusal import refusal, stream_head
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -73,17 +74,38 @@ class StreamEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         headers = Headers(scope=scope)
-        address = scope["client"][0] if scope.get("client") else ""
+        cors = self._cors.headers(headers.get("origin"))
+        address = client_address(scope)
         try:
             request = await self._admit(headers, scope["query_string"], address)
         except GatewayError as error:
             self._metrics.refused.labels(str(error.status)).inc()
             response = refusal(error, headers)
-            response.headers.update(self._cors.headers(headers.get("origin")))
+            response.headers.update(cors)
             await response(scope, receive, send)
             return
+        del headers  # a stream is long, and so is the head of its request
         try:
-            await self._stream(request, scope, headers, receive, send)
+            await send(stream_head(cors))
+            end = _End()
+            connection = self._connection(request, address, scope, send, end)
+            abort = scope.get("ayb.abort")
+            forget_head(scope)
+            self._metrics.opened.inc()
+            self._begin(connection, request)
+            try:
+                with self._key_watch.watching(request.identity.claims, connection.expire):
+                    while connection.is_open:
+                        if await end.awaited(receive()) == "http.disconnect":
+                            connection.close(CloseReason.GONE)
+            finally:
+                connection.close(CloseReason.GONE)
+                self._hub.leave(connection)
+                self._replayer.discard(connection)
+                self._metrics.closed.labels(str(connection.close_reason)).inc()
+            await _finish(connection, abort, receive, send)
+        except ConnectionError:
+            pass  # the client has gone
         finally:
             self._limits.exit(request.user_id, address)
 
@@ -99,34 +121,20 @@ class StreamEndpoint:
             raise InternalError from error
         return request
 
-    async def _stream(
-        self, request: StreamRequest, scope: Scope, headers: Headers, receive: Receive, send: Send
-    ) -> None:
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [
-                    (name.lower().encode(), value.encode())
-                    for name, value in {
-                        "Content-Type": EVENT_STREAM,
-                        **STREAM_HEADERS,
-                        **self._cors.headers(headers.get("origin")),
-                    }.items()
-                ],
-            }
-        )
-        end = _End()
+    def _connection(
+        self, request: StreamRequest, address: str, scope: Scope, send: Send, end: _End
+    ) -> Connection:
+        """Make the connection of a response that has begun."""
         connection = Connection(
             send=send,
             spawn=self._spawn,
             on_close=end.come,
             on_overflow=self._replay_at_its_own_pace,
-            subscription=Subscription(request.relids),
-            role=request.role,
-            settings=request.settings,
+            subscription=request.subscription,
+            role=request.identity.role,
+            settings=request.identity.settings,
             user_id=request.user_id,
-            address=scope["client"][0] if scope.get("client") else "",
+            address=address,
             expires_at=request.expires_at,
             leave=request.leave,
             most_pending_bytes=self._most_pending_bytes,
@@ -136,19 +144,7 @@ class StreamEndpoint:
         wire = None if open_wire is None else open_wire()
         if wire is not None:
             connection.attach(wire)
-        self._metrics.opened.inc()
-        self._begin(connection, request)
-        try:
-            with self._key_watch.watching(request.claims, connection.expire):
-                while connection.is_open:
-                    if await end.awaited(receive()) == "http.disconnect":
-                        connection.close(CloseReason.GONE)
-        finally:
-            connection.close(CloseReason.GONE)
-            self._hub.leave(connection)
-            self._replayer.discard(connection)
-            self._metrics.closed.labels(str(connection.close_reason)).inc()
-        await _finish(connection, scope, receive, send)
+        return connection
 
     def _replay_at_its_own_pace(self, slow: Connection) -> None:
         if self._hub.leave(slow):
@@ -207,12 +203,13 @@ class _End:
             self._waiting = False
 
 
-async def _finish(connection: Connection, scope: Scope, receive: Receive, send: Send) -> None:
+async def _finish(
+    connection: Connection, abort: Callable[[], None] | None, receive: Receive, send: Send
+) -> None:
     """Complete the response, or cut the socket of a peer that takes nothing."""
     if connection.close_reason is CloseReason.GONE:
         return
     if connection.is_blocked:
-        abort = scope.get("ayb.abort")
         if abort is not None:
             abort()
             while (await receive())["type"] != "http.disconnect":

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
 from gateway.errors import RequestTooLongError
+from gateway.streams.subscription import Subscription
 from shared.errors import PositionError
 from shared.position import Position, parse_position
 
 if TYPE_CHECKING:
-    from gateway.auth.claims import Claims
     from gateway.tables.catalog import Table
-    from gateway.visibility.cohorts import Settings
+    from gateway.web.authentication import Identity
 
 _MOST_QUERY_BYTES: Final = 48 * 1024
 _MOST_PARAMETERS: Final = 50
@@ -21,15 +22,9 @@ _MOST_PARAMETERS: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class StreamRequest:
-    """A request that may become a stream.
+    """A request that may become a stream."""
 
-    `claims` is None without a token; `role` is None while authentication is off. `settings` are
-    those that policies read; no policy is evaluated while authentication is off.
-    """
-
-    claims: Claims | None
-    role: str | None
-    settings: Settings
+    identity: Identity
     tables: tuple[Table, ...]
     leave: bool
     last_event_id: str | None
@@ -38,17 +33,19 @@ class StreamRequest:
     @property
     def user_id(self) -> str:
         """The user whose streams are limited together, or the empty string."""
-        return "" if self.claims is None else self.claims.user_id
+        claims = self.identity.claims
+        return "" if claims is None else claims.user_id
 
     @property
     def expires_at(self) -> float | None:
         """When the token expires, in Unix seconds; None without a token."""
-        return None if self.claims is None else self.claims.expires_at
+        claims = self.identity.claims
+        return None if claims is None else claims.expires_at
 
     @property
-    def relids(self) -> dict[str, int]:
-        """The OIDs of the tables, by name."""
-        return {table.name: table.relid for table in self.tables}
+    def subscription(self) -> Subscription:
+        """The tables with their OIDs, one and the same object for the same ones."""
+        return _subscription(self.tables)
 
     @property
     def position(self) -> Position | None:
@@ -59,6 +56,12 @@ class StreamRequest:
             return parse_position(self.last_event_id)
         except PositionError:
             return None
+
+
+@lru_cache(maxsize=1_000)
+def _subscription(tables: tuple[Table, ...]) -> Subscription:
+    """Many streams share few sets of tables, and the dictionary of each takes 300 bytes."""
+    return Subscription({table.name: table.relid for table in tables})
 
 
 def parse_query(query_string: bytes) -> dict[str, str]:

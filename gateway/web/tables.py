@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
+from gateway.client_network import client_address
 from gateway.streams import sse
 from gateway.tables.names import spell_table
 from gateway.web.body import error_responses
@@ -55,7 +56,7 @@ def tables_router(*, authentication: Authentication, catalog: Catalog) -> APIRou
     @routes.get("/api/realtime/tables", responses=error_responses(401, 429, 503))
     async def list_tables(request: Request, response: Response) -> Tables:
         """List the tables that the token in the header `Authorization` may read."""
-        address = request.client.host if request.client else ""
+        address = client_address(request.scope)
         identity = await authentication.identify(request.headers, {}, address)
         found = await catalog.readable_tables(identity.role)
         response.headers["Cache-Control"] = "private, no-store"

@@ -109,11 +109,11 @@ async def test_a_good_request() -> None:
     bearer = {"Authorization": f"Bearer {token()}", "Last-Event-ID": "7-3"}
     request = await world.check("tables=posts&leave=true&lastEventId=1", bearer)
     assert request.user_id == USER_ID
-    assert request.role == "ayb_authenticated"
+    assert request.identity.role == "ayb_authenticated"
     assert request.tables == (POSTS,)
-    assert request.relids == {"public.posts": 1}
+    assert request.subscription.relids == {"public.posts": 1}
     assert request.leave
-    assert request.settings[0] == USER_ID
+    assert request.identity.settings[0] == USER_ID
     assert request.position == Position(1, 7, 3)
     assert world.awaited == [Position(1, 7, 3)]
 
@@ -141,16 +141,20 @@ async def test_without_authentication() -> None:
     world = World(auth=False, faults={"ayb_authenticated": "x"})
     request = await world.check("tables=posts")
     assert world.caught_up
-    assert (request.claims, request.role, request.expires_at) == (None, None, None)
-    assert request.settings == ("", "", "", "")
+    assert (request.identity.claims, request.identity.role, request.expires_at) == (
+        None,
+        None,
+        None,
+    )
+    assert request.identity.settings == ("", "", "", "")
     assert request.user_id == ""
 
 
 async def test_an_anonymous_client_is_its_role() -> None:
     """Without a token the only claim is the role."""
     request = await World(anonymous_role='web "anon"').check("tables=posts")
-    assert request.role == 'web "anon"'
-    assert request.settings == ("", "", "", '{"role":"web \\"anon\\""}')
+    assert request.identity.role == 'web "anon"'
+    assert request.identity.settings == ("", "", "", '{"role":"web \\"anon\\""}')
     assert request.position is None
 
 

@@ -12,7 +12,13 @@ from uvicorn.server import ServerState
 
 from gateway.web import protocol
 from gateway.web.idle_connections import IdleConnections
-from gateway.web.protocol import MOST_AHEAD, MOST_HEAD_BYTES, STREAM_PATH, StreamProtocol
+from gateway.web.protocol import (
+    MOST_AHEAD,
+    MOST_HEAD_BYTES,
+    STREAM_PATH,
+    StreamProtocol,
+    forget_head,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -28,6 +34,7 @@ class Place:
     def __init__(self) -> None:
         self.idle = IdleConnections(most_connections=1_000)
         self.port = 0
+        self.state = ServerState()
         self.disconnected = 0
         self.unsent: Callable[[], int] = lambda: 0
         self.gate = asyncio.Event()
@@ -38,6 +45,8 @@ class Place:
         length = [(b"content-length", b"2")] if scope["path"] == "/" else []
         await send({"type": "http.response.start", "status": 200, "headers": length})
         if scope["path"] == STREAM_PATH:
+            scope["ayb.wire"]()
+            forget_head(scope)
             await send({"type": "http.response.body", "body": b"live", "more_body": True})
             while (await receive())["type"] != "http.disconnect":
                 pass
@@ -83,7 +92,7 @@ async def place() -> AsyncIterator[Place]:
         place.app, interface="asgi3", log_config=None, access_log=False, lifespan="off"
     )
     config.load()
-    state = ServerState()
+    state = place.state
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
         lambda: StreamProtocol(config=config, server_state=state, app_state={}, idle=place.idle),
@@ -117,6 +126,28 @@ async def test_a_stream_ends_with_its_client(place: Place) -> None:
     assert b"live" in await place.speak(REQUEST + STREAM, until=b"live")
     assert (await place.speak(STREAM + REQUEST)).count(b"HTTP/1.1") <= 1
     await eventually(lambda: place.disconnected == 2)
+
+
+async def test_nothing_follows_a_stream_whose_head_is_forgotten(place: Place) -> None:
+    """A request that comes later ends the connection, and so the stream."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
+    writer.write(STREAM)
+    await reader.readuntil(b"live")
+    writer.write(REQUEST)
+    with contextlib.suppress(ConnectionError):
+        assert b"HTTP" not in await asyncio.wait_for(reader.read(), 10)
+    await eventually(lambda: place.disconnected == 1)
+    writer.transport.abort()
+
+
+async def test_connections_share_the_keys_of_their_attributes(place: Place) -> None:
+    """Each has at most 30 in its dictionary, beyond which CPython gives each keys of its own."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
+    writer.write(STREAM)
+    await reader.readuntil(b"live")
+    [connection] = place.state.connections
+    assert 20 < len(vars(connection)) <= 30
+    writer.transport.abort()
 
 
 async def test_http_1_0(place: Place) -> None:

@@ -106,7 +106,7 @@ class JudgedAdmission(Admission):
         self._requests += 1
         user = Claims(f"user {self._requests % 3}", "", "", "{}", "r", NEVER)
         checked = await super().check(headers, query_string, address)
-        return replace(checked, role="r", claims=user)
+        return replace(checked, identity=replace(checked.identity, role="r", claims=user))
 
 
 class Client:
