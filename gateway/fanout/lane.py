@@ -61,7 +61,7 @@ log = structlog.get_logger(__name__)
 _HANDOVER_BATCHES: Final = 32
 _NEAR_BATCHES: Final = 500
 _LINGER_SECONDS: Final = 0.002
-_MOST_LINGER_SECONDS: Final = 0.1
+_MOST_LINGER_SECONDS: Final = 0.25
 
 _REGROUP_SECONDS: Final = 1.0
 """How often a slow table's lane looks for connections that need not be in it any more."""
