@@ -3,7 +3,9 @@
 When ten thousand clients come back at once, what they have in common costs one query. What clients
 choose is part of the keys, so nothing here grows with it: an answer is kept for `fresh_seconds` and
 among at most `most` others, a lock lives only while it is held or waited for, and few questions run
-at a time, so that strangers cannot occupy the pool that live streams need.
+at a time, so that strangers cannot occupy the pool that live streams need. One of these places is
+for questions that were answered before: whatever names strangers make up, clients of tables in use
+do not wait behind them.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ class RecentAnswers:
         self._fresh_seconds = fresh_seconds
         self._most = most
         self._places = asyncio.Semaphore(at_a_time)
+        self._places_of_new = asyncio.Semaphore(max(1, at_a_time - 1))
         self._clock = clock
         self._answers: OrderedDict[Hashable, tuple[float, Any]] = OrderedDict()
         self._turns: dict[Hashable, _Turn] = {}
@@ -66,8 +69,12 @@ class RecentAnswers:
                 kept = self._answers.get(key)
                 if kept is not None and self._clock() - kept[0] < self._fresh_seconds:
                     return cast("T", kept[1])
-                async with self._places:
-                    answer = await ask()
+                if kept is None:
+                    async with self._places_of_new, self._places:
+                        answer = await ask()
+                else:
+                    async with self._places:
+                        answer = await ask()
                 self._keep(key, answer)
                 return answer
         finally:

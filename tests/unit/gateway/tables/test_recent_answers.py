@@ -94,11 +94,26 @@ async def test_a_cancelled_caller_does_not_cancel_the_others() -> None:
 
 
 async def test_few_questions_run_at_a_time() -> None:
-    """A flood of different questions leaves the pool to the streams."""
-    answers, question = RecentAnswers(at_a_time=2), Question(waits=True)
+    """A flood of different questions leaves the pool to the streams, and a place to those known."""
+    answers, question = RecentAnswers(at_a_time=3), Question(waits=True)
     flood = [asyncio.create_task(answers.get(number, question)) for number in range(20)]
     for _ in range(5):
         await asyncio.sleep(0)
     question.let.set()
     await asyncio.gather(*flood)
     assert question.most_running == 2
+
+
+async def test_what_was_asked_before_does_not_wait_behind_new_names() -> None:
+    """A client that asks about many names nobody has asked about keeps one place free."""
+    clock = Clock()
+    answers, strange = RecentAnswers(at_a_time=3, clock=clock), Question(waits=True)
+    assert await answers.get("in use", Question()) == 1
+    clock.now = 2.0
+    strangers = [asyncio.create_task(answers.get(n, strange)) for n in range(20)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        assert await answers.get("in use", Question()) == 1
+    assert strange.most_running == 2
+    strange.let.set()
+    await asyncio.gather(*strangers)
