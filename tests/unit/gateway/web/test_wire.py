@@ -20,6 +20,7 @@ import uvloop
 from uvicorn.server import ServerState
 
 from gateway.streams.connection import CloseReason, Connection
+from gateway.streams.frame import Frame
 from gateway.streams.subscription import Subscription
 from gateway.web.idle_connections import IdleConnections
 from gateway.web.protocol import StreamProtocol
@@ -149,8 +150,8 @@ def run(loop: Any, work: Any) -> None:
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("seed", range(3))
 def test_both_ways_give_the_same_bytes(loop: Any, seed: int) -> None:
-    """Small and large frames, one by one and several at once, to clients that read now and then: in
-    order, whole, and within the bound of what may be pending.
+    """Small and large frames, one by one and several at once, written, sent and staged, to clients
+    that read now and then: in order, whole, and within the bound of what may be pending.
     """
 
     async def work() -> None:
@@ -166,8 +167,15 @@ def test_both_ways_give_the_same_bytes(loop: Any, seed: int) -> None:
                     expected_size = len(expected)
                     await direct.read_until(expected_size)
                     await slow.read_until(expected_size)
+                way = chance.choice(["write", "send", "stage"])
                 for peer in (direct, slow):
-                    peer.connection.write(*frames)
+                    if way == "write":
+                        peer.connection.write(*frames)
+                    for frame in frames if way == "send" else ():
+                        peer.connection.send(Frame(frame), 0.0)
+                    for frame in frames if way == "stage" else ():
+                        peer.connection.stage(Frame(frame))
+                    peer.connection.flush()
                 expected += b"".join(frames)
                 if chance.random() < 0.5:
                     await direct.read_some()
