@@ -22,6 +22,7 @@ There are at most `MOST_LANES`; what is slow beyond that shares one.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -49,6 +50,8 @@ log = structlog.get_logger(__name__)
 MOST_LANES: Final = 32
 _COSTLY_SECONDS: Final = 60.0
 _MOST_COSTLY: Final = 10_000
+_FORGET_APART_SECONDS: Final = 1.0
+"""How often those whose time is up are looked for among that many."""
 _WITHOUT_END_SECONDS: Final = 86_400.0
 
 
@@ -86,6 +89,7 @@ class Replayer:
         self._lanes: dict[LaneKey, Lane] = {}
         self._keys: dict[Lane, LaneKey] = {}
         self._costly: dict[tuple[TableRole, Settings], float] = {}
+        self._forget_at = -math.inf
         self._group: asyncio.TaskGroup | None = None
 
     def __len__(self) -> int:
@@ -166,7 +170,8 @@ class Replayer:
         table = judged.postponed.get(connection)
         if table is not None:
             now = time.monotonic()
-            if len(self._costly) >= _MOST_COSTLY:
+            if len(self._costly) >= _MOST_COSTLY and now >= self._forget_at:
+                self._forget_at = now + _FORGET_APART_SECONDS
                 self._costly = {key: until for key, until in self._costly.items() if until > now}
             if len(self._costly) < _MOST_COSTLY:
                 self._costly[table, user_of(connection.settings)] = now + _COSTLY_SECONDS
