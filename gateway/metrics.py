@@ -35,7 +35,11 @@ class GatewayMetrics:
             "ayb_streams_resumed_total", "Streams that continue after a position", registry=r
         )
         self.resyncs = Counter(
-            "ayb_resyncs_total", "Positions that could not be continued", ["reason"], registry=r
+            "ayb_resyncs_total",
+            "Streams asked to fetch again: positions that could not be continued (expired,"
+            " unknown), changes that could not be sent (overflow)",
+            ["reason"],
+            registry=r,
         )
         self.overflows = Counter(
             "ayb_streams_overflowed_total",
@@ -44,6 +48,12 @@ class GatewayMetrics:
         )
         self.open = Gauge("ayb_streams_open", "Open streams", registry=r)
         self.replaying = Gauge("ayb_streams_replaying", "Streams in replay", registry=r)
+        self.streams = Gauge(
+            "ayb_streams",
+            "Open streams by state: live, in replay, or in the lane of a slow table",
+            ["state"],
+            registry=r,
+        )
         self.lanes = Gauge(
             "ayb_lanes",
             "Lanes of slow tables: their streams are served at their own pace",

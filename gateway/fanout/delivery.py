@@ -174,6 +174,10 @@ class Delivery:
         """
         for notice in judged.notices:
             self._write_notice(notice)
+        for dispatch in judged.dispatches:
+            if dispatch.is_resync:
+                asked = sum(len(group) for group in dispatch.groups)
+                self._metrics.resyncs.labels("overflow").inc(asked)
         runs = runs_of(judged.dispatches)
         with self._tracing.child("write") as span:
             if len(runs) == 1:

@@ -95,6 +95,11 @@ class Hub:
         self.rounds: Final = asyncio.Lock()
 
     @property
+    def streams(self) -> int:
+        """How many connections are live."""
+        return len(self._live)
+
+    @property
     def current(self) -> int:
         """The number of the batch being delivered, or of the last one delivered."""
         return self._current.batch

@@ -114,6 +114,11 @@ class Lane:
         self._served_from = -1
 
     @property
+    def streams(self) -> int:
+        """How many connections it serves."""
+        return len(self._waiting)
+
+    @property
     def held(self) -> Held | None:
         """Why its connections wait while Postgres cannot be asked; None if they do not.
 

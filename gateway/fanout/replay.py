@@ -95,6 +95,11 @@ class Replayer:
     def __len__(self) -> int:
         return len(self._serving)
 
+    @property
+    def slow(self) -> int:
+        """How many of them are in lanes of slow tables."""
+        return sum(lane.streams for lane in self._lanes.values())
+
     def connections(self) -> list[Connection]:
         """Return the connections that are served here."""
         return list(self._serving)

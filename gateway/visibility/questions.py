@@ -83,7 +83,13 @@ class Questions:
         """
         rules = plan.rules
         if plan.form in (Form.OPEN, Form.CLOSED) or not images:
+            began = time.monotonic()
             await self._queries.joined(subject, None)
+            if images:
+                self._observer.asked(
+                    plan.table, plan.form, cohorts=len(grouping), events=len(images),
+                    seconds=time.monotonic() - began, rows=0,
+                )  # fmt: skip
             all_alike: Visible = EVERYBODY if plan.form is Form.OPEN else NOBODY
             return Answer(rules.readable, grouping, [all_alike] * len(images), rules=rules)
         asked = grouping.asked(may_postpone=may_postpone)

@@ -72,6 +72,10 @@ class Scrape:
             metrics = self._metrics
             metrics.open.set(self._limits.total)
             metrics.replaying.set(len(self._replayer))
+            slow = self._replayer.slow
+            metrics.streams.labels("live").set(self._hub.streams)
+            metrics.streams.labels("replay").set(len(self._replayer) - slow)
+            metrics.streams.labels("slow").set(slow)
             metrics.ring_bytes.set(self._backlog.ring_bytes)
             metrics.holding.set(self._hub.held is not None)
             metrics.read_database_place.set(self._pool.place)

@@ -141,6 +141,16 @@ async def test_every_expression_is_of_known_series(
             # The dashboard's count of open streams is that of the one client.
             [streams] = (await prometheus.get("query", query="sum(ayb_streams_open)"))["result"]
             assert streams["value"][1] == "1"
+            for expression in (
+                'sum(ayb_streams{state="live"})',
+                "sum(ayb_changes_received_total)",
+                "sum(ayb_events_sent_total)",
+                'sum(ayb_delivery_seconds_count{path="live", form="joined"})',
+                'sum(ayb_visibility_cohorts_total{form="joined"})',
+                'sum(ayb_visibility_questions_total{form="joined"})',
+            ):
+                [found] = (await prometheus.get("query", query=expression))["result"]
+                assert found["value"][1] == "1", expression
         finally:
             await asyncio.to_thread(prometheus.child.stop)
 

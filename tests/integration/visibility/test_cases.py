@@ -62,6 +62,7 @@ async def test_no_policy_is_no_row(engine):
     assert (await engine.ask("posts", USERS, [post(1, A)])).by("a") == set()
     await engine.admin.execute("ALTER TABLE posts DISABLE ROW LEVEL SECURITY")
     assert (await engine.ask("posts", USERS, [post(1, A)])).answer.visible == [EVERYBODY]
+    assert engine.recorder.questions == ["closed", "open"]
 
 
 @pytest.mark.parametrize("call", ["auth.uid()", "(SELECT auth.uid())"])

@@ -17,6 +17,7 @@ from gateway.fanout.dispatch import Dispatch, Judged, Notice, Run, SomeGroups, r
 from gateway.fanout.slow_tables import SlowTables
 from gateway.fanout.subscriptions import Subscriptions
 from gateway.metrics import GatewayMetrics
+from gateway.streams import sse
 from gateway.streams.cursor import Cursor, cursor_at
 from gateway.streams.frame import Frame
 from gateway.visibility.answer import EVERYBODY, Answer
@@ -116,6 +117,20 @@ async def test_a_run_is_told_at_its_beginning() -> None:
         [],
     ]
     assert [client.connection.cursor for client in found] == [at(5), at(5), at(6), at(7)]
+
+
+async def test_a_change_that_cannot_be_sent_is_counted() -> None:
+    """Each stream that is asked to fetch a table again counts, with the reason."""
+    async with clients(at(2), at(2)) as found:
+        groups = [[client.connection for client in found]]
+        delivery, _ = a_delivery()
+        resync = sse.resync_frame(None, "overflow", ["public.a"])
+        await delivery.write(
+            Judged([Dispatch(at(3), resync, groups), Dispatch(at(4), b"x", groups)])
+        )
+        counted = delivery._metrics.resyncs.labels("overflow")
+        values = [sample.value for family in counted.collect() for sample in family.samples]
+    assert values[0] == 2
 
 
 async def test_what_was_taken_back_is_not_written() -> None:

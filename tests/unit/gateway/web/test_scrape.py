@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 
+class Replaying(list[int]):
+    """Two streams that are replayed to, one of them in the lane of a slow table."""
+
+    slow = 1
+
+
 class World:
     """A scrape of metrics whose tables are partly gone."""
 
@@ -29,13 +35,13 @@ class World:
         self.now = 0.0
         parts: Any = SimpleNamespace(
             place=1, total=3, ring_bytes=7, held=None, is_pushing=True,
-            ticks_are_late=False, seconds=1.5, is_stale=False, rivals=None,
+            ticks_are_late=False, streams=5, seconds=1.5, is_stale=False, rivals=None,
         )  # fmt: skip
         self.scrape = Scrape(
             pool=parts,
             metrics=self.metrics,
             limits=parts,
-            replayer=[1, 2],  # type: ignore[arg-type]
+            replayer=Replaying([1, 2]),  # type: ignore[arg-type]
             hub=parts,
             backlog=parts,
             bus=parts,
@@ -82,6 +88,8 @@ async def test_gauges_are_read_when_scraped(world: World) -> None:
     text = await world.text()
     for line in ("ayb_streams_open 3.0", "ayb_streams_replaying 2.0", "ayb_ring_bytes 7.0"):
         assert f"\n{line}\n" in text
+    for state, streams in (("live", 5), ("replay", 1), ("slow", 1)):
+        assert f'\nayb_streams{{state="{state}"}} {streams}.0\n' in text
     assert world.asked == [], "no table has series, so nobody is asked"
 
 
