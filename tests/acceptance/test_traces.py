@@ -175,7 +175,7 @@ async def test_beside_the_previous_release(
     start_stack: StartStack, require: Requirements, tmp_path: Path, older: str
 ) -> None:
     """A relay that traces and a gateway of the previous release understand each other over the bus,
-    and the other way round.
+    and the other way round, whether the previous release traces or not.
     """
     previous = unpack(previous_commit(require), tmp_path / "previous")
     with Collector() as collector:
@@ -202,7 +202,8 @@ async def test_beside_the_previous_release(
                 raise AssertionError("every batch is read from the outbox")
         if older == "relay":
             await collector.until(lambda: collector.named("write"))
-            assert {span.parent for span in collector.named("deliver")} == {""}
+            known = {"", *(span.id for span in collector.named("batch"))}  # if it traces already
+            assert {span.parent for span in collector.named("deliver")} <= known
         else:
             await collector.until(lambda: collector.named("publish"))
 
