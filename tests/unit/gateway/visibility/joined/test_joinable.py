@@ -6,7 +6,12 @@ import pytest
 
 from gateway.visibility.joined.joinable import NotJoinableError, join
 from gateway.visibility.joined.lexer import render
-from gateway.visibility.joined.statement import key_expression, key_query, value_query
+from gateway.visibility.joined.statement import (
+    given_expression,
+    key_expression,
+    key_query,
+    value_query,
+)
 from gateway.visibility.rules import Policy, Relation, Type
 from tests.unit.gateway.visibility.joined.facts import BUILTINS, USER, function, rules
 
@@ -90,6 +95,29 @@ def test_semijoin():
     assert "ANY (($1[1])::pg_catalog._int8)" in query
     assert 'ayb_r."id" AS ayb_k0' in key_query(draft.rules, draft.keys)
     assert "NULL::" in key_expression(draft.rules, "id")
+
+
+def test_a_function_that_is_given_columns():
+    """A function that reads other tables only has a value for each combination of its columns."""
+    on_team = function(
+        schema="public", name="on_team", arguments=2, body=None, language="plpgsql", is_known=True
+    )
+    draft = join(rules("public.on_team(id, title)", functions=(on_team,)), BUILTINS)
+    [expression] = draft.expressions
+    assert draft.tuples == (("id", "title"),)
+    assert expression.is_array
+    assert not expression.is_set
+    assert 'ayb_r."id" AS c0, ayb_r."title" AS c1' in given_expression(draft.rules, expression)
+
+
+@pytest.mark.parametrize("argument", ["(random())::text", "public.other(id)", "public.posts.*"])
+def test_a_function_that_is_given_more(argument):
+    """Its arguments call nothing that is not known, and are not the whole row."""
+    on_team = function(
+        schema="public", name="on_team", arguments=2, body=None, language="plpgsql", is_known=True
+    )
+    with pytest.raises(NotJoinableError, match="given something of the row"):
+        join(rules(f"public.on_team(id, {argument})", functions=(on_team,)), BUILTINS)
 
 
 def test_views_of_the_catalog():
