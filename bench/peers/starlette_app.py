@@ -54,7 +54,7 @@ def sse(queue: asyncio.Queue[str], queues: Queues) -> Response:
         finally:
             queues.discard(queue)
 
-    return EventSourceResponse(events(), ping=_QUIET_SECONDS, sep="\n")
+    return cast("Response", EventSourceResponse(events(), ping=_QUIET_SECONDS, sep="\n"))
 
 
 ANSWERS: Final[dict[str, Callable[[asyncio.Queue[str], Queues], Response]]] = {
