@@ -8,7 +8,9 @@ host that answers nothing keeps the others from being tried. Here each host is a
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlunsplit
+
+from shared.url import split_url
 
 _PREFERRING = "target_session_attrs=prefer-standby"
 
@@ -18,10 +20,7 @@ def each_host(url: str) -> tuple[str, ...]:
 
     A list that prefers standbys is left to asyncpg, which looks at all hosts before it chooses.
     """
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # told where it is used
-        return (url,)
+    parts = split_url(url)
     login, at, hosts = parts.netloc.rpartition("@")
     if "," not in hosts or _PREFERRING in parts.query:
         return (url,)
@@ -32,4 +31,4 @@ def each_host(url: str) -> tuple[str, ...]:
 
 def host_of(url: str) -> str:
     """Name the host of a URL, with its port if that is given, and without login."""
-    return urlsplit(url).netloc.rpartition("@")[2] or "the default host"
+    return split_url(url).netloc.rpartition("@")[2] or "the default host"

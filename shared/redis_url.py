@@ -16,12 +16,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode
 
 import redis.asyncio as redis
 from redis.asyncio.connection import parse_url
 
 from shared.logging import redact
+from shared.url import split_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,8 +67,8 @@ def check_url(url: str) -> None:
     if url.startswith(SENTINEL_SCHEMES):
         sentinel_master(url)
         return
-    _check_port(urlsplit(url))
-    if not url.startswith("unix://") and "," in urlsplit(url).netloc.rpartition("@")[2]:
+    _check_port(split_url(url))
+    if not url.startswith("unix://") and "," in split_url(url).netloc.rpartition("@")[2]:
         raise ValueError(f"names several hosts, which only Sentinels may be: {_SENTINEL_FORM}")
     _check_options(url)
 
@@ -79,7 +80,7 @@ def sentinel_master(url: str) -> SentinelMaster | None:
     """
     if not url.startswith(SENTINEL_SCHEMES):
         return None
-    parts = urlsplit(url)
+    parts = split_url(url)
     login, at, hosts = parts.netloc.rpartition("@")
     name, _, database = parts.path.strip("/").partition("/")
     if not name:
@@ -108,12 +109,12 @@ def name_of(url: str) -> str:
     master = sentinel_master(url)
     if master is not None:
         return f"{master.name}@{_plain(master.sentinels[0])}"
-    parts = urlsplit(url)
+    parts = split_url(url)
     return f"{parts.hostname}:{parts.port or _REDIS_PORT}" if parts.hostname else parts.path
 
 
 def _address(text: str) -> tuple[str, int]:
-    parts = urlsplit(f"//{text}")
+    parts = split_url(f"redis://{text}")
     _check_port(parts)
     if not parts.hostname:
         raise ValueError(f"has a Sentinel without a host: {_SENTINEL_FORM}")

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import structlog
 from redis.exceptions import MovedError, NoPermissionError
@@ -25,6 +24,7 @@ from redis.exceptions import MovedError, NoPermissionError
 from gateway.errors import SessionsUnavailableError
 from shared.channels import ROOT
 from shared.redis import UNAVAILABLE, close_client, describe, heed_cancellation, redis_client
+from shared.url import split_url
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -88,7 +88,7 @@ async def _answer(url: str, command: Callable[[Redis], Awaitable[object]]) -> ob
 
 def _at(url: str, host: str, port: int) -> str:
     """Return the URL with another host and port."""
-    parts = urlsplit(url)
+    parts = split_url(url)
     login, at, _ = parts.netloc.rpartition("@")
     where = f"[{host}]" if ":" in host else host
     return parts._replace(netloc=f"{login}{at}{where}:{port}").geturl()
