@@ -98,6 +98,12 @@ KNOWN = {
     "a uuid": (
         f"CREATE FUNCTION is_first(uuid) {BOOL} AS $$ SELECT $1::text LIKE '%1' AND me() > 'a' $$;",
         "is_first(key)"),
+    "keywords that are names of columns, too": (
+        f"""ALTER TABLE docs ADD "user" text, ADD "true" boolean, ADD "end" int;
+        UPDATE docs SET "user" = 'none', "true" = false, "end" = 5;
+        CREATE FUNCTION is_of(int, name, boolean, text) {BOOL} AS $$ SELECT $2 <> $4 AND $3
+            AND EXISTS (SELECT FROM public.members m WHERE m.team = $1 AND m.who = me()) $$;""",
+        """is_of(CASE WHEN kind = 'open' THEN team ELSE 0 END, USER, true, "user")"""),
     "an expression as an argument": (on_team(), "on_team(coalesce(team, 1))"),
     "a default": (
         f"""CREATE FUNCTION is_of(int, text DEFAULT me()) {BOOL} AS $$ SELECT EXISTS (
