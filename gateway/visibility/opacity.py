@@ -6,8 +6,8 @@ from before. A function that is given something of the row may look the row up; 
 arguments may return what it has read of the table. So a table is *opaque* to us
 
 * certainly, where its policies read the table itself (or a parent, partition, or view, which may
-  show it), directly or through the policies of other tables or a function whose body names it; or
-  where an image does not show what a value was;
+  show it), directly or through the policies of other tables or a function whose body names it or
+  leads to a materialized view of it; or where an image does not show what a value was;
 * unless the joined form is known to be right, where a function or operator is given something of
   the row and may look the row up: one of no extension, not declared to depend on nothing but its
   arguments and settings, and not known to read other tables only.
@@ -32,10 +32,14 @@ _LOOKING: Final = frozenset(
     (
         "query_to_xml", "query_to_xmlschema", "query_to_xml_and_xmlschema", "table_to_xml",
         "table_to_xmlschema", "table_to_xml_and_xmlschema", "cursor_to_xml", "schema_to_xml",
-        "database_to_xml", "ts_stat", "ts_rewrite", "lo_get", "loread", "nextval", "currval",
+        "database_to_xml", "pg_input_is_valid", "pg_input_error_info", "ts_stat", "ts_rewrite",
+        "lo_get", "loread", "nextval", "currval",
     )
 )  # fmt: skip
-"""Functions of Postgres that may read a table named by their arguments, or have an effect."""
+"""Functions of Postgres that may read a table named by their arguments, or have an effect.
+
+Whether an input is valid is up to a domain's check, if the type is a domain.
+"""
 _SYSTEM_COLUMNS: Final = ("ctid", "xmin", "xmax", "cmin", "cmax", "tableoid")
 _BOUND_BY_NAME: Final = ("distinct", "nullif", "using", "natural", "row", "in")
 """Constructs that look an operator up by its bare name, as does CASE with an operand."""
@@ -52,7 +56,8 @@ def why_certainly_opaque(rules: Rules, trusted: frozenset[str] = frozenset()) ->
             return f"{relation.name}, which a policy reads, is not a plain table"
     for function in _functions(rules, trusted):
         if function.mentions:
-            return f"a policy calls {function.schema}.{function.name}(), which names the table"
+            name = f"{function.schema}.{function.name}()"
+            return f"a policy calls {name}, which names the table, or a materialized view of it"
     return _why_values_tell_too_little(rules) or _why_texts_tell_too_little(rules)
 
 

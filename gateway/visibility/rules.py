@@ -83,7 +83,7 @@ class Function(msgspec.Struct, frozen=True):
     executable: bool
     overloads: int
     mentions: bool = False
-    """Whether its body has the name of the table in it."""
+    """Whether its body has the name of the table in it, or leads to a materialized view of it."""
     extension: bool = False
     """Whether it came with an extension."""
     is_known: bool = False

@@ -1,12 +1,13 @@
 -- The functions that policies call and that are not part of Postgres. `mentions` is true if the
--- body contains the name of the table, or refers to the table according to what Postgres has
--- recorded; `extension` is true if the function came with an extension. `doubt` says why a function
+-- body contains the name of the table, or leads by names to a materialized view that has copies of
+-- its rows; `extension` is true if the function came with an extension. `doubt` says why a function
 -- with arguments may read the table however it hides that, NULL if it cannot: see reach_of.
 CREATE OR REPLACE FUNCTION ayb_realtime.function_facts(table_oid oid, role_oid oid, policies oid[]) RETURNS json
     LANGUAGE plpgsql STABLE
 AS $functions$
 DECLARE
     name constant pg_catalog.text := (SELECT relname FROM pg_class WHERE oid = table_oid);
+    copies constant pg_catalog.name[] := ayb_realtime.copies_of(table_oid);
 BEGIN
     IF policies = '{}' THEN
         RETURN NULL;
@@ -28,7 +29,8 @@ BEGIN
                 WHEN quote_ident(name) = name THEN b.body ~* ('\m' || name || '\M')
                 -- A keyword is a table's name only where it is quoted.
                 WHEN name ~ '^[a-z_][a-z0-9_]*$' THEN b.body ~ ('["'']' || name || '["'']')
-                ELSE strpos(lower(b.body), lower(name)) > 0 END,
+                ELSE strpos(lower(b.body), lower(name)) > 0 END
+                OR (copies <> '{}' AND ayb_realtime.names_one_of(f.oid, copies)),
             'extension', EXISTS (
                 SELECT FROM pg_depend e
                 WHERE e.classid = 'pg_proc'::regclass AND e.objid = f.oid AND e.deptype = 'e'

@@ -683,3 +683,44 @@ async def test_a_row_written_otherwise_where_functions_find_no_names(engine):
     image = Image(b'{"id":1,"org":1,"score":0,"body":"new"}', 5)
     seen = await engine.ask("docs", members, [image])
     assert 0 in seen.answer.undecidable or 0 in seen.by("not cast")
+
+
+COPY = """
+    CREATE MATERIALIZED VIEW shown AS SELECT id FROM posts WHERE published;
+    CREATE FUNCTION shown_ids() RETURNS SETOF bigint LANGUAGE {} STABLE SECURITY DEFINER
+        AS $$ {} $$;
+"""
+OF_COPY = "SELECT s.id FROM public.shown s"
+COPIES = {
+    "a function": COPY.format("sql", OF_COPY),
+    "a function in PL/pgSQL": COPY.format("plpgsql", f"BEGIN RETURN QUERY {OF_COPY}; END"),
+    "a view": COPY.replace("CREATE F", "CREATE VIEW seen AS TABLE shown; CREATE F").format(
+        "sql", OF_COPY.replace("shown", "seen")),
+    "another function": """CREATE FUNCTION inner_ids() RETURNS SETOF bigint LANGUAGE plpgsql STABLE
+        SECURITY DEFINER AS 'BEGIN RETURN QUERY SELECT s.id FROM public."Shown ones" s; END';"""
+        + COPY.replace("VIEW shown", 'VIEW "Shown ones"').format("sql", "SELECT inner_ids()"),
+    "the policy of another table": COPY.format("sql", OF_COPY) + """
+        CREATE TABLE allowed (id bigint); INSERT INTO allowed VALUES (1);
+        ALTER TABLE allowed ENABLE ROW LEVEL SECURITY;
+        GRANT SELECT ON allowed TO ayb_authenticated;
+        CREATE POLICY p ON allowed USING (id IN (SELECT shown_ids()))""",
+}  # fmt: skip
+
+
+@BOTH_FORMS
+@pytest.mark.parametrize("case", COPIES)
+async def test_a_copy_of_the_table_behind_a_function_judges_no_image(engine, case, is_joining):
+    """A materialized view has the rows of its last refresh, and is read without a trace."""
+    policy = "id IN (SELECT shown_ids())"
+    if "allowed" in COPIES[case]:
+        policy = "id IN (SELECT a.id FROM allowed a)"
+    await engine.admin.execute(f"{POSTS} {COPIES[case]}; CREATE POLICY p ON posts USING ({policy})")
+    [private] = await engine.insert("posts", post(1, A, published=False))
+    view = '"Shown ones"' if case == "another function" else "shown"
+    await engine.admin.execute(
+        f"UPDATE posts SET published = true; REFRESH MATERIALIZED VIEW {view}"
+    )
+    engine.visibility = Visibility(engine.pool, is_joining=is_joining)
+    seen = await engine.ask("posts", MEMBERS, [private])
+    assert seen.by("a") == seen.by("b") == set()
+    assert await form_of(engine, "posts") == "opaque"
