@@ -139,8 +139,7 @@ def _equality(condition: Sequence[Token], columns: AbstractSet[str], table: str)
 def _column(tokens: Sequence[Token], table: str) -> str:
     if len(tokens) == 3 and tokens[0].value == table and tokens[1].is_mark("."):
         tokens = tokens[2:]
-    is_name = len(tokens) == 1 and tokens[0].kind in ("name", "quoted")
-    return tokens[0].value if is_name else ""
+    return tokens[0].value if len(tokens) == 1 and tokens[0].may_name_column else ""
 
 
 def columns_of(demanded: Iterable[Demand]) -> tuple[str, ...]:

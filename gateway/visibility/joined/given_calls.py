@@ -13,15 +13,6 @@ if TYPE_CHECKING:
 GIVEN: Final = "ayb_given"
 """The table whose columns c0, c1 ... stand for the columns of the row."""
 
-_KEYWORDS: Final = frozenset(
-    ("true", "false", "null", "user", "current_user", "current_role", "session_user", "system_user",
-     "current_catalog", "current_date", "current_time", "current_timestamp", "localtime",
-     "localtimestamp", "case", "when", "then", "else", "end", "and", "or", "not", "is", "in", "any",
-     "all", "some", "select", "distinct", "from", "where", "group", "having", "order", "limit",
-     "offset", "union", "intersect", "except", "on", "using", "as", "asc", "desc", "array")
-)  # fmt: skip
-"""Words that Postgres quotes where a column has that name: without quotes they name no column."""
-
 
 def called(tokens: Sequence[Token], at: int) -> tuple[str, str] | None:
     """Return schema and name of the function whose call starts here, if one does."""
@@ -72,9 +63,8 @@ def _column_at(tokens: Sequence[Token], at: int, table: str, columns: Collection
         name = tokens[at : at + length]
         if (
             len(name) == length
-            and all(token.kind in ("name", "quoted") for token in name[::2])
+            and all(token.may_name_column for token in name[::2])
             and name[-1].value in columns
-            and not name[-1].is_word(*_KEYWORDS)
             and (length == 1 or (name[0].value == table and name[1].is_mark(".")))
             and not (at > 0 and (tokens[at - 1].is_mark(".") or tokens[at - 1].is_mark("::")))
             and not (at + length < len(tokens) and tokens[at + length].text in (".", "("))

@@ -35,6 +35,16 @@ class Token:
         """Return whether it is one of these keywords or unquoted names."""
         return self.kind == "name" and self.value in words
 
+    @property
+    def may_name_column(self) -> bool:
+        """Whether it can be a column's name, in a text that Postgres has written.
+
+        Postgres writes keywords in capitals, except true and false, and quotes names like those.
+        """
+        return self.kind == "quoted" or (
+            self.kind == "name" and self.text == self.value and not self.is_word("true", "false")
+        )
+
     def is_mark(self, mark: str) -> bool:
         """Return whether it is this punctuation or operator."""
         return self.kind in ("mark", "operator") and self.text == mark

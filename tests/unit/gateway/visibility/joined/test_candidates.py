@@ -8,7 +8,7 @@ from gateway.visibility.joined import candidates as module
 from gateway.visibility.joined.candidates import Equality, candidates, columns_of, comparable
 from gateway.visibility.joined.joinable import join
 from gateway.visibility.joined.kept_values import ValueGroups
-from gateway.visibility.rules import Policy
+from gateway.visibility.rules import Column, Need, Policy
 from tests.unit.gateway.visibility.joined.facts import BUILTINS, USER, function, rules
 
 OWN = f"(author_id = ({USER})::uuid)"
@@ -65,6 +65,14 @@ def test_demands(policies, columns):
 def test_no_demands(policies):
     """Whatever can be true otherwise, or can raise, leaves all cohorts candidates."""
     assert demanded(*policies) == ()
+
+
+def test_a_keyword_is_no_column():
+    """Postgres quotes a column that is named like a keyword."""
+    named = (Column(1, "current_user", True),)
+    facts = {"columns": named, "needs": (Need("current_user", "no"),)}
+    assert demanded(f"(CURRENT_USER = ({USER}))", **facts) == ()
+    assert demanded(f'("current_user" = ({USER}))', **facts) != ()
 
 
 def test_no_demands_with_computed_values_or_sets():

@@ -7,7 +7,7 @@ import pytest
 from gateway.visibility.joined.given_calls import called, read_given
 from gateway.visibility.joined.lexer import UnreadableError, tokenize
 
-COLUMNS = ("id", "title", "Odd", "posts")
+COLUMNS = ("id", "title", "Odd", "posts", "user", "true", "current_schema")
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,7 @@ def test_called(text, at, found):
          "public.f ( ( ayb_given.c0 ) ::pg_catalog.text , 'id' ::pg_catalog.text )", ("id",)),
         ("public.id(public.title(id))", "public.id ( public.title ( ayb_given.c0 ) )", ("id",)),
         ("public.f(posts)", "public.f ( ayb_given.c0 )", ("posts",)),
+        ('public.f(true, USER, "user")', "public.f ( true , USER , ayb_given.c0 )", ("user",)),
         ("public.f(( SELECT m.y FROM s.m WHERE (m.x = posts.id)))",
          "public.f ( ( SELECT m.y FROM s.m WHERE ( m.x OPERATOR(pg_catalog.=) ayb_given.c0 ) ) )",
          ("id",)),
@@ -54,7 +55,8 @@ def test_columns_are_replaced(text, sql, columns):
 @pytest.mark.parametrize(
     "text",
     ["public.f()", "public.f(other)", "public.f(m.id)", "public.f(id, ayb_given.c0)",
-     "public.f(title.id)", "public.f(posts.*)", "public.f('1'::id)"],
+     "public.f(title.id)", "public.f(posts.*)", "public.f('1'::id)",
+     "public.f(id, CURRENT_SCHEMA)"],
 )  # fmt: skip
 def test_what_is_not_read(text):
     """A column of something else, or a whole row, is not taken for a column of the row."""
