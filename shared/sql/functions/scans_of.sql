@@ -1,7 +1,7 @@
 -- How often this session has read a table, its partitions or children, or any of their indexes. The
 -- counters belong to this backend and count immediately, even for work that is rolled back: a
--- difference between two calls shows whether anything has read the table in between, whoever did so
--- and however deeply nested.
+-- difference between two calls shows whether anything has scanned the table in between, whoever did
+-- so and however deeply nested. Rows that are found by ctid are not counted.
 CREATE OR REPLACE FUNCTION ayb_realtime.scans_of(table_oid oid) RETURNS bigint
     LANGUAGE plpgsql VOLATILE
 AS $scans$
