@@ -69,17 +69,21 @@ class ApiKeyWatch:
             await asyncio.sleep(self._seconds)
             if not self._streams:
                 continue
+            asked = {digest: dict(streams) for digest, streams in self._streams.items()}
             try:
-                current = await self._keys.current(list(self._streams))
+                current = await self._keys.current(list(asked))
             except (DatabaseUnavailableError, GatewayError) as error:
                 log.warning("API keys not checked, their streams stay open", error=str(error))
                 continue
-            self._end(current)
+            self._end(asked, current)
 
-    def _end(self, current: dict[str, Claims]) -> None:
-        for digest, streams in list(self._streams.items()):
+    def _end(
+        self, asked: dict[str, dict[Callable[[], None], Claims]], current: dict[str, Claims]
+    ) -> None:
+        """End streams that were open before the question; of later ones it says nothing."""
+        for digest, streams in asked.items():
             now = current.get(digest)
-            for expire, claims in list(streams.items()):
-                if now != claims:
+            for expire, claims in streams.items():
+                if now != claims and expire in self._streams.get(digest, {}):
                     log.info("stream ended", reason="its API key was revoked, or has changed")
                     expire()

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from gateway.auth.claims import Claims
     from tests.support.databases import Database
 
 UNKNOWN = "ayb_" + "0" * 48
@@ -318,6 +319,37 @@ async def test_a_stream_ends_when_its_key_changes(database: Database, change: st
                     await asyncio.sleep(0.01)
             assert set(ended) == {"first", "again"}
         assert len(watch) == 0
+        running.cancel()
+
+
+async def test_a_stream_that_opens_during_the_look_stays(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its key was not asked about."""
+    await make_api_keys(database)
+    first = await add_api_key(database, "a@x")
+    other = await add_api_key(database, "b@x")
+    ended: list[str] = []
+    async with keys_of(database) as (keys, _), asyncio.TaskGroup() as group:
+        looked, go_on = asyncio.Event(), asyncio.Event()
+        look = keys.current
+
+        async def slow(digests: list[str]) -> dict[str, Claims]:
+            answer = await look(digests)
+            looked.set()
+            await go_on.wait()
+            return answer
+
+        monkeypatch.setattr(keys, "current", slow)
+        watch = ApiKeyWatch(keys, seconds=0.01)
+        running = group.create_task(watch.run())
+        with watch.watching(await keys.verify(first), lambda: ended.append("first")):
+            await looked.wait()
+            with watch.watching(await keys.verify(other), lambda: ended.append("other")):
+                looked.clear()
+                go_on.set()
+                await looked.wait()
+            assert ended == []
         running.cancel()
 
 
