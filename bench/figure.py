@@ -46,8 +46,12 @@ class Figure:
         return sorted(found, key=lambda name: name != OURS)
 
     def ratio(self, case: Case) -> float | None:
-        """Return ours divided by the peer; None if one of them was not measured."""
+        """Return ours divided by the peer; None if there is nothing to divide by.
+
+        That is if one was not measured, or the peer's time is none: a NOTIFY may arrive before the
+        writer knows that it has committed.
+        """
         ours, peer = case.values.get(OURS), case.values.get(self.peer or "")
-        if ours is None or peer is None or peer.median == 0:
+        if ours is None or peer is None or peer.median <= 0:
             return None
         return ours.median / peer.median
