@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import uuid
 from dataclasses import dataclass
 from typing import Final
+
+from bench.stack import user_id
 
 ROLE: Final = "ayb_authenticated"
 _ORGANISATIONS: Final = 50
@@ -160,11 +161,6 @@ SHAPES: Final = (
         "CREATE POLICY kept ON docs AS RESTRICTIVE USING (ends_at > now())",
     )),
 )  # fmt: skip
-
-
-def user_id(number: int) -> str:
-    """The id of a user, by number."""
-    return str(uuid.UUID(f"00000000-0000-4000-8000-{number:012d}"))
 
 
 def settings(number: int, size: int = 0) -> tuple[str, str, str, str]:

@@ -19,8 +19,8 @@ from jose import jwt
 
 from bench.figure import OURS
 from bench.measured import percentile
-from bench.policy_shapes import ROLE, SCHEMA, SHAPES, Shape, rows, user_id
-from bench.stack import SECRET, BenchStack, StreamReader, open_stream
+from bench.policy_shapes import ROLE, SCHEMA, SHAPES, Shape, rows
+from bench.stack import SECRET, BenchStack, StreamReader, open_stream, user_id
 
 if TYPE_CHECKING:
     from bench.report import Report

@@ -30,7 +30,7 @@ from bench.cpu_meter import CpuMeter
 from bench.figure import OURS
 from bench.measured import percentile
 from bench.report import Report
-from bench.stack import BenchStack, StreamReader, open_stream
+from bench.stack import BenchStack, StreamReader, open_stream, user_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -198,11 +198,6 @@ class Contender:
             read_at.update(read)
             stream.forget()
         return read_at
-
-
-def user_id(number: int) -> str:
-    """Return the `sub` of a user."""
-    return f"00000000-0000-4000-8000-{number:012d}"
 
 
 def run(size: Size) -> Report:

@@ -35,7 +35,7 @@ from bench.load import LoadClient
 from bench.model import Demand, Deployment, demand
 from bench.process_cpu import cpu_seconds, memory_bytes
 from bench.report import Report
-from bench.stack import BenchStack
+from bench.stack import BenchStack, user_id
 from shared.redis import redis_client
 
 if TYPE_CHECKING:
@@ -233,11 +233,6 @@ def _questions(port: int) -> int:
     if found is None:
         raise RuntimeError("a gateway does not count its questions")
     return int(float(found[1]))
-
-
-def user_id(number: int) -> str:
-    """Return the `sub` of a user."""
-    return f"00000000-0000-4000-8000-{number:012d}"
 
 
 def run(size: Size) -> Report:

@@ -46,6 +46,11 @@ SECRET: Final = "a secret of a benchmark, which is long enough"  # noqa: S105
 _START_SECONDS: Final = 30.0
 
 
+def user_id(number: int) -> str:
+    """Return the `sub` of a user, by number: a UUID."""
+    return f"00000000-0000-4000-8000-{number:012d}"
+
+
 @dataclass
 class BenchStack:
     """Starts everything on free ports, and stops it."""

@@ -77,7 +77,7 @@ async def both_ways(engine, monkeypatch, images, members=MEMBERS):
         answers.append(await engine.ask("posts", members, images))
     everybody = frozenset(range(len(members)))
     one, other = (
-        [everybody if who is EVERYBODY else set(who) for who in seen.answer.visible]
+        [everybody if cohorts is EVERYBODY else set(cohorts) for cohorts in seen.answer.visible]
         for seen in answers
     )
     assert one == other
