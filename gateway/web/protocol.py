@@ -129,8 +129,9 @@ class StreamProtocol(HttpToolsProtocol):
 
     def _open_wire(self, cycle: RequestResponseCycle) -> SocketWire | None:
         self._wire = SocketWire.of(cycle)
-        if self._wire is not None:
-            self.headers, self.url = [], b""  # a stream is long, and these have been read
+        if self._wire is not None and self.headers is cycle.scope["headers"]:
+            # A stream is long, and these have been read, unless they are of a next request.
+            self.headers, self.url = [], b""
         return self._wire
 
     @property

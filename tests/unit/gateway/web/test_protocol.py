@@ -29,7 +29,7 @@ STREAM = f"GET {STREAM_PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
 
 class Place:
-    """A listening socket; paths choose the answer: `/`, the stream, `/parts`, `/abort`."""
+    """A listening socket; paths choose the answer: `/`, the stream, `/wire`, `/parts`, `/abort`."""
 
     def __init__(self) -> None:
         self.idle = IdleConnections(most_connections=1_000)
@@ -39,6 +39,7 @@ class Place:
         self.unsent: Callable[[], int] = lambda: 0
         self.gate = asyncio.Event()
         self.gate.set()
+        self.ending = asyncio.Event()
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
         await self.gate.wait()
@@ -51,6 +52,11 @@ class Place:
             while (await receive())["type"] != "http.disconnect":
                 pass
             self.disconnected += 1
+        elif scope["path"] == "/wire":
+            scope["ayb.wire"]()
+            await send({"type": "http.response.body", "body": b"live", "more_body": True})
+            await self.ending.wait()
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
         elif scope["path"] == "/parts":
             for part in (b"a", b"", b"bc"):
                 await send({"type": "http.response.body", "body": part, "more_body": True})
@@ -137,6 +143,19 @@ async def test_nothing_follows_a_stream_whose_head_is_forgotten(place: Place) ->
     with contextlib.suppress(ConnectionError):
         assert b"HTTP" not in await asyncio.wait_for(reader.read(), 10)
     await eventually(lambda: place.disconnected == 1)
+    writer.transport.abort()
+
+
+async def test_a_wire_forgets_its_own_head_alone(place: Place) -> None:
+    """A request of which a part came before the wire was opened is answered as it was sent."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
+    writer.write(b"GET /wire HTTP/1.1\r\nHost: x\r\n\r\nGET /par")
+    await reader.readuntil(b"live\r\n")
+    place.ending.set()
+    await reader.readuntil(b"0\r\n\r\n")
+    writer.write(b"ts HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    answer = await asyncio.wait_for(reader.read(), 10)
+    assert answer.startswith(b"HTTP/1.1 200")
     writer.transport.abort()
 
 
