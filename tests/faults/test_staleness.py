@@ -119,6 +119,10 @@ async def test_each_cause_is_shown(region: Region) -> None:
     await stack.kill("relay")
     await gateway_says(stack, "no relay leads", part="lag")
     await gateway_says(stack, "no ticks", part="bus")
+    async with asyncio.timeout(10):
+        # The log has what the gateway finds when it looks next.
+        while "no relay leads" not in stack.log("gateway"):  # noqa: ASYNC110 (another process)
+            await asyncio.sleep(0.1)
     async with asyncio.timeout(30):
         while "no relay has given a sign" not in await _lag(region):
             await stack.sql("INSERT INTO written VALUES ((SELECT count(*) FROM written))")
