@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
-from relay.rivals import ANNOUNCE_SECONDS, SILENT_SECONDS, Announcement, Rivals, decode_announcement
+from relay.rivals import (
+    ANNOUNCE_SECONDS,
+    MOST_NAMED,
+    SILENT_SECONDS,
+    Announcement,
+    Rivals,
+    decode_announcement,
+    describe,
+)
 from shared import signature
 from shared.backoff import Backoff
 from shared.change import FORMAT
@@ -133,19 +141,15 @@ class RivalWatch:
     def _show(self) -> None:
         present = {rival.id: rival for rival in self._rivals.present(time.monotonic())}
         self._metrics.rivals.set(len(present))
-        for rival in present.values():
-            if rival.id not in self._shown and self._own is not None:
+        self._shown &= present.keys()
+        added = [rival for id_, rival in present.items() if id_ not in self._shown]
+        for rival in added[:MOST_NAMED]:
+            self._shown.add(rival.id)
+            if self._own is not None:
                 log.error(
                     "another relay leads too: fence the old primary",
                     other=rival.name,
                     other_epoch=rival.epoch,
                     epoch=self._own.epoch,
                 )
-        self._shown = set(present)
-        names = "; ".join(f"{r.name} (epoch {r.epoch})" for r in present.values())
-        self._note(
-            "rival",
-            f"another relay leads too, on another primary: fence the old one; {names}"
-            if present
-            else None,
-        )
+        self._note("rival", describe(list(present.values()), is_signed=self._key is not None))

@@ -7,16 +7,25 @@ announces itself there every second, and one that keeps hearing another says so.
 
 One announcement is not enough: at a takeover the last one of the previous leader is still under
 way.
+
+Without a bus key, anyone who can publish can make announcements up. Memory has a bound, so ids that
+are heard once must not keep out a leader that is heard every second: the one that was silent for
+longest makes way, and leaders that insist have places of their own.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
 from shared.change import FORMAT, Epoch, History
 from shared.errors import BusMessageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ANNOUNCE_SECONDS: Final = 1.0
 _INSISTING_SECONDS: Final = 1.5
@@ -25,8 +34,13 @@ _INSISTING_SECONDS: Final = 1.5
 SILENT_SECONDS: Final = 5.0
 """After so long without an announcement a leader no longer counts."""
 
-MOST_KEPT: Final = 16
-"""Leaders beyond these are ignored: anyone who can publish may make announcements up."""
+MOST_KEPT: Final = 1_000
+"""How many leaders that insist are kept, and how many that were heard too briefly to count."""
+
+MOST_NAMED: Final = 16
+"""How many of them are named at a time."""
+
+_MOST_CHARACTERS: Final = 300
 
 
 class Announcement(msgspec.Struct, frozen=True, array_like=True):
@@ -34,8 +48,8 @@ class Announcement(msgspec.Struct, frozen=True, array_like=True):
 
     format: int
     history: History
-    id: str
-    name: str
+    id: Annotated[str, msgspec.Meta(max_length=_MOST_CHARACTERS)]
+    name: Annotated[str, msgspec.Meta(max_length=_MOST_CHARACTERS)]
     epoch: Epoch
 
 
@@ -53,36 +67,65 @@ def decode_announcement(data: bytes) -> Announcement:
     return announcement
 
 
+def describe(rivals: Sequence[Announcement], *, is_signed: bool) -> str | None:
+    """Say which relays lead too, and what to do; None if there are none."""
+    if not rivals:
+        return None
+    names = "; ".join(f"{rival.name} (epoch {rival.epoch})" for rival in rivals[:MOST_NAMED])
+    more = len(rivals) - MOST_NAMED
+    if more > 0:
+        names += f"; and {more} more"
+        if not is_signed:
+            names += ", which anyone who may publish could make up: set AYB_REALTIME_BUS_KEY"
+    return f"another relay leads too, on another primary: fence the old one; {names}"
+
+
+@dataclass(slots=True)
+class _Heard:
+    announcement: Announcement
+    first: float
+    last: float
+
+
 class Rivals:
     """The other leaders, by what was heard of them while this relay leads; times are seconds."""
 
     def __init__(self, own_id: str) -> None:
         self._own_id = own_id
-        self._heard: dict[str, tuple[Announcement, float, float]] = {}
+        # The one that was silent for longest comes first.
+        self._new: OrderedDict[str, _Heard] = OrderedDict()
+        self._insisting: OrderedDict[str, _Heard] = OrderedDict()
 
     def clear(self) -> None:
         """Forget what was heard, as when the lead is taken."""
-        self._heard.clear()
+        self._new.clear()
+        self._insisting.clear()
 
     def on_announcement(self, announcement: Announcement, now: float) -> None:
         """Count what a leader says of itself."""
-        if announcement.id != self._own_id:
-            self._forget_silent(now)
-            known = self._heard.get(announcement.id)
-            if known is not None or len(self._heard) < MOST_KEPT:
-                first = now if known is None else known[1]
-                self._heard[announcement.id] = (announcement, first, now)
+        id_ = announcement.id
+        if id_ == self._own_id:
+            return
+        self._forget_silent(now)
+        if (heard := self._insisting.get(id_)) is not None:
+            heard.announcement, heard.last = announcement, now
+            self._insisting.move_to_end(id_)
+            return
+        heard = self._new.pop(id_, None) or _Heard(announcement, now, now)
+        heard.announcement, heard.last = announcement, now
+        if now - heard.first >= _INSISTING_SECONDS and len(self._insisting) < MOST_KEPT:
+            self._insisting[id_] = heard
+            return
+        self._new[id_] = heard
+        if len(self._new) > MOST_KEPT:
+            self._new.popitem(last=False)
 
     def present(self, now: float) -> list[Announcement]:
         """Return the relays that lead too."""
         self._forget_silent(now)
-        return [
-            announcement
-            for announcement, first, last in self._heard.values()
-            if last - first >= _INSISTING_SECONDS
-        ]
+        return [heard.announcement for heard in self._insisting.values()]
 
     def _forget_silent(self, now: float) -> None:
-        self._heard = {
-            id_: heard for id_, heard in self._heard.items() if now - heard[2] < SILENT_SECONDS
-        }
+        for known in (self._new, self._insisting):
+            while known and now - next(iter(known.values())).last >= SILENT_SECONDS:
+                known.popitem(last=False)

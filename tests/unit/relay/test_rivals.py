@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import msgspec
 import pytest
 
-from relay.rivals import MOST_KEPT, Announcement, Rivals, decode_announcement
+from relay.rivals import (
+    MOST_KEPT,
+    MOST_NAMED,
+    Announcement,
+    Rivals,
+    decode_announcement,
+    describe,
+)
 from shared.errors import BusMessageError
 
 OTHER = Announcement(1, "0123456789abcdef", "b", "host, process 7", 3)
@@ -42,13 +51,47 @@ def test_announcements_are_read_strictly():
             decode_announcement(wrong)
 
 
-def test_at_most_a_few_are_kept():
-    """Made-up announcements take no memory; places of those that went silent are used again."""
+def test_made_up_leaders_keep_no_leader_out():
+    """Ids that are heard once, however many, hide no leader that is heard every second."""
+    rivals, made_up = Rivals("a"), count()
+    for now in (10.0, 10.9, 11.8):
+        for number in range(MOST_KEPT - 1):
+            other = msgspec.structs.replace(OTHER, id=f"{next(made_up)}")
+            rivals.on_announcement(other, now + number / MOST_KEPT * 0.8)
+        rivals.on_announcement(OTHER, now + 0.85)
+    assert rivals.present(13.0) == [OTHER]
+
+
+def test_memory_has_a_bound():
+    """Made-up announcements take bounded memory; places of those that went silent are reused."""
     rivals = Rivals("a")
     for now in (10.0, 12.0):
-        for number in range(1000):
+        for number in range(MOST_KEPT + 500):
+            rivals.on_announcement(msgspec.structs.replace(OTHER, id=f"{number % 900}"), now)
+    assert len(rivals.present(12.0)) == 900
+    for now in (13.0, 13.1, 15.0):
+        for number in range(900, 2 * MOST_KEPT):
             rivals.on_announcement(msgspec.structs.replace(OTHER, id=f"{number}"), now)
-    assert len(rivals.present(12.0)) == MOST_KEPT
-    for now in (18.0, 20.0):
+    assert len(rivals.present(15.0)) <= MOST_KEPT
+    for now in (21.0, 23.0):
         rivals.on_announcement(OTHER, now)
-    assert rivals.present(20.0) == [OTHER]
+    assert rivals.present(23.0) == [OTHER]
+    long = msgspec.structs.replace(OTHER, name="x" * 1000)
+    with pytest.raises(BusMessageError):
+        decode_announcement(msgspec.json.encode(long))
+
+
+def test_what_is_said_of_them():
+    """The first are named. More than an operator runs were made up, if messages are not signed."""
+    assert describe([], is_signed=True) is None
+    said = describe([OTHER], is_signed=False)
+    assert said is not None
+    assert said.endswith("fence the old one; host, process 7 (epoch 3)")
+    many = describe([OTHER] * (MOST_NAMED + 2), is_signed=False)
+    assert many is not None
+    assert many.count("process 7") == MOST_NAMED
+    assert "; and 2 more, which anyone" in many
+    assert many.endswith("set AYB_REALTIME_BUS_KEY")
+    signed = describe([OTHER] * (MOST_NAMED + 2), is_signed=True)
+    assert signed is not None
+    assert signed.endswith("; and 2 more")
