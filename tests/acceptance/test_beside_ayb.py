@@ -11,6 +11,7 @@ import httpx
 from gateway.auth.api_key_watch import LOOK_SECONDS
 from tests.support.ayb_tables import add_api_key, change_api_key, make_api_keys
 from tests.support.browser import PAGES
+from tests.support.listening import listening
 
 if TYPE_CHECKING:
     from tests.support.requirements import Requirements
@@ -100,11 +101,9 @@ class AybServer:
         self.writers.append(writer)
         writer.write(self.answer)
         if not self.answer.startswith(STREAM):
-            writer.close()
             return
         await reader.read()
         self.ended.set()
-        writer.close()
 
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nSet-Cookie: a=b\r\n\r\n"
@@ -114,70 +113,79 @@ CONNECTED = b'event: connected\ndata: {"clientId":"c1"}\n\n'
 async def test_oauth_streams_are_passed_on(start_stack: Any) -> None:
     """To AYB's server, and there only; with nothing of the request, and an end on either side."""
     ayb = AybServer()
-    server = await asyncio.start_server(ayb.serve, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    stack: Stack = await start_stack(gateway={"AYB_SERVER_URL": f"{url}/base/"})
-    path = f"{stack.gateway_url}/api/realtime"
-    secret = stack.token()
-    headers = {"Authorization": f"Bearer {secret}", "Cookie": "c=1", "Accept": "text/event-stream"}
-    async with server, httpx.AsyncClient(trust_env=False, headers=headers, timeout=15) as http:
-        ayb.answer = STREAM + CONNECTED
-        asked = {"oauth": "true", "token": secret, "tables": "x", "url": "http://192.0.2.1/"}
-        async with http.stream("GET", path, params=asked) as stream:
-            assert stream.status_code == 200
-            assert stream.headers["content-type"] == "text/event-stream"
-            assert stream.headers["access-control-allow-origin"] == "*"
-            assert "set-cookie" not in stream.headers
-            parts = stream.aiter_raw()
-            assert await anext(parts) == CONNECTED
-            ayb.writers[-1].write(b"event: oauth\ndata: {}\n\n")
-            assert await anext(parts) == b"event: oauth\ndata: {}\n\n"
-            ayb.writers[-1].close()  # AYB ends its stream after the event
-            assert [part async for part in parts] == []
-        head = ayb.heads[-1].decode()
-        assert head.startswith("GET /base/api/realtime?oauth=true HTTP/1.1\r\n")
-        assert "x-forwarded-for: 127.0.0.1" in head.lower()
-        for part in (secret, "authorization", "cookie", "192.0.2.1", "tables"):
-            assert part not in head.lower()
+    async with listening(ayb.serve) as port:
+        url = f"http://127.0.0.1:{port}"
+        stack: Stack = await start_stack(gateway={"AYB_SERVER_URL": f"{url}/base/"})
+        path = f"{stack.gateway_url}/api/realtime"
+        secret = stack.token()
+        headers = {
+            "Authorization": f"Bearer {secret}",
+            "Cookie": "c=1",
+            "Accept": "text/event-stream",
+        }
+        async with httpx.AsyncClient(trust_env=False, headers=headers, timeout=15) as http:
+            ayb.answer = STREAM + CONNECTED
+            asked = {"oauth": "true", "token": secret, "tables": "x", "url": "http://192.0.2.1/"}
+            async with http.stream("GET", path, params=asked) as stream:
+                assert stream.status_code == 200
+                assert stream.headers["content-type"] == "text/event-stream"
+                assert stream.headers["access-control-allow-origin"] == "*"
+                assert "set-cookie" not in stream.headers
+                parts = stream.aiter_raw()
+                assert await anext(parts) == CONNECTED
+                ayb.writers[-1].write(b"event: oauth\ndata: {}\n\n")
+                assert await anext(parts) == b"event: oauth\ndata: {}\n\n"
+                ayb.writers[-1].close()  # AYB ends its stream after the event
+                assert [part async for part in parts] == []
+            head = ayb.heads[-1].decode()
+            assert head.startswith("GET /base/api/realtime?oauth=true HTTP/1.1\r\n")
+            assert "x-forwarded-for: 127.0.0.1" in head.lower()
+            for part in (secret, "authorization", "cookie", "192.0.2.1", "tables"):
+                assert part not in head.lower()
 
-        ayb.ended.clear()
-        async with http.stream("GET", path, params={"oauth": "true"}) as stream:
-            assert await anext(stream.aiter_raw()) == CONNECTED
-        async with asyncio.timeout(10):
-            await ayb.ended.wait()  # the client has gone
+            ayb.ended.clear()
+            async with http.stream("GET", path, params={"oauth": "true"}) as stream:
+                assert await anext(stream.aiter_raw()) == CONNECTED
+            async with asyncio.timeout(10):
+                await ayb.ended.wait()  # the client has gone
 
-        ayb.answer = STREAM + b":" + b"x" * 300_000
-        async with http.stream("GET", path, params={"oauth": "true"}) as stream:
-            assert sum([len(part) async for part in stream.aiter_raw()]) <= 256 * 1024
+            ayb.answer = STREAM + b":" + b"x" * 300_000
+            async with http.stream("GET", path, params={"oauth": "true"}) as stream:
+                assert sum([len(part) async for part in stream.aiter_raw()]) <= 256 * 1024
 
-        for answer in (
-            b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
-            b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n",
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nhi",
-            b"nonsense\r\n\r\n",
-            b"",
-        ):
-            ayb.answer = answer
-            seen = len(ayb.heads)
-            plain = await http.get(path, params={"oauth": "true"}, headers={"Accept": "*/*"})
-            assert (plain.status_code, plain.json()["message"]) == (503, "AYB's server unavailable")
-            passing = await http.get(path, params={"oauth": "true"})
-            assert passing.status_code == 200
-            assert b"event: busy" in passing.content
-            assert len(ayb.heads) == seen + 2
+            for answer in (
+                b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+                b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n",
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nhi",
+                b"nonsense\r\n\r\n",
+                b"",
+            ):
+                ayb.answer = answer
+                seen = len(ayb.heads)
+                plain = await http.get(path, params={"oauth": "true"}, headers={"Accept": "*/*"})
+                assert (plain.status_code, plain.json()["message"]) == (
+                    503,
+                    "AYB's server unavailable",
+                )
+                passing = await http.get(path, params={"oauth": "true"})
+                assert passing.status_code == 200
+                assert b"event: busy" in passing.content
+                assert len(ayb.heads) == seen + 2
 
-        via = await http.get(path, params={"oauth": "true"}, headers={"Via": "1.1 ayb-realtime"})
-        assert via.status_code == 400
-        assert "leads back" in stack.log("gateway")
+            via = await http.get(
+                path, params={"oauth": "true"}, headers={"Via": "1.1 ayb-realtime"}
+            )
+            assert via.status_code == 400
+            assert "leads back" in stack.log("gateway")
 
-        ayb.answer = STREAM + CONNECTED
-        ayb.ended.clear()
-        async with http.stream("GET", path, params={"oauth": "true"}) as stream:
-            parts = stream.aiter_raw()
-            assert await anext(parts) == CONNECTED
-            async with asyncio.timeout(20):
-                assert await stack.stop("gateway") == 0
-                await ayb.ended.wait()
+            ayb.answer = STREAM + CONNECTED
+            ayb.ended.clear()
+            async with http.stream("GET", path, params={"oauth": "true"}) as stream:
+                parts = stream.aiter_raw()
+                assert await anext(parts) == CONNECTED
+                async with asyncio.timeout(20):
+                    assert await stack.stop("gateway") == 0
+                    await ayb.ended.wait()
     assert secret not in stack.log("gateway")
 
 

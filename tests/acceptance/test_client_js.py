@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.support.browser import PAGES
+from tests.support.listening import listening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -99,11 +100,9 @@ async def tokens(make: Callable[[], str]) -> AsyncIterator[str]:
         token = make()
         head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(token)}\r\nConnection: close\r\n\r\n"
         writer.write(f"{head}{token}".encode())
-        await writer.drain()
-        writer.close()
 
-    async with await asyncio.start_server(hand_out, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with listening(hand_out) as port:
+        yield f"http://127.0.0.1:{port}/"
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from tests.support.browser import PAGES
+from tests.support.listening import listening
 
 if TYPE_CHECKING:
     from tests.support.requirements import Requirements
@@ -53,34 +54,31 @@ async def test_a_client_outlives_its_tokens(
         token = stack.token("me", exp=int(time.time()) + TOKEN_SECONDS)
         head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(token)}\r\nConnection: close\r\n\r\n"
         writer.write(f"{head}{token}".encode())
-        await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(hand_out, "127.0.0.1", 0)
-    tokens = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    process = await asyncio.create_subprocess_exec(
-        node, PAGES / "expiring.mjs", file, stack.gateway_url, "posts", tokens,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    lines: list[dict[str, Any]] = []
-    try:
-        async with asyncio.timeout(60):
-            lines.append(json.loads(await process.stdout.readline()))
-            await streaming(stack)
-            for row in range(1, ROWS + 1):
-                await stack.sql("INSERT INTO posts VALUES ($1)", row)
-                await asyncio.sleep(0.1)
-            seen: list[int] = []
-            while len(seen) < ROWS:
-                line = json.loads(await process.stdout.readline())
-                if "event" in line:
-                    seen.append(line["event"]["record"]["id"])
-    finally:
-        process.stdin.close()
-        await process.wait()
-        server.close()
+    async with listening(hand_out) as port:
+        tokens = f"http://127.0.0.1:{port}/"
+        process = await asyncio.create_subprocess_exec(
+            node, PAGES / "expiring.mjs", file, stack.gateway_url, "posts", tokens,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        lines: list[dict[str, Any]] = []
+        try:
+            async with asyncio.timeout(60):
+                lines.append(json.loads(await process.stdout.readline()))
+                await streaming(stack)
+                for row in range(1, ROWS + 1):
+                    await stack.sql("INSERT INTO posts VALUES ($1)", row)
+                    await asyncio.sleep(0.1)
+                seen: list[int] = []
+                while len(seen) < ROWS:
+                    line = json.loads(await process.stdout.readline())
+                    if "event" in line:
+                        seen.append(line["event"]["record"]["id"])
+        finally:
+            process.stdin.close()
+            await process.wait()
     assert seen == list(range(1, ROWS + 1))
     assert handed_out >= 3
 

@@ -13,6 +13,7 @@ import pytest
 from tests.acceptance.test_expiry import snippet
 from tests.support.browser import PAGES, Browser, serve_pages
 from tests.support.firefox import open_firefox
+from tests.support.listening import listening
 from tests.support.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -119,8 +120,6 @@ async def test_the_recipe_outlives_tokens_and_refusals(
             "HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nConnection: close\r\n"
             f"Content-Length: {len(token)}\r\n\r\n{token}".encode()
         )
-        await writer.drain()
-        writer.close()
 
     rows = 0
 
@@ -130,9 +129,8 @@ async def test_the_recipe_outlives_tokens_and_refusals(
             rows += 1
             await stack.sql("INSERT INTO posts VALUES ($1)", rows)
 
-    server = await asyncio.start_server(hand_out, "127.0.0.1", 0)
-    async with server:
-        tokens = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with listening(hand_out) as port:
+        tokens = f"http://127.0.0.1:{port}/"
         await browser.go(page)
         await browser.run(OPEN_STREAM, snippet(), stack.gateway_url, tokens)
         # The recipe's stream is not live before its `connected`; the first row shows that it is.

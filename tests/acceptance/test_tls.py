@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.certificates import certificate
+from tests.support.listening import listening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,29 +36,28 @@ class TlsProxy:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[int]:
         """Listen; yield the port."""
-        server = await asyncio.start_server(
-            self._serve, "127.0.0.1", 0, ssl=None if self._is_postgres else self._context
-        )
-        yield server.sockets[0].getsockname()[1]
-        server.close()
+        tls = None if self._is_postgres else self._context
+        async with listening(self._serve, tls=tls) as port:
+            yield port
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, ssl.SSLError):
-            if self._is_postgres:
-                if await reader.readexactly(8) != SSL_REQUEST:
-                    writer.close()
-                    return
-                writer.write(b"S")
-                await writer.start_tls(self._context)
-            self.encrypted += 1
-            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        if self._is_postgres:
+            if await reader.readexactly(8) != SSL_REQUEST:
+                return
+            writer.write(b"S")
+            await writer.start_tls(self._context)
+        self.encrypted += 1
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_pump(reader, there_writer))
                 group.create_task(_pump(there_reader, writer))
+        finally:
+            there_writer.close()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError, ssl.SSLError):
+    with contextlib.suppress(OSError):
         while data := await reader.read(65536):
             writer.write(data)
             await writer.drain()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import pytest
 
 from bench.load import LoadClient
 from devstack.servers import free_port
+from tests.support.listening import listening
 from tests.support.requirements import Requirements
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\nevent: connected\n\n"
@@ -33,13 +34,9 @@ async def client_of(pieces: list[bytes]) -> AsyncIterator[tuple[LoadClient, list
             await writer.drain()
             await asyncio.sleep(0)
             writer.write(piece)
-        with suppress(ConnectionError):
-            await reader.read()
-        writer.close()
+        await reader.read()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, LoadClient(port, marker=MARKER) as client:
+    async with listening(serve) as port, LoadClient(port, marker=MARKER) as client:
         yield client, requests
 
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlsplit, urlunsplit
 
 from devstack.ports import HOST
+from tests.support.listening import listening
 
 _CHUNK = 65_536
 _ON_THE_LINE = 64
@@ -34,7 +35,7 @@ class Proxy:
         self._target = port
         self._matching = matching
         self._looking_at = looking_at
-        self._server: asyncio.Server | None = None
+        self._listening = listening(self._serve)
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self._passing = asyncio.Event()
         self._passing.set()
@@ -85,31 +86,22 @@ class Proxy:
             self.cut()
 
     async def __aenter__(self) -> Proxy:
-        self._server = await asyncio.start_server(self._serve, HOST, 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = await self._listening.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        self._matching = b""
-        self._passing.set()
-        self.cut()
-        await self._server.wait_closed()
+        await self._listening.__aexit__(None, None, None)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Cancelled when the loop ends; asyncio would report that of a connection's task.
-        with contextlib.suppress(OSError, asyncio.CancelledError):
-            async with _connected(self._target) as (far_reader, far_writer):
-                pair = (writer, far_writer)
-                try:
-                    await asyncio.gather(
-                        self._pass(reader, far_writer, pair, is_client=True),
-                        self._pass(far_reader, writer, pair),
-                    )
-                finally:
-                    self._pairs.discard(pair)
-        writer.close()
+        async with _connected(self._target) as (far_reader, far_writer):
+            pair = (writer, far_writer)
+            try:
+                await asyncio.gather(
+                    self._pass(reader, far_writer, pair, is_client=True),
+                    self._pass(far_reader, writer, pair),
+                )
+            finally:
+                self._pairs.discard(pair)
 
     async def _pass(
         self,

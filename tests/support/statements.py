@@ -8,6 +8,8 @@ import struct
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
+from tests.support.listening import listening
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -21,19 +23,17 @@ class StatementLog:
     def __init__(self, dsn: str) -> None:
         self._address = urlsplit(dsn)
         self.executed: list[str] = []
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._listening = listening(self._carry)
+        self._port = 0
 
     @property
     def dsn(self) -> str:
         """The same database and login, by this way; without TLS, which could not be read."""
-        assert self._server is not None
-        port = self._server.sockets[0].getsockname()[1]
         login = self._address.netloc.rpartition("@")[0]
-        return self._address._replace(netloc=f"{login}@127.0.0.1:{port}").geturl()
+        return self._address._replace(netloc=f"{login}@127.0.0.1:{self._port}").geturl()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._port = await self._listening.__aenter__()
         return self
 
     async def __aexit__(
@@ -42,17 +42,7 @@ class StatementLog:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
-
-    def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._carry(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        await self._listening.__aexit__(kind, error, traceback)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_server, to_server = await asyncio.open_connection(
@@ -60,13 +50,11 @@ class StatementLog:
         )
         answers = asyncio.create_task(_copy(from_server, writer))
         try:
-            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-                await self._read(reader, to_server)
+            await self._read(reader, to_server)
         finally:
             to_server.close()
             answers.cancel()
             await asyncio.gather(answers, return_exceptions=True)
-            writer.close()
 
     async def _read(self, reader: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
         code = _SSL_REQUEST
