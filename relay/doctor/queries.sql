@@ -72,7 +72,7 @@ SELECT
     a.usename::text AS login,
     coalesce(host(a.client_addr), 'a local socket') AS address,
     l.since AT TIME ZONE 'UTC' AS since,
-    extract(epoch FROM clock_timestamp() - l.heard_at)::float8 AS silent_seconds,
+    abs(extract(epoch FROM clock_timestamp() - l.heard_at))::float8 AS silent_seconds,
     a.backend_start IS NULL AS is_hidden
 FROM ayb_realtime.leader l
 JOIN pg_stat_activity a ON a.pid = l.pid
@@ -83,7 +83,7 @@ WHERE a.backend_start = l.began OR (a.backend_start IS NULL AND a.usesysid = l.l
 SELECT r.name, r.priority, r.round_trip_ms, r.redis_up, l.pid IS NOT NULL AS is_leading
 FROM ayb_realtime.relays r
 LEFT JOIN ayb_realtime.leader l ON l.relay = r.id AND l.pid IS NOT NULL
-WHERE r.heard_at > clock_timestamp() - interval '5 s'
+WHERE r.heard_at BETWEEN clock_timestamp() - interval '5 s' AND clock_timestamp() + interval '5 s'
 ORDER BY r.priority DESC, r.round_trip_ms
 
 -- name: oldest_transaction

@@ -36,15 +36,18 @@ SELECT
     pg_relation_size('ayb_realtime.changes_{place}') > 0 AS is_used,
     pg_total_relation_size('ayb_realtime.changes_{place}')
     + pg_total_relation_size('ayb_realtime.batches_{place}') AS bytes,
-    extract(epoch FROM clock_timestamp() - g.entered_at)::float8 AS age_seconds
+    -- A time in the future is from before the clock was set back.
+    abs(extract(epoch FROM clock_timestamp() - g.entered_at))::float8 AS age_seconds
 FROM ayb_realtime.generations g
 WHERE g.generation = $1
 
 -- name: is_expired
 -- Whether all batches with changes of generation $1 are older than $2 seconds: it was left so long
--- ago, and no transaction that had been open then has been read since.
+-- ago, or a later one was (times in the future are from before the clock was set back), and no
+-- transaction that had been open then has been read since.
 SELECT
-    g.left_at < clock_timestamp() - make_interval(secs => $2)
+    (SELECT min(l.left_at) FROM ayb_realtime.generations l WHERE l.generation >= g.generation)
+    < clock_timestamp() - make_interval(secs => $2)
     AND NOT EXISTS (
         SELECT FROM ayb_realtime.batches b
         WHERE b.first_seq >> 40 < b.generation AND b.first_seq < (g.generation + 1) << 40

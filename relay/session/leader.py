@@ -7,8 +7,8 @@ checks and locks the row, so two relays never number at once, whatever each beli
 
 A relay can vanish without its session ending: its host loses power, or a proxy keeps the
 connection open. So the leader renews the row every second. A standby ends the session of a
-leader that has been silent for `SILENT_SECONDS` while Postgres waited for it as long; a session
-that is at work (a burst takes its time) is left alone.
+leader that has been silent for `SILENT_SECONDS` while Postgres waited for it as long
+(`relay.session.silence`); a session that is at work (a burst takes its time) is left alone.
 
 A standby asks now and then instead of waiting for a lock: a waiting statement would hold a
 snapshot, and so keep vacuum from cleaning the whole database. A leader that gives the lead up wakes
@@ -34,6 +34,7 @@ import asyncpg
 import structlog
 
 from relay.session.patience import Patience
+from relay.session.silence import LeaderSign, Silence
 from relay.session.wakeup import LEAD_CHANNEL
 from shared.errors import DatabaseUnavailableError
 from shared.sql import queries
@@ -104,6 +105,7 @@ class Leadership:
         """
         await self._measure()
         is_standby = False
+        silence = Silence()
         while True:
             freed.clear()
             row = await self._stand_by()
@@ -112,9 +114,11 @@ class Leadership:
             if not is_standby:
                 is_standby = True
                 log.info("standing by", leader=row["name"])
-            note(_describe(row))
-            if row["pid"] is not None and abs(row["silent_seconds"]) > SILENT_SECONDS:
-                await self._end_silent_leader()
+            sign = _sign(row)
+            silent_seconds = silence.observe(sign, time.monotonic())
+            note(_describe(row, silent_seconds))
+            if sign is not None and silent_seconds > SILENT_SECONDS:
+                await self._end_silent_leader(sign)
             await _set_within(freed, STANDBY_SECONDS)
         note(None)
         self._held_at = time.monotonic()
@@ -179,10 +183,14 @@ class Leadership:
         self._round_trips.append(time.monotonic() - began)
         return row
 
-    async def _end_silent_leader(self) -> None:
+    async def _end_silent_leader(self, sign: LeaderSign) -> None:
         try:
             is_ended = await self._connection.fetchval(
-                _SQL["end_silent_leader"], SILENT_SECONDS, timeout=_ANSWER_SECONDS
+                _SQL["end_silent_leader"],
+                sign.pid,
+                sign.heard_at,
+                sign.idle_since,
+                timeout=_ANSWER_SECONDS,
             )
         except asyncpg.InsufficientPrivilegeError as error:
             log.warning("the leader is silent, and its session cannot be ended", error=str(error))
@@ -191,12 +199,20 @@ class Leadership:
                 log.warning("the leader was silent: its session has been ended")
 
 
-def _describe(row: Record) -> str | None:
+def _sign(row: Record) -> LeaderSign | None:
+    return (
+        None if row["pid"] is None else LeaderSign(row["pid"], row["heard_at"], row["idle_since"])
+    )
+
+
+def _describe(row: Record, silent_seconds: float) -> str | None:
     if row["pid"] is None:
         return "standing by: no relay leads, and a better one has a head start"
+    # By the server's clock, which knows of a silence before this relay looked, and may be set back.
+    seconds = max(row["silent_seconds"], silent_seconds)
     return (
         f"standing by: {row['name']} (pid {row['pid']} at the server) leads since "
-        f"{row['since']:%Y-%m-%dT%H:%M:%SZ}, last heard of {row['silent_seconds']:.0f} s ago"
+        f"{row['since']:%Y-%m-%dT%H:%M:%SZ}, last heard of {seconds:.0f} s ago"
     )
 
 

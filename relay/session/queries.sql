@@ -28,15 +28,20 @@ SELECT true
 
 -- name: stand_by
 -- Say that the relay $1 is ready, and take the lead if it is free. Returns whether it leads now and,
--- if not, which relay does and how many seconds ago it renewed its lead.
-SELECT t.is_leading, l.pid, l.name, l.since, l.silent_seconds
+-- if not, which relay does, how many seconds ago it renewed its lead by this server's clock, and
+-- since when its session has waited for its client.
+SELECT t.is_leading, l.pid, l.name, l.since, l.heard_at, l.silent_seconds, l.idle_since
 FROM ayb_realtime.note_relay($1, $2, $3, $4, $5)
 CROSS JOIN LATERAL (
     SELECT ayb_realtime.take_lead($1, $2, make_interval(secs => $6), make_interval(secs => $7)) AS is_leading
 ) t
 LEFT JOIN LATERAL (
-    SELECT l.*, extract(epoch FROM clock_timestamp() - l.heard_at)::float8 AS silent_seconds
+    SELECT
+        l.*,
+        extract(epoch FROM clock_timestamp() - l.heard_at)::float8 AS silent_seconds,
+        CASE WHEN a.state LIKE 'idle%' THEN a.state_change END AS idle_since
     FROM ayb_realtime.leader l
+    LEFT JOIN pg_stat_activity a ON a.pid = l.pid AND a.backend_start = l.began
     WHERE l.pid IS NOT NULL AND NOT t.is_leading
 ) l ON true
 
@@ -63,17 +68,12 @@ WITH released AS (
 SELECT pg_notify($2, '') FROM released
 
 -- name: end_silent_leader
--- End the leader's session if it has not renewed its lead for $1 seconds and has been waiting for
--- its client for as long: the relay has vanished, and the server has not noticed yet. (Times in the
--- future are from before the clock was set back.)
+-- End the leader's session if it is still the one with pid $1 that renewed its lead at $2 and has
+-- been waiting for its client since $3: the relay has vanished, and the server has not noticed yet.
 SELECT pg_terminate_backend(a.pid, 2000)
 FROM ayb_realtime.leader l
 JOIN pg_stat_activity a ON a.pid = l.pid AND a.backend_start = l.began
-WHERE l.heard_at NOT BETWEEN clock_timestamp() - make_interval(secs => $1)
-    AND clock_timestamp() + make_interval(secs => $1)
-AND a.state LIKE 'idle%'
-AND a.state_change NOT BETWEEN clock_timestamp() - make_interval(secs => $1)
-    AND clock_timestamp() + make_interval(secs => $1)
+WHERE (l.pid, l.heard_at, a.state_change) = ($1, $2, $3) AND a.state LIKE 'idle%'
 
 -- name: notification_queue
 -- How full the notification queue is (0 to 1), and which sessions may be blocking it: the queue is

@@ -22,7 +22,7 @@ from shared import signature
 from shared.channels import Channels
 from shared.errors import DatabaseUnavailableError, SchemaError
 from shared.redis import redis_client
-from shared.sql import Script, functions, migrations, queries
+from shared.sql import Script, functions, migrations
 from tests.integration.relay.conftest import Relays, eventually, is_leading
 from tests.support.bus import history_of
 from tests.support.proxy import Proxy
@@ -122,25 +122,39 @@ STUCK = """
 """
 
 
-async def test_silent_leader_at_work_is_left_alone(database, relays):
-    """A session that works for long (it waits for a lock here) is not ended, however silent."""
+async def test_silent_leader_at_work_is_left_alone(database, relays, monkeypatch):
+    """A session that works for long is not ended, however silent."""
+    monkeypatch.setattr("relay.session.leader.SILENT_SECONDS", 0.2)
+    async with database.connect(relays.dsn) as leader, database.connect(relays.dsn) as other:
+        await Leadership(leader).wait(lambda _: None, asyncio.Event())
+        waiting = asyncio.create_task(Leadership(other).wait(lambda _: None, asyncio.Event()))
+        assert await leader.fetchval("SELECT true FROM pg_sleep(2)")
+        assert not waiting.done()
+        await waiting
+        assert leader.is_closed()
+
+
+async def test_the_servers_clock_is_set_back(database, relays, monkeypatch):
+    """A leader that renews its lead keeps it, and one that is silent loses it, though its last
+    renewal seems to lie in the future.
+    """
+    monkeypatch.setattr("relay.session.leader.SILENT_SECONDS", 1.5)
+    monkeypatch.setattr("relay.session.leader.HEARTBEAT_SECONDS", 0.0)
+    set_back = "UPDATE ayb_realtime.leader SET heard_at = heard_at + interval '1 hour'"
     async with database.connect(relays.dsn) as leader, database.connect(relays.dsn) as other:
         leadership = Leadership(leader)
         await leadership.wait(lambda _: None, asyncio.Event())
-        for state, is_ended in (("active", False), ("idle", True)):
-            await other.execute(
-                "UPDATE ayb_realtime.leader SET heard_at = clock_timestamp() - interval '1 hour'"
-            )
-            work = asyncio.create_task(
-                leader.execute("SELECT pg_sleep(1)" if state == "active" else "SELECT 1")
-            )
-            await asyncio.sleep(0.3)
-            ended = await other.fetchval(queries("relay.session")["end_silent_leader"], 0.2)
-            assert bool(ended) == is_ended
-            await work
-        successor = Leadership(other)
-        await successor.wait(lambda _: None, asyncio.Event())
-        await successor.hold()
+        await other.execute(set_back)
+        await asyncio.sleep(2)
+        notes: list[str | None] = []
+        waiting = asyncio.create_task(Leadership(other).wait(notes.append, asyncio.Event()))
+        while len(notes) < 5:
+            await asyncio.sleep(0.05)
+            await leadership.hold()
+        assert not waiting.done()
+        await database.execute(set_back)
+        await waiting
+        assert not any("last heard of -" in note for note in notes if note is not None)
 
 
 async def test_a_session_that_got_the_leaders_pid(database, relays, ear):

@@ -136,6 +136,24 @@ async def test_idle_outbox_empties(database, rig):
     assert (await rig.state()).last_batch == first + 1
 
 
+async def test_the_servers_clock_is_set_back(database, rig):
+    """Changes still leave in time where earlier ones were captured at times that are in the future
+    now.
+    """
+    await rig.open(retention=400)
+    await _insert(database, 1, 10)
+    await rig.read()
+    await rig.rotation.turn()
+    await rig.age(-1_000_000)
+    for _ in range(12):
+        await rig.rotation.turn()
+        await rig.age(100)
+    # What is in batches of these times stays until they have passed, or bytes run out.
+    await rig.age(1_000_000)
+    await rig.rotation.turn()
+    assert await rig.value("SELECT count(*) FROM ayb_realtime.changes") == 0
+
+
 async def test_by_bytes(database, rig):
     """Over the bound the oldest changes leave early; the newest stay."""
     await rig.open(bytes_=24 << 20)
