@@ -5,7 +5,9 @@
 -- If a statement `compared` is given, the images are compared with the rows as they are now. What a
 -- row contains is the same for all cohorts, so each image is compared once, under the first cohort
 -- that sees its row: `compared` returns the images that are the same as their rows, and the others.
--- An image that could not be compared is visible to no one.
+-- A row that cannot be written (its type has a cast to json that raises) is not the same as any
+-- image, which says nothing about the cohort's policies. An image that could not be compared for
+-- lack of time is visible to no one.
 --
 -- Returns a row for each cohort (numbered from 1) that sees anything or fails: the images whose
 -- rows it sees, and the SQLSTATE of an error. A last row with cohort 0 gives the superseded images,
@@ -76,11 +78,17 @@ BEGIN
                     client, settings, place, own, compared, unknown, images, keys, lenient);
                 is_over := is_over OR comparison.is_over;
                 IF comparison.failure IS NOT NULL THEN
-                    failure := comparison.failure;
                     IF NOT is_over THEN
                         comparison := ayb_realtime.ask_about_each(
                             client, settings, place, own, compared, unknown, images, keys, total, lenient);
                         is_over := comparison.is_over;
+                    END IF;
+                    IF is_over THEN
+                        failure := '57014';
+                    ELSE
+                        comparison.superseded := ARRAY(
+                            SELECT v.n FROM pg_catalog.unnest(unknown) AS v (n)
+                            WHERE NOT coalesce(v.n OPERATOR(pg_catalog.=) ANY (comparison.visible), false));
                     END IF;
                 END IF;
                 changed := changed OPERATOR(pg_catalog.||) comparison.superseded;

@@ -123,3 +123,31 @@ async def test_side_by_side_the_rules_change(engine, asked):
     await engine.admin.execute("DROP POLICY p ON docs")
     seen = await engine.ask("docs", members, images)
     assert not any(seen.by(member) for member in members)
+
+
+async def test_a_row_that_cannot_be_written_breaks_no_policy(engine):
+    """A value whose cast to json raises (PostGIS has no GeoJSON of a curve) is not the client's
+    fault: its row differs from every image, and the other rows are delivered.
+    """
+    await engine.admin.execute(
+        """
+        CREATE TYPE mood AS ENUM ('low', 'curve');
+        CREATE FUNCTION as_json(mood) RETURNS json LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+            IF $1 = 'curve' THEN RAISE 'not supported'; END IF; RETURN to_json($1::text); END $$;
+        CREATE CAST (mood AS json) WITH FUNCTION as_json(mood);
+        CREATE TABLE docs (id int PRIMARY KEY, owner text, mood mood);
+        INSERT INTO docs VALUES (1, 'a', 'low'), (2, 'a', 'low');
+        GRANT SELECT ON docs TO ayb_authenticated;
+        ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON docs USING (owner = current_setting('ayb.user_id') AND mood <> 'low'
+            OR owner = current_setting('ayb.user_id'));
+        """
+    )
+    images = await engine.images("docs")
+    images = [Image(image.json, n) for n, image in enumerate(images, 1)]
+    await engine.admin.execute("UPDATE docs SET mood = 'curve' WHERE id = 1")
+    seen = await engine.ask("docs", MEMBERS, images)
+    assert engine.recorder.plans[-1][1] == "opaque"
+    assert (seen.by("a"), seen.by("b")) == ({1}, set())
+    assert seen.answer.undecidable == {0}
+    assert seen.broken() == set()
