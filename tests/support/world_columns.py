@@ -46,8 +46,20 @@ COLUMNS = {
 """By kind: the type, and literals."""
 
 EXTENSIONS = {
-    "hstore": ("hstore", ["'owner=>a@example.com, public=>1'", "'owner=>NULL'", "''", "NULL"]),
-    "citext": ("citext", ["'A@Example.com'", "'b@example.com'", "''", "NULL"]),
-    "ltree": ("ltree", ["'top.science'", "'top.arts.a'", "''", "NULL"]),
-}
-"""Types of extensions, which not every server has; the kind is the extension's name."""
+    "hstore": {
+        "hstore": ("hstore", ["'owner=>a@example.com, public=>1'", "'owner=>NULL'", "''", "NULL"]),
+    },
+    "citext": {"citext": ("citext", ["'A@Example.com'", "'b@example.com'", "''", "NULL"])},
+    "ltree": {"ltree": ("ltree", ["'top.science'", "'top.arts.a'", "''", "NULL"])},
+    "postgis": {
+        "shape": ("geometry", ["'POINT(1 2)'", "'LINESTRING(0 0,1 1)'", "'POINT EMPTY'",
+                               "'POLYGON((0 0,0 5,5 5,5 0,0 0))'", "NULL"]),
+        "spot": ("geometry(PointZM, 4326)", ["'SRID=4326;POINT ZM(1 2 3 4)'",
+                                             "'SRID=4326;POINT ZM(1 2 3 5)'", "NULL"]),
+        "arc": ("geometry", ["'CIRCULARSTRING(0 0,1 1,2 0)'", "'POINT(1 0)'",
+                             "'LINESTRING(0 0,2 0)'", "NULL"]),
+        "place": ("geography", ["'POINT(1 2)'", "'POINT(0.1 0.2)'",
+                                "'POLYGON((0 0,0 5,5 5,5 0,0 0))'", "NULL"]),
+    },
+}  # fmt: skip
+"""By extension, which not every server has: kinds of columns."""

@@ -132,7 +132,10 @@ class Maker:
         self._chance = random.Random(seed)
         self._world = World(seed, "")
         self._columns: dict[str, str] = {}
-        self._kinds = {**COLUMNS, **{k: v for k, v in EXTENSIONS.items() if k in extensions}}
+        self._kinds = dict(COLUMNS)
+        for extension in EXTENSIONS:
+            if extension in extensions:
+                self._kinds.update(EXTENSIONS[extension])
         self._own_row: list[str] = []
 
     def make(self) -> World:
@@ -196,6 +199,8 @@ class Maker:
         world.functions += [
             f"""CREATE OR REPLACE FUNCTION own_has(asked int) RETURNS boolean LANGUAGE sql STABLE
             SECURITY DEFINER AS $own$ SELECT EXISTS (SELECT {rows} AND nr = asked) $own$""",
+            """CREATE OR REPLACE FUNCTION own_deep(asked int) RETURNS boolean LANGUAGE sql STABLE
+            AS $own$ SELECT /* hidden */ public.own_has($1) $own$""",
             f"""CREATE OR REPLACE FUNCTION own_list() RETURNS SETOF int LANGUAGE plpgsql STABLE
             SECURITY DEFINER AS $own$ BEGIN RETURN QUERY SELECT nr {rows}; END $own$""",
             f"""CREATE OR REPLACE FUNCTION own_hidden() RETURNS int[] LANGUAGE plpgsql STABLE
@@ -203,8 +208,8 @@ class Maker:
             EXECUTE 'SELECT array_agg(nr) FROM ' || '{hidden}' || ' WHERE nr < 8' INTO found;
             RETURN found; END $own$""",
         ]
-        self._own_row += ["own_has(nr)", "nr IN (SELECT own_list())", "nr = ANY (own_hidden())",
-                          "cardinality(own_hidden()) > 3"]  # fmt: skip
+        self._own_row += ["own_has(nr)", "own_deep(nr)", "nr IN (SELECT own_list())",
+                          "nr = ANY (own_hidden())", "cardinality(own_hidden()) > 3"]  # fmt: skip
 
     def _secure(self) -> None:
         chance, world = self._chance, self._world

@@ -57,6 +57,13 @@ GRANT SELECT ON members, secured, seen_members, banned TO PUBLIC;
 CREATE FUNCTION is_member(asked int) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER AS $$
     SELECT EXISTS (SELECT FROM public.members m WHERE m.project = asked
         AND m.user_id = NULLIF(current_setting('ayb.user_id'), '')::uuid) $$;
+CREATE FUNCTION level_in(asked int) RETURNS int LANGUAGE sql STABLE AS $$
+    SELECT max(s.level) FROM public.secured s WHERE s.project = $1 $$;
+CREATE FUNCTION role_in(asked int, who uuid) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path = '' AS $$ SELECT CASE m.level WHEN 2 THEN 'it''s, "two"' WHEN 1 THEN 'one' END
+    FROM public.members m WHERE m.project = $1 AND m.user_id = who ORDER BY m.level LIMIT 1 $$;
+CREATE FUNCTION knows(other uuid) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER AS $$
+    SELECT bool_or(public.is_member(m.project)) FROM public.seen_members m WHERE m.user_id = other $$;
 CREATE FUNCTION picky(asked int) RETURNS boolean LANGUAGE plpgsql STABLE AS $$ BEGIN
     IF asked = 3 AND current_setting('ayb.tenant_id') = '2' THEN RAISE 'not this one'; END IF;
     RETURN asked > 1;
@@ -113,3 +120,9 @@ CREATE DOMAIN numbers AS int[] CHECK (cardinality(VALUE) < 9);
 CREATE TYPE nested AS (inner_pair pair, day date, mark state);
 CREATE TABLE members_kept AS TABLE members;
 CREATE TABLE secured_kept AS TABLE secured;
+-- An image as capture makes it, which does without one where a value cannot be written (a curve).
+CREATE FUNCTION world_image(record) RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN
+    RETURN row_to_json($1)::text;
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
+END $$;

@@ -39,24 +39,57 @@ EXTENSIONS = {
         "'2 .. 3'",
         "seg_upper(v)::int = ascii(current_setting('ayb.user_id'))",
     ),
+    "postgis geometry": (
+        "'POINT(0.1 0.2)'",
+        "'LINESTRING(5 5,6 6)'",
+        "ST_DWithin(v, ST_MakePoint(ascii(current_setting('ayb.user_id')) - 97, 0), 0.5)",
+    ),
+    "postgis PointZM": (
+        "'POINT ZM(1 2 3 97)'",
+        "'POINT ZM(1 2 3 96)'",
+        """v && ST_MakeEnvelope(0, 0, 5, 5)
+        AND ST_M(v) = ascii(current_setting('ayb.user_id'))""",
+    ),
+    "postgis curve": (
+        "'POINT(1 1)'",
+        "'POINT(7 7)'",
+        """ST_Within(v, ST_CurveToLine('CURVEPOLYGON(CIRCULARSTRING(0 0,4 0,4 4,0 4,0 0))'))
+        AND current_setting('ayb.user_id') = 'a'""",
+    ),
+    "postgis geography": (
+        "'POINT(0 0.001)'",
+        "'POINT(5 5)'",
+        """ST_DWithin(v, ST_MakePoint(ascii(current_setting('ayb.user_id')) - 97, 0)::geography,
+        999)""",
+    ),
 }  # fmt: skip
-COLUMNS = {"intarray": "int[]", "isn": "isbn13"}
+COLUMNS = {
+    "intarray": "int[]",
+    "isn": "isbn13",
+    "postgis geometry": "geometry",
+    "postgis PointZM": "geometry(PointZM)",
+    "postgis curve": "geometry",
+    "postgis geography": "geography",
+}
+PACKAGES = {"postgis": "postgresql-15-postgis-3, say"}
 
 
 @BOTH_FORMS
-@pytest.mark.parametrize("extension", EXTENSIONS)
-async def test_what_a_client_would_see(engine, extension, is_joining):
+@pytest.mark.parametrize("kind", EXTENSIONS)
+async def test_what_a_client_would_see(engine, kind, is_joining):
     """Each value is judged as a SELECT would, in every form, and no image is undecidable; where no
     policy reads the column, the type does not matter.
     """
+    extension = kind.split()[0]
     known = "SELECT count(*) FROM pg_available_extensions WHERE name = $1"
     if not await engine.admin.fetchval(known, extension):
-        pytest.skip(f"this Postgres has no extension {extension}: see postgresql-contrib")
-    shown, hidden, policy = EXTENSIONS[extension]
+        package = PACKAGES.get(extension, "postgresql-contrib")
+        pytest.skip(f"this Postgres has no extension {extension}: see {package}")
+    shown, hidden, policy = EXTENSIONS[kind]
     await engine.admin.execute(
         f"""
         CREATE EXTENSION {extension};
-        CREATE TABLE docs (id int PRIMARY KEY, v {COLUMNS.get(extension, extension)});
+        CREATE TABLE docs (id int PRIMARY KEY, v {COLUMNS.get(kind, kind)});
         INSERT INTO docs VALUES (1, {shown}), (2, {hidden}), (3, NULL);
         GRANT SELECT ON docs TO ayb_authenticated;
         ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
