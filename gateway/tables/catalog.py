@@ -28,6 +28,9 @@ MOST_LISTED: Final = 500
 
 _SQL: Final = queries("gateway.tables")
 
+_Name = tuple[str, str | None, str]
+"""The key of a recent answer: "table", the schema if the client named it, and the table."""
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -85,7 +88,18 @@ class Catalog:
         schemas have while public has not; `SchemaError` if nothing is captured since the outbox is
         missing; `DatabaseUnavailableError`.
         """
-        return await self._answers.get(("resolve", *names), lambda: self._resolve(names))
+        keys = [("table", name.schema, name.table) for name in names]
+
+        async def ask(wanted: Sequence[_Name]) -> dict[_Name, Table]:
+            found = await self._resolve(wanted)
+            for name, key in zip(names, keys, strict=True):
+                if key in wanted and key not in found:
+                    await self._check_outbox()
+                    raise UnknownTableError(name.text)
+            return found
+
+        found = await self._answers.get_all(keys, ask)
+        return list({found[key].name: found[key] for key in keys}.values())
 
     async def may_read(self, table: Table, role: str) -> bool:
         """Return whether a role may read any column of a table."""
@@ -114,20 +128,18 @@ class Catalog:
             rows = await self._fetch(_SQL["gone"], list(names))
         return {row["name"] for row in rows}
 
-    async def _resolve(self, names: Sequence[TableName]) -> list[Table]:
+    async def _resolve(self, names: Sequence[_Name]) -> dict[_Name, Table]:
+        """Return the table that each name means, of those that mean one."""
         with unavailable_as_ours():
             rows = await self._fetch(
-                _SQL["resolve"], [name.schema for name in names], [name.table for name in names]
+                _SQL["resolve"], [schema for _, schema, _ in names], [table for *_, table in names]
             )
-        tables: dict[str, Table] = {}
+        tables: dict[_Name, Table] = {}
         for number, name in enumerate(names, 1):
             found = [row for row in rows if row["n"] == number]
-            if not found or (len(found) > 1 and found[0]["schema"] != "public"):
-                await self._check_outbox()
-                raise UnknownTableError(name.text)
-            full = f"{found[0]['schema']}.{found[0]['table']}"
-            tables[full] = Table(full, found[0]["relid"])
-        return list(tables.values())
+            if len(found) == 1 or (found and found[0]["schema"] == "public"):
+                tables[name] = Table(f"{found[0]['schema']}.{found[0]['table']}", found[0]["relid"])
+        return tables
 
     async def _readable_tables(self, role: str | None) -> TableList:
         with unavailable_as_ours():

@@ -11,18 +11,20 @@ do not wait behind them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 
+K = TypeVar("K", bound="Hashable")
 T = TypeVar("T")
 
 FRESH_SECONDS: Final = 1.0
-MOST_ANSWERS: Final = 256
+MOST_ANSWERS: Final = 1_000
 AT_A_TIME: Final = 3
 
 
@@ -59,28 +61,61 @@ class RecentAnswers:
 
     async def get(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
         """Return the recent answer to `key`, or else ask; errors of `ask` are not kept."""
-        kept = self._answers.get(key)
-        if kept is not None and self._clock() - kept[0] < self._fresh_seconds:
-            return cast("T", kept[1])
-        turn = self._turns.setdefault(key, _Turn())
+
+        async def ask_one(_: Sequence[Hashable]) -> dict[Hashable, T]:
+            return {key: await ask()}
+
+        return (await self.get_all([key], ask_one))[key]
+
+    async def get_all(
+        self, keys: Sequence[K], ask: Callable[[Sequence[K]], Awaitable[Mapping[K, T]]]
+    ) -> dict[K, T]:
+        """Return the recent answers to `keys`, and ask about the others together.
+
+        A key without an answer is left out, and not kept; nor are errors of `ask`.
+        """
+        found, wanted = self._fresh(keys)
+        if not wanted:
+            return found
+        question = frozenset(wanted)
+        turn = self._turns.setdefault(question, _Turn())
         turn.users += 1
         try:
             async with turn.lock:
-                kept = self._answers.get(key)
-                if kept is not None and self._clock() - kept[0] < self._fresh_seconds:
-                    return cast("T", kept[1])
-                if kept is None:
-                    async with self._places_of_new, self._places:
-                        answer = await ask()
-                else:
-                    async with self._places:
-                        answer = await ask()
-                self._keep(key, answer)
-                return answer
+                found, wanted = self._fresh(keys)
+                if wanted:
+                    async with self._place(wanted):
+                        answers = await ask(wanted)
+                    for key, answer in answers.items():
+                        self._keep(key, answer)
+                    found.update(answers)
+                return found
         finally:
             turn.users -= 1
             if not turn.users:
-                del self._turns[key]
+                del self._turns[question]
+
+    def _fresh(self, keys: Sequence[K]) -> tuple[dict[K, Any], list[K]]:
+        """Return the answers that are fresh, and the other keys."""
+        now = self._clock()
+        found: dict[K, Any] = {}
+        others: dict[K, None] = {}
+        for key in keys:
+            kept = self._answers.get(key)
+            if kept is not None and now - kept[0] < self._fresh_seconds:
+                found[key] = kept[1]
+            else:
+                others[key] = None
+        return found, list(others)
+
+    @contextlib.asynccontextmanager
+    async def _place(self, keys: Sequence[Hashable]) -> AsyncIterator[None]:
+        """Wait until a question about keys may run."""
+        async with contextlib.AsyncExitStack() as stack:
+            if any(key not in self._answers for key in keys):
+                await stack.enter_async_context(self._places_of_new)
+            await stack.enter_async_context(self._places)
+            yield
 
     def _keep(self, key: Hashable, answer: object) -> None:
         self._answers.pop(key, None)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
+from weakref import WeakValueDictionary
 
 from gateway.errors import RequestTooLongError
 from gateway.streams.subscription import Subscription
@@ -58,10 +58,19 @@ class StreamRequest:
             return None
 
 
-@lru_cache(maxsize=1_000)
+_subscriptions: Final[WeakValueDictionary[tuple[Table, ...], Subscription]] = WeakValueDictionary()
+
+
 def _subscription(tables: tuple[Table, ...]) -> Subscription:
-    """Many streams share few sets of tables, and the dictionary of each takes 300 bytes."""
-    return Subscription({table.name: table.relid for table in tables})
+    """Return the subscription to tables that open streams share.
+
+    Many streams share few sets of tables, and the dictionary of each takes 300 bytes.
+    """
+    subscription = _subscriptions.get(tables)
+    if subscription is None:
+        subscription = Subscription({table.name: table.relid for table in tables})
+        _subscriptions[tables] = subscription
+    return subscription
 
 
 def parse_query(query_string: bytes) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,6 +37,23 @@ async def test_dropped_tables_are_gone(database: Database) -> None:
         assert await catalog.gone(names) == set()
         await database.execute("DROP TABLE dropped")
         assert await catalog.gone([*names, "(other)"]) == {"public.dropped", "(other)"}
+
+
+async def test_orders_and_selections_push_nothing_out(database: Database) -> None:
+    """Lists of the same tables, in ever new orders, leave one answer for each name."""
+    await database.execute(CAPTURED)
+    async with open_pool(database.gateway_dsn, application_name="test", most=2) as pool:
+        answers = RecentAnswers()
+        catalog = Catalog(pool, None, answers)
+        for count in (1, 2, 3):
+            for texts in permutations(["kept", "public.dropped", '"Odd.Name"'], count):
+                tables = await catalog.resolve(parse_tables(",".join(texts)))
+                wanted = [text.strip('"').removeprefix("public.") for text in texts]
+                assert [table.name for table in tables] == [f"public.{name}" for name in wanted]
+        assert len(await catalog.resolve(parse_tables('kept,public.kept,"kept"'))) == 1
+        with pytest.raises(UnknownTableError, match="nothing"):
+            await catalog.resolve(parse_tables("kept,nothing,dropped,never"))
+        assert len(answers) == 4
 
 
 async def test_without_an_outbox_no_name_is_unknown(database: Database) -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import permutations
+from typing import TYPE_CHECKING
 
 import pytest
 
 from gateway.tables.recent_answers import RecentAnswers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Clock:
@@ -117,3 +122,24 @@ async def test_what_was_asked_before_does_not_wait_behind_new_names() -> None:
     assert strange.most_running == 2
     strange.let.set()
     await asyncio.gather(*strangers)
+
+
+async def test_lists_share_the_answers_to_their_parts() -> None:
+    """Ever new selections and orders of the same parts ask nothing, and push nothing out."""
+    answers, asked = RecentAnswers(most=10), []
+
+    async def ask(keys: Sequence[str]) -> dict[str, str]:
+        asked.append(tuple(keys))
+        return {key: key.upper() for key in keys if key != "unknown"}
+
+    assert await answers.get("other", Question()) == 1
+    assert await answers.get_all(["a", "b"], ask) == {"a": "A", "b": "B"}
+    assert await answers.get_all(["c", "a", "c"], ask) == {"a": "A", "c": "C"}
+    for keys in permutations(["a", "b", "c"]):
+        await answers.get_all(keys, ask)
+    assert asked == [("a", "b"), ("c",)]
+    assert await answers.get_all(["unknown", "a"], ask) == {"a": "A"}
+    assert await answers.get_all(["unknown"], ask) == {}
+    assert asked[2:] == [("unknown",), ("unknown",)]
+    assert await answers.get("other", Question(waits=True)) == 1
+    assert len(answers) == 4
