@@ -12,14 +12,14 @@ import sys
 from pathlib import Path
 
 from bench.catalogue import BENCHMARKS
-from bench.document import encode
-from bench.files import raise_file_limit
-from bench.page import write_page
-from bench.plots import write_plots
+from bench.load.files import raise_file_limit
+from bench.model.simulate import main as simulate
+from bench.reports.document import encode
+from bench.reports.page import write_page
+from bench.reports.plots import write_plots
+from bench.reports.tables import summary
 from bench.runner import run_all, run_one
-from bench.simulate import main as simulate
 from bench.size import Size
-from bench.tables import summary
 
 OUTPUT = Path(".bench")
 

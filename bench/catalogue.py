@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """A module `bench.NAME`; seconds are those of a machine with two idle cores."""
+    """A module `bench.benchmarks.NAME`; seconds are those of a machine with two idle cores."""
 
     name: str
     title: str

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench.catalogue import BENCHMARKS
-from bench.document import Document, decode, this_machine
-from bench.report import NotPossibleError, Report
+from bench.reports.document import Document, decode, this_machine
+from bench.reports.report import NotPossibleError, Report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ def run_one(name: str, size: Size) -> Document:
     document = _document(size)
     before, began = os.getloadavg()[0], time.monotonic()
     try:
-        report: Report = importlib.import_module(f"bench.{name}").run(size)
+        report: Report = importlib.import_module(f"bench.benchmarks.{name}").run(size)
     except NotPossibleError as error:
         report = Report(name)
         report.leave_out("the whole benchmark", str(error))

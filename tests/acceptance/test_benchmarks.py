@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bench.catalogue import BENCHMARKS
-from bench.document import decode
-from bench.plots import plot
+from bench.reports.document import decode
+from bench.reports.plots import plot
 from tests.support.requirements import Requirements
 
 NAMES = [benchmark.name for benchmark in BENCHMARKS if benchmark.in_all]

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from bench.load import LoadClient
+from bench.load.programs import LoadClient
 from devstack.servers import free_port
 from tests.support.listening import listening
 from tests.support.requirements import Requirements

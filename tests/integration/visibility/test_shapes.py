@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from bench.policy_shapes import SCHEMA, SHAPES, rows, settings
+from bench.benchmarks.policy_shapes import SCHEMA, SHAPES, rows, settings
 from gateway.visibility.engine import Visibility
 from tests.integration.visibility.conftest import ROLE
 from tests.integration.visibility.conftest import settings as plain

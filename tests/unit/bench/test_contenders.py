@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from bench.contenders import Contender, peer_openers, take_turns
-from bench.load import build
-from bench.report import NotPossibleError, Report
+from bench.load.programs import build
+from bench.reports.report import NotPossibleError, Report
+from bench.servers.contenders import Contender, peer_openers, take_turns
 
 
 def contenders(*names: str) -> list[Contender]:

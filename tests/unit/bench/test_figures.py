@@ -7,19 +7,27 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-import bench.storm
+import bench.benchmarks.storm
 from bench import runner
 from bench.__main__ import main
 from bench.catalogue import Benchmark
-from bench.document import Document, Machine, decode, encode
-from bench.figure import Case, Figure
-from bench.measured import Measured, percentile
-from bench.page import filled, report_text, write_page
-from bench.plots import plot, write_plots
-from bench.report import NotPossibleError, Report
+from bench.reports.document import Document, Machine, decode, encode
+from bench.reports.figure import Case, Figure
+from bench.reports.measured import Measured, percentile
+from bench.reports.page import filled, report_text, write_page
+from bench.reports.plots import plot, write_plots
+from bench.reports.report import NotPossibleError, Report
+from bench.reports.tables import (
+    markdown_table,
+    measured,
+    number,
+    quotient,
+    rows,
+    summary,
+    text_table,
+)
 from bench.runner import remaining_seconds, run_one
 from bench.size import Size
-from bench.tables import markdown_table, measured, number, quotient, rows, summary, text_table
 
 SVG = "{http://www.w3.org/2000/svg}"
 MACHINE = Machine("a processor", 2, 23.5, "Linux 6", "3.11")
@@ -263,7 +271,7 @@ def test_a_benchmark_that_fails_is_reported(monkeypatch, capsys) -> None:
     def run(size: Size) -> Report:
         raise next(errors)
 
-    monkeypatch.setattr(bench.storm, "run", run)
+    monkeypatch.setattr(bench.benchmarks.storm, "run", run)
     [failed] = run_one("storm", Size.SMOKE).reports
     assert failed.error == "RuntimeError: 3 events are missing"
     [not_possible] = run_one("storm", Size.SMOKE).reports

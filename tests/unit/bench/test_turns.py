@@ -7,15 +7,15 @@ from typing import cast
 
 import pytest
 
-from bench.capture import PLAIN, Contender, share_of
-from bench.cpu_meter import CpuReading
-from bench.figure import OURS
+from bench.benchmarks.capture import PLAIN, Contender, share_of
+from bench.benchmarks.private import Event, Step
+from bench.benchmarks.scale import deployment_of
+from bench.load.pgbench import read_output
 from bench.peers.wal2json import ChangeFile
-from bench.pgbench import read_output
-from bench.private import Event, Step
-from bench.scale import deployment_of
+from bench.reports.figure import OURS
+from bench.servers.cpu_meter import CpuReading
 from devstack.servers import PostgresServer
-from tests.unit.bench.test_costs import observed
+from tests.unit.bench.model.test_costs import observed
 
 SAID = """number of transactions actually processed: {done}
 number of failed transactions: {failed} (0.000%)

@@ -1,0 +1,1 @@
+"""The model of docs/scale.md, and the costs it uses."""
