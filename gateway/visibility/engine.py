@@ -10,7 +10,7 @@ to no one.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -33,6 +33,7 @@ from gateway.visibility.question_errors import (
 )
 from gateway.visibility.questions import NamesNotFoundError, Questions
 from gateway.visibility.self_check import SelfCheck
+from gateway.visibility.strikes import Strikes
 from shared.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class Visibility:
         self._checks_waiting = 0
         self._plans: dict[tuple[int, str], Plan] = {}
         self._builtins: Builtins | None = None
-        self._stalls: Counter[tuple[int, str]] = Counter()
+        self._stalls = Strikes(_STALLS)
 
     async def readable_columns(self, relid: int, role: str) -> frozenset[str]:
         """Ask which columns a role may read of a table; none means that it may not subscribe.
@@ -146,6 +147,7 @@ class Visibility:
         a replica that lags, a server out of resources or time.
         """
         key = relid, audience.role
+        began = time.monotonic()
         for _ in range(_TRIES):
             try:
                 answer = await self._ask_once(
@@ -165,17 +167,18 @@ class Visibility:
                 if (plan := self._plans.get(key)) is not None:
                     self._keep(*key, plan.as_opaque(reason))
             except RulesStallError as stall:
-                return self._stalled(key, stall, audience, images)
+                return self._stalled(key, stall, began, audience, images)
             else:
-                self._stalls.pop(key, None)
+                self._stalls.forgive(key)
                 return answer
         changing = RulesStallError("the rules of the table keep changing")
-        return self._stalled(key, changing, audience, images)
+        return self._stalled(key, changing, began, audience, images)
 
     def _stalled(
         self,
         key: tuple[int, str],
         error: RulesStallError,
+        began: float,
         audience: Audience[M],
         images: Sequence[Image],
     ) -> Answer[M]:
@@ -183,8 +186,8 @@ class Visibility:
 
         After that the table counts as gone, so that they get `resync`.
         """
-        if self._stalls[key] < _STALLS:
-            self._stalls[key] += 1
+        if not self._stalls.is_out(key):
+            self._stalls.count(key, began=began, now=time.monotonic())
             raise error
         return _gone(audience, images, self._names)
 

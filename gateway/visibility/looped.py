@@ -33,6 +33,7 @@ from gateway.visibility.question_errors import (
     QuestionError,
 )
 from gateway.visibility.quoting import quote_name
+from gateway.visibility.strikes import Strikes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +98,7 @@ class Looped:
         self._quarantine_seconds = quarantine_seconds
         self._slow: dict[tuple[int, str, Settings], float] = {}
         self._costs = UserCosts()
-        self._strikes: dict[tuple[int, str], int] = {}
+        self._strikes = Strikes(_STRIKES)
 
     async def ask(
         self, subject: Subject, question: CohortQuestion, asked: AskedCohorts
@@ -174,48 +175,48 @@ class Looped:
         cohorts: Sequence[int],
     ) -> list[tuple[Sequence[int], LoopedAnswer]]:
         """Ask cohorts in one session, or two if one is to spare; each answer with its cohorts."""
-        if len(cohorts) < _FEWEST_SIDE_BY_SIDE or self._spare_sessions.locked():
-            settings = [asked.settings[n] for n in cohorts]
-            return [(cohorts, await self._ask_once(subject, question, settings))]
-        portions = [cohorts[::2], cohorts[1::2]]
-        async with self._spare_sessions:
-            answers = await asyncio.gather(
-                *(
-                    self._ask_once(subject, question, [asked.settings[n] for n in portion])
-                    for portion in portions
-                ),
-                return_exceptions=True,
-            )
-        found = []
-        for portion, answer in zip(portions, answers, strict=True):
-            if isinstance(answer, BaseException):
-                raise answer
-            found.append((portion, answer))
+        began = time.monotonic()
+        try:
+            if len(cohorts) < _FEWEST_SIDE_BY_SIDE or self._spare_sessions.locked():
+                settings = [asked.settings[n] for n in cohorts]
+                return [(cohorts, await self._ask_once(subject, question, settings))]
+            portions = [cohorts[::2], cohorts[1::2]]
+            async with self._spare_sessions:
+                answers = await asyncio.gather(
+                    *(
+                        self._ask_once(subject, question, [asked.settings[n] for n in portion])
+                        for portion in portions
+                    ),
+                    return_exceptions=True,
+                )
+            found = []
+            for portion, answer in zip(portions, answers, strict=True):
+                if isinstance(answer, BaseException):
+                    raise answer
+                found.append((portion, answer))
+        except PolicyStallsError:
+            self.strike(subject, began)
+            raise
         return found
 
     async def _ask_once(
         self, subject: Subject, question: CohortQuestion, cohorts: Sequence[Settings]
     ) -> LoopedAnswer:
+        is_lenient = self.is_lenient(subject)
         try:
-            answer = await self._queries.each(
+            return await self._queries.each(
                 subject,
                 question,
                 cohorts,
                 budget_seconds=self._budget_seconds,
-                is_lenient=self.is_lenient(subject),
+                is_lenient=is_lenient,
             )
-        except PolicyStallsError:
-            self.strike(subject)
-            raise
         except QuestionError as error:
-            if error.sqlstate == QUERY_CANCELED and not self.is_lenient(subject):
-                self.strike(subject)
+            if error.sqlstate == QUERY_CANCELED and not is_lenient:
                 raise PolicyStallsError("database unavailable: out of time") from None
             # Not caused by a single cohort or image: converting the images to rows never ends, for
             # example.
             return LoopedAnswer(list(range(len(question))))
-        self.forgive(subject)
-        return answer
 
     def set_aside(self, subject: Subject, asked: AskedCohorts) -> frozenset[int]:
         """Return the cohorts, numbered from 0, whose users are set aside."""
@@ -229,19 +230,19 @@ class Looped:
         )
 
     def is_lenient(self, subject: Subject) -> bool:
-        """Return whether errors of the server's classes count against the cohort raising them."""
-        return self._strikes.get((subject.relid, subject.role), 0) >= _STRIKES
+        """Whether errors of the server's classes count against the cohort raising them."""
+        return self._strikes.is_out((subject.relid, subject.role))
 
-    def strike(self, subject: Subject) -> None:
-        """Count an error of the server's classes that was raised while policies ran."""
-        table = (subject.relid, subject.role)
-        if len(self._strikes) >= _MOST_KEPT:
-            self._strikes.clear()
-        self._strikes[table] = self._strikes.get(table, 0) + 1
+    def strike(self, subject: Subject, began: float) -> None:
+        """Count an error of the server's classes that was raised while policies ran.
+
+        The question began at `began`, in seconds of the monotonic clock.
+        """
+        self._strikes.count((subject.relid, subject.role), began=began, now=time.monotonic())
 
     def forgive(self, subject: Subject) -> None:
-        """Forget such errors: a question about the table has succeeded without one."""
-        self._strikes.pop((subject.relid, subject.role), None)
+        """Forget such errors: all of a question about the table was answered without one."""
+        self._strikes.forgive((subject.relid, subject.role))
 
     def _without_slow(
         self,

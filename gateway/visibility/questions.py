@@ -122,6 +122,7 @@ class Questions:
             for n, cohorts in zip(fit, partial.seen, strict=True):
                 seen[n] = EVERYBODY if len(cohorts) == len(grouping) else cohorts
             visible.extend(seen)
+        self._looped.forgive(subject)
         return Answer(
             rules.readable, grouping, visible, broken, frozenset(undecidable), superseded,
             frozenset(unanswered), postponed=frozenset(postponed), rules=rules,
@@ -238,7 +239,7 @@ class Questions:
         except PolicyStallsError:
             # A policy's function may raise it, and would stop its table for everybody.
             if not self._looped.is_lenient(subject):
-                self._looped.strike(subject)
+                self._looped.strike(subject, began)
                 raise
             return await self._loop(plan, subject, _looped(plan, images), asked)
         except QuestionError as error:
@@ -254,9 +255,7 @@ class Questions:
             seconds=time.monotonic() - began, rows=size,
         )  # fmt: skip
         partial = PartialAnswer(seen)
-        if not excluded:
-            self._looped.forgive(subject)
-        else:
+        if excluded:
             question = _looped(plan, images)
             alone = await self._loop(plan, subject, question, asked.some(excluded))
             partial.add(alone, excluded)

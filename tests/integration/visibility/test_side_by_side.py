@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from gateway.visibility.cohorts import Audience
+from gateway.visibility.engine import Visibility
 from shared.errors import DatabaseUnavailableError
 from tests.integration.visibility.conftest import ROLE, Seen, settings
 from tests.integration.visibility.test_cases import AUTHOR, POSTS, post
@@ -76,3 +77,48 @@ async def test_an_error_of_the_servers_kind_is_not_a_denial(engine, state):
         member for n in seen.answer.unanswered for member in seen.answer.grouping.members[n]
     }
     assert unanswered == seen.broken() == {USERS[0]}
+
+
+FAR = """
+    CREATE FUNCTION far(title text) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+    BEGIN
+        IF current_setting('request.jwt.claims') = 'raises' THEN
+            RAISE EXCEPTION 'the other server is away' USING ERRCODE = '58030';
+        END IF;
+        RETURN true;
+    END $$;
+    CREATE POLICY p ON posts USING (far(title));
+"""
+
+
+@pytest.mark.parametrize("raising", [{0}, {59}, {0, 59}], ids=["one half", "the other", "both"])
+async def test_a_question_in_two_sessions_fails_once(engine, raising):
+    """Users whose policies raise such errors are found out after three questions, whether they are
+    in one half of the cohorts or in both, and the others get their answer.
+    """
+    engine.visibility = Visibility(engine.pool, spare_sessions=1, is_joining=False)
+    await engine.admin.execute(POSTS + FAR)
+    images = await engine.insert("posts", post(1, USERS[0]))
+    members = {n: settings(f"u{n}", claims="raises" if n in raising else str(n)) for n in range(60)}
+    for _ in range(3):
+        with pytest.raises(DatabaseUnavailableError):
+            await engine.ask("posts", members, images)
+    seen = await engine.ask("posts", members, images)
+    assert seen.broken() == raising
+    assert all(seen.by(n) == ({0} if n not in raising else set()) for n in members)
+
+
+async def test_what_is_answered_of_a_question_forgives_nothing(engine, monkeypatch):
+    """Nor does a part of the images that can be answered keep the table from being answered."""
+    monkeypatch.setattr("gateway.visibility.looped._MOST_PAIRS", 3)
+    engine.visibility = Visibility(engine.pool, is_joining=False)
+    await engine.admin.execute(POSTS + FAR.replace("= 'raises'", "= 'raises' AND title = 'bad'"))
+    rows = [post(n, USERS[0], title=title) for n, title in ((1, "good"), (2, "bad"))]
+    images = await engine.insert("posts", *rows)
+    members = {n: settings(f"u{n}", claims="raises" if n == 0 else str(n)) for n in range(3)}
+    for _ in range(3):
+        with pytest.raises(DatabaseUnavailableError):
+            await engine.ask("posts", members, images)
+    seen = await engine.ask("posts", members, images)
+    assert seen.broken() == {0}
+    assert seen.by(1) == {0, 1}
