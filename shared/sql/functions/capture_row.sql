@@ -109,6 +109,7 @@ BEGIN
         old_image := NULL;
         IF SQLSTATE IN ('53200', '54000') THEN
             is_reduced := true;
+            is_size_due := true;
             new_image := ayb_realtime.reduced_image(TG_RELID, NEW);
             old_image := ayb_realtime.reduced_image(TG_RELID, OLD);
         END IF;

@@ -18,6 +18,9 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock_shared(4707185, 1) THEN
         NOTIFY ayb_realtime;
     END IF;
+    IF number % 1024 = 0 THEN
+        PERFORM ayb_realtime.stop_when_full();
+    END IF;
     RETURN NULL;
 END
 $capture$;

@@ -233,6 +233,44 @@ async def test_slow_reader(database, rig):
         assert await gateway.fetchval("SELECT count(*) FROM ayb_realtime.changes") == 0
 
 
+async def test_size_is_checked_after_an_image_that_had_to_be_reduced(database, rig):
+    """An image may be large though a value of its row could not be written at all."""
+    await database.execute("""
+        CREATE TYPE label AS ENUM ('a');
+        CREATE FUNCTION as_json(label) RETURNS json LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+            RAISE program_limit_exceeded;
+        END $$;
+        CREATE CAST (label AS json) WITH FUNCTION as_json(label);
+        CREATE TABLE wide (id int PRIMARY KEY, labels label[]);
+    """)
+    columns = [f"v{n}" for n in range(50)]
+    await database.execute(
+        f"ALTER TABLE wide {', '.join(f'ADD {column} text' for column in columns)}"
+    )
+    await rig.open()
+    await database.execute("UPDATE ayb_realtime.horizon SET most_bytes = 1")
+    text = "(SELECT string_agg(md5(n::text), '') FROM generate_series(1, {}) n)"
+    await database.execute(
+        f"INSERT INTO wide SELECT 1, array_fill('a'::label, '{{2000}}'),"
+        f" {', '.join([text.format(120)] * len(columns))}"
+    )
+    image = await rig.value(
+        "SELECT octet_length(new::text) FROM ayb_realtime.changes WHERE reduced"
+    )
+    assert image > 150_000
+    assert await rig.value(FULL)
+
+
+async def test_size_is_checked_by_truncate_too(database, rig):
+    """Numbers at which the size is checked may be those of TRUNCATE."""
+    await rig.open()
+    await database.execute("UPDATE ayb_realtime.horizon SET most_bytes = 1")
+    number = "setval(s, nextval(s) | 1023) FROM (SELECT 'ayb_realtime.change_seq'::regclass) _ (s)"
+    await database.execute(f"SELECT {number}")
+    await database.execute("TRUNCATE t")
+    assert await rig.value(FULL)
+
+
 async def test_capture_stops_at_twice_the_bound(database, rig):
     """Without a relay the outbox grows to twice its bound; then writers continue uncaptured. A
     relay that returns publishes what was captured, and skips a number for what was not.
