@@ -75,6 +75,26 @@ class Plan:
         """The table as `schema.table`."""
         return f"{self.rules.schema}.{self.rules.table}"
 
+    @property
+    def asks_only_builtins(self) -> bool:
+        """Whether the joined question runs no code of the database's users.
+
+        Its functions are Postgres' own in any case (`gateway.visibility.joined.joinable`), unless
+        values are computed in it. So what is left is what pure expressions may run without naming
+        it: operators, casts, checks of domains, and what other tables bring along.
+        """
+        rules = self.rules
+        return self.question is not None and self.computed is None and not (
+            rules.relations or rules.nested_relations or rules.nested_functions or rules.types
+            or rules.operators or rules.own_operators or rules.others or rules.casts
+            or rules.json_casts or rules.own_types
+        )  # fmt: skip
+
+    @property
+    def keeps_only_builtins(self) -> bool:
+        """Whether computing the kept values runs no code of the database's users either."""
+        return self.asks_only_builtins and not self.rules.functions
+
     def without_join(self, reason: str, trusted: frozenset[str] = frozenset()) -> Plan:
         """Leave the table to one of the other forms, if policies have to be asked at all."""
         if self.form is not Form.JOINED:

@@ -30,7 +30,7 @@ from shared.postgres import UNAVAILABLE
 from shared.sql import queries
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gateway.visibility.cohorts import Settings
     from shared.tasks import Spawn
@@ -187,8 +187,12 @@ class VisibilityQueries:
         query: str,
         cohorts: Sequence[Settings],
         others: Sequence[str | None],
+        *,
+        is_own: bool = False,
     ) -> list[tuple[str | None, ...] | None]:
         """Compute values for cohorts by their settings; None for one for which they raise.
+
+        `is_own` says that under the rules of the subject, no code of the database's users runs.
 
         Raises `QuestionError`, `RulesChangedError`.
         """
@@ -201,6 +205,7 @@ class VisibilityQueries:
                     query,
                     encode_settings(self._names, cohorts),
                     others,
+                    is_own=is_own,
                 )
         except QuestionError as error:
             if error.sqlstate == RULES_DIFFER:
@@ -219,27 +224,42 @@ class VisibilityQueries:
         return await self._fetch(query, *arguments, is_own=True)
 
     async def _fetch(
-        self, query: str, *arguments: object, is_own: bool = False
+        self,
+        query: str,
+        *arguments: object,
+        is_own: bool = False,
+        check: Callable[[Sequence[asyncpg.Record]], object] = lambda _: None,
     ) -> list[asyncpg.Record]:
-        """Ask, on another session where one turns out to be spoilt."""
+        """Ask, on another session where one turns out to be spoilt; raise what `check` raises."""
         for _ in range(_SESSIONS - 1):
             with contextlib.suppress(asyncpg.InvalidSQLStatementNameError):
-                return await self._fetch_once(query, *arguments, is_own=is_own)
-        return await self._fetch_once(query, *arguments, is_own=is_own)
+                return await self._fetch_once(query, arguments, is_own=is_own, check=check)
+        return await self._fetch_once(query, arguments, is_own=is_own, check=check)
 
     async def _fetch_once(
-        self, query: str, *arguments: object, is_own: bool
+        self,
+        query: str,
+        arguments: Sequence[object],
+        *,
+        is_own: bool,
+        check: Callable[[Sequence[asyncpg.Record]], object],
     ) -> list[asyncpg.Record]:
         """Ask, and give the connection back where nobody waits for it.
 
-        After policies were run, the pool resets the session first, a round trip of its own.
+        After code of the database's users may have run, the pool resets the session first, a round
+        trip of its own. That also goes for a question that turns out to have met other rules than
+        expected: what it has run is not known.
         """
         if is_own:
             async with own_session(self._pool) as connection:
-                return await _fetched(connection, query, arguments)
+                rows = await _fetched(connection, query, arguments)
+                check(rows)
+                return rows
         connection = await self._pool.acquire()
         try:
-            return await _fetched(connection, query, arguments)
+            rows = await _fetched(connection, query, arguments)
+            check(rows)
+            return rows
         finally:
             if self._spawn is None:
                 await self._pool.release(connection)
@@ -261,15 +281,16 @@ class VisibilityQueries:
         computed: str | None = None,
         keys: str | None = None,
         settings: Sequence[Settings] = (),
+        is_own: bool = False,
     ) -> list[tuple[int, list[int] | None, list[int] | None]]:
         """Ask the joined form: see `ayb_realtime.judge_joined`. Rows are (kind, images, cohorts).
 
-        Without a question only the rules are compared. Raises `RulesChangedError`,
+        Without a question only the rules are compared. `is_own` says that under the rules of the
+        subject, the question runs no code of the database's users. Raises `RulesChangedError`,
         `TableReadError`, `QuestionError`.
         """
         with catalog_errors() if question is None else question_errors():
-            fetch = self._fetch_own if question is None else self._fetch
-            rows = await fetch(
+            rows = await self._fetch(
                 _SQL["judge_joined"],
                 subject.lsn,
                 subject.relid,
@@ -284,12 +305,9 @@ class VisibilityQueries:
                 images,
                 kept.separator,
                 kept.null,
+                is_own=is_own or question is None,
+                check=_check_joined,
             )
-        kinds = {row["kind"] for row in rows[-2:]}
-        if -1 in kinds:
-            raise RulesChangedError
-        if -2 in kinds:
-            raise TableReadError
         return [(row["kind"], row["events"], row["cohorts"]) for row in rows]
 
     async def each(
@@ -361,6 +379,15 @@ async def _fetched(
         connection.terminate()
         raise
     return rows
+
+
+def _check_joined(rows: Sequence[asyncpg.Record]) -> None:
+    """Raise if an answer of the joined form is to be discarded."""
+    kinds = {row["kind"] for row in rows[-2:]}
+    if -1 in kinds:
+        raise RulesChangedError
+    if -2 in kinds:
+        raise TableReadError
 
 
 def encode_settings(names: Sequence[str], cohorts: Sequence[Settings]) -> list[list[bytes]]:

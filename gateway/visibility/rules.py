@@ -146,6 +146,8 @@ class Rules(msgspec.Struct, frozen=True):
     """Values whose text may have meant others in older changes."""
     json_casts: bool = False
     """Whether any user-defined type has a cast to json of its own."""
+    own_types: bool = True
+    """Whether any column has a type that is not part of Postgres."""
 
     @property
     def readable(self) -> frozenset[str]:

@@ -139,6 +139,63 @@ async def test_a_session_in_which_policies_ran_is_reset(database: Database) -> N
             assert await left(pool) == clean
 
 
+PLAIN = """
+    CREATE TABLE public.posts (id bigint PRIMARY KEY, title text, author uuid);
+    GRANT SELECT ON public.posts TO ayb_authenticated;
+    ALTER TABLE public.posts ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY own ON public.posts FOR SELECT
+        USING (lower(title) = 'public' OR author = current_setting('ayb.user_id')::uuid);
+"""
+MINE = "00000000-0000-4000-8000-000000000001"
+CHECKED = """
+    CREATE FUNCTION public.leaves_something(text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+        PERFORM set_config('test.left', 'by a check', false), pg_advisory_lock_shared(4711);
+        RETURN true;
+    END $$;
+    CREATE DOMAIN public.label AS text CHECK (public.leaves_something(VALUE));
+    ALTER TABLE public.posts ADD COLUMN label public.label;
+"""
+
+
+async def test_policies_of_builtins_leave_nothing_and_are_not_followed_by_a_reset(
+    database: Database,
+) -> None:
+    """Neither the clients' values nor the question leave anything; other rules are reset again."""
+    await database.execute(PLAIN)
+    async with one_session(database) as pool:
+        clean = await left(pool)
+        async with own_session(pool) as session:
+            relid = await session.fetchval("SELECT 'public.posts'::regclass::oid")
+        visibility = Visibility(pool)
+        audience: Audience[str] = Audience("ayb_authenticated")
+        audience.add("mine", (MINE, "", "", ""))
+        audience.add("other", (MINE[:-1] + "2", "", "", ""))
+        audience.add("broken", ("no uuid", "", "", ""))
+        image = Image(f'{{"id":1,"title":"one","author":"{MINE}"}}'.encode(), 1)
+
+        async def ask(image: Image = image) -> list[str]:
+            answer = await visibility.ask(relid, audience, [image], 0)
+            [seen] = answer.visible
+            members = answer.grouping.members
+            return sorted(c for n in seen for c in members[n])
+
+        await ask()  # the client whose claim is no UUID is asked by itself, and set aside
+        audience.discard("broken")
+        await mark(pool)
+        before = await left(pool)
+        assert before[0] == "on purpose"
+        for number in range(3, 6):
+            assert await ask() == ["mine"]
+            # Its value is computed by the next question.
+            audience.add(f"other {number}", (MINE[:-1] + str(number), "", "", ""))
+            assert await left(pool) == before
+
+        await database.execute(CHECKED)
+        image = Image(f'{{"id":1,"title":"one","author":"{MINE}","label":"x"}}'.encode(), 1)
+        await ask(image)
+        assert await left(pool) == clean
+
+
 async def test_after_an_error_a_session_is_reset(database: Database) -> None:
     """Whatever was under way is not known to have left nothing."""
     async with one_session(database) as pool:

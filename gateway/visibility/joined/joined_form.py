@@ -113,8 +113,9 @@ class JoinedForm:
         for start in range(0, len(images), most):
             portion = images[start : start + most]
             rows = await self._queries.joined(
-                subject, question, images=portion, kept=groups.packed, others=plan.others
-            )
+                subject, question, images=portion, kept=groups.packed, others=plan.others,
+                is_own=plan.asks_only_builtins,
+            )  # fmt: skip
             seen += read_joined(rows, groups.groups, len(portion), everybody)
             size += len(rows)
         return seen, list(groups.excluded), size
@@ -139,7 +140,11 @@ class JoinedForm:
             settings = grouping.settings()
             cohorts = missing[:_MOST_KEPT_AT_ONCE]
             found = await self._queries.cohort_values(
-                subject, plan.kept, [settings[n] for n in cohorts], plan.others
+                subject,
+                plan.kept,
+                [settings[n] for n in cohorts],
+                plan.others,
+                is_own=plan.keeps_only_builtins,
             )
             values.learn(grouping, cohorts, found)
         return values

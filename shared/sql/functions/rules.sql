@@ -42,6 +42,7 @@ DECLARE
     types json;
     casts boolean := false;
     json_casts boolean := false;
+    own_types boolean;
     others json;
 BEGIN
     SELECT r.oid, r.rolsuper OR r.rolbypassrls INTO role_oid, privileged
@@ -88,6 +89,10 @@ BEGIN
     has_casts := EXISTS (SELECT FROM pg_cast WHERE oid >= 16384::oid);
     nested := CASE WHEN reads_others THEN ayb_realtime.nested_policies(table_oid, policies) ELSE '{}' END;
 
+    own_types := EXISTS (
+        SELECT FROM pg_attribute a
+        WHERE a.attrelid = table_oid AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid >= 16384::oid
+    );
     SELECT n.nspname, c.relname INTO schema_name, table_name
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid = table_oid;
@@ -158,6 +163,7 @@ BEGIN
             THEN ayb_realtime.operator_schemas(policies || nested, false) END,
         'casts', casts,
         'json_casts', json_casts,
+        'own_types', own_types,
         'others', others
     ) END;
 END

@@ -152,6 +152,52 @@ def test_completed_with_columns_of_odd_names():
     assert made.computed_texts == ('public.one("x{0} ""y")',)
 
 
+OWN_TABLES = {
+    "relations": (Relation("public.m", "r", False),),
+    "nested_relations": (Relation("public.m", "r", False),),
+    "nested_functions": (function(),),
+    "own_operators": ("public",),
+    "casts": True,
+    "json_casts": True,
+    "own_types": True,
+}
+
+
+def completed(policy=OWN, **facts):
+    draft = plan(rules(policy, **{"own_types": False, **facts}))
+    types = [] if draft.draft is None else ["pg_catalog.uuid"] * len(draft.draft.expressions)
+    return draft.completed(types, [], {}) if draft.draft is not None else draft
+
+
+def test_questions_that_run_only_builtins():
+    """What policies call of the user's is computed once for a client, and not in the question."""
+    made = completed()
+    assert (made.asks_only_builtins, made.keeps_only_builtins) == (True, True)
+    made = completed("(author_id = auth.uid())", functions=(function(),))
+    assert (made.asks_only_builtins, made.keeps_only_builtins) == (True, False)
+
+
+@pytest.mark.parametrize("fact", OWN_TABLES)
+def test_questions_that_may_run_code_of_the_users(fact):
+    """Whatever may bring code of the database's users along has the session reset."""
+    made = completed(**{fact: OWN_TABLES[fact]})
+    assert (made.asks_only_builtins, made.keeps_only_builtins) == (False, False)
+
+
+@pytest.mark.parametrize("form", [Form.OPEN, Form.CLOSED, Form.LOOPED, Form.OPAQUE])
+def test_other_forms_are_not_known_to_run_only_builtins(form):
+    """They ask no joined question; nor does a plan whose statement is not written yet."""
+    assert not plan(TABLES[form]).asks_only_builtins
+    assert not plan(rules(OWN, own_types=False)).asks_only_builtins
+
+
+def test_values_computed_in_the_question_may_run_code_of_the_users():
+    """A function that is not known to depend on settings alone is called by the question."""
+    made = completed("(author_id = auth.uid())", functions=(function(body=None),))
+    assert made.computed is not None
+    assert not made.asks_only_builtins
+
+
 def test_completed_without_values():
     """A policy that reads the row alone needs no query but the statement."""
     made = plan(rules("published")).completed([], [], {})
