@@ -26,6 +26,7 @@ import structlog
 
 from gateway.fanout import ring
 from gateway.fanout.epochs import Epochs, ResumeError
+from gateway.fanout.recent_read import RecentRead
 from gateway.fanout.ring import Ring, RingEntry
 from gateway.streams.cursor import Cursor, cursor_at, position_at
 from shared import outbox
@@ -65,6 +66,7 @@ class Backlog:
         self._max_record_bytes = max_record_bytes
         self._metrics = metrics
         self._ring = Ring(most_bytes=most_bytes)
+        self._recent = RecentRead()
         self._history: str | None = None
         self._epochs = Epochs()
         self._horizon = 1
@@ -167,6 +169,7 @@ class Backlog:
                 async with asyncio.timeout(_DOUBT_SECONDS):
                     await self._doubt.wait()
             except TimeoutError:
+                self._recent.drop()
                 if self._newest <= self._confirmed:
                     continue
             try:
@@ -211,6 +214,7 @@ class Backlog:
         if is_other_history:
             self._history = state.history
             self._ring.drop(lambda _: True)
+            self._recent.drop()
         self._horizon = state.horizon
         if epochs != self._epochs or is_other_history:
             log.info("epoch begins", epoch=epochs.current, first_batch=epochs.current_start)
@@ -265,6 +269,8 @@ class Backlog:
         start = position_at(after).batch
         upto = min(upto, self._newest)
         batches = self._ring.read(start, upto, subscriptions)
+        if not batches:
+            batches = self._read_again(start, upto, subscriptions)
         if not batches and upto > start:
             batches = await self._read_outbox(start, upto, subscriptions)
             if self.is_taken_back(after):
@@ -298,17 +304,31 @@ class Backlog:
             async with own_session(self._pool) as connection:
                 return await outbox.whole_images(connection, seqs)
 
+    def _read_again(self, start: int, upto: int, subscriptions: Subscriptions) -> list[Batch]:
+        """Return what was read from the outbox a moment ago, and what the ring has after it."""
+        batches = self._recent.read(
+            start,
+            upto,
+            tables=subscriptions.tables,
+            relids=subscriptions.relids,
+            now=time.monotonic(),
+        )
+        if not batches or not self.survives(batches):
+            return []
+        return batches + self._ring.read(batches[-1].id, upto, subscriptions)
+
     async def _read_outbox(
         self, after: int, upto: int, subscriptions: Subscriptions
     ) -> list[Batch]:
+        tables, relids = subscriptions.tables, subscriptions.relids  # more may come meanwhile
         with unavailable_as_ours():
             async with own_session(self._pool) as connection:
                 batches = await outbox.read_batches(
                     connection,
                     after=after,
                     upto=upto,
-                    tables=subscriptions.tables,
-                    relids=subscriptions.relids,
+                    tables=tables,
+                    relids=relids,
                     most_batches=ring.MOST_BATCHES_A_READ,
                     most_changes=ring.MOST_CHANGES_A_READ,
                     most_bytes=ring.MOST_BYTES_A_READ,
@@ -317,6 +337,7 @@ class Backlog:
         self._metrics.outbox_reads.inc()
         if batches and batches[0].id == after + 1 and self.survives(batches):
             self._confirm(batches[-1].id)
+            self._recent.keep(batches, tables=tables, relids=relids, now=time.monotonic())
             return batches
         # The read database is behind, or what was next has been rotated away, or an epoch began.
         await self.refresh()
