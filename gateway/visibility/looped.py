@@ -12,7 +12,7 @@ In the looped form the policies' text is evaluated on images. It is parsed and p
 pg_catalog in the search path, as it was when Postgres wrote it: every name in it means what it
 meant when the policy was created, and no object created later can capture one. Functions that
 policies call rely on the session's own search path, time zone and so on: the statement itself sets
-these, before the first row.
+these, once it has read all images and before the first is judged.
 """
 
 # ruff: noqa: S608 (a statement is what is made here, of text that comes from Postgres' own catalogs)
@@ -66,12 +66,14 @@ def looped_statement(rules: Rules) -> str:
     policies = rules.policies or ()
     restrictive = "".join(f"({p.expression}) AND " for p in policies if not p.permissive)
     permissive = " OR ".join(f"({p.expression})" for p in reversed(policies) if p.permissive)
-    return f"""WITH ayb_own AS MATERIALIZED (
+    return f"""WITH ayb_rows AS MATERIALIZED (
+SELECT ($2[ayb_u.ayb_image])::{row_type(rules)} AS ayb_row, ayb_u.ayb_image
+FROM pg_catalog.unnest($1) AS ayb_u (ayb_image)), ayb_own AS MATERIALIZED (
 SELECT pg_catalog.count(pg_catalog.set_config($4[ayb_s.ayb_n], $4[ayb_s.ayb_n + 1], true))
-FROM pg_catalog.generate_series(1, pg_catalog.cardinality($4), 2) AS ayb_s (ayb_n))
+FROM (SELECT pg_catalog.count(*) FROM ayb_rows) AS ayb_all
+CROSS JOIN pg_catalog.generate_series(1, pg_catalog.cardinality($4), 2) AS ayb_s (ayb_n))
 SELECT pg_catalog.array_agg(ayb_asked.ayb_image) FILTER (WHERE ayb_judged.ayb_seen)
-FROM (SELECT ($2[ayb_u.ayb_image])::{row_type(rules)} AS ayb_row, ayb_u.ayb_image
-FROM ayb_own CROSS JOIN pg_catalog.unnest($1) AS ayb_u (ayb_image) OFFSET 0) AS ayb_asked
+FROM ayb_own CROSS JOIN ayb_rows AS ayb_asked
 CROSS JOIN LATERAL (SELECT ({restrictive}({permissive or "false"})) AS ayb_seen
 FROM pg_catalog.unnest(ARRAY[ayb_asked.ayb_row]) AS {quote_name(rules.table)}) AS ayb_judged"""
 

@@ -99,8 +99,6 @@ class World:
     capture: tuple[str, str] | None = None
     renames: bool = False
     """Whether labels of the type `state` are renamed after the events."""
-    is_partial: bool = False
-    """Whether the role may read the key only."""
 
     @property
     def frozen_source(self) -> str:
@@ -220,8 +218,7 @@ class Maker:
         if chance.random() < 0.3:
             statements.append(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
         statements.append(f"ALTER TABLE {table} OWNER TO world_owner")
-        world.is_partial = chance.random() > 0.85
-        columns = " (nr)" if world.is_partial else ""
+        columns = " (nr)" if chance.random() > 0.85 else ""
         statements.append(f"GRANT SELECT{columns} ON {table} TO PUBLIC")
         if chance.random() < 0.15:
             statements.append("GRANT world_owner TO world_b")

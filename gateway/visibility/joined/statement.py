@@ -56,6 +56,7 @@ Of kind 1: these cohorts, or all of them if NULL, see these images."""
 
 Condition = list[Token]
 _TIMES: Final = ("date", "time", "timetz", "timestamp", "timestamptz")
+_FLOATS: Final = ("float4", "float8", "_float4", "_float8")
 
 
 class JoinedStatement:
@@ -333,13 +334,24 @@ def value_query(
     """
     keys, given = keys or {}, given or {}
     tuples = tuples_of([e for e, _ in expressions])
-    texts = ", ".join(
+    values = [
         _for_each_tuple(e, len(keys) + 2 * tuples.index(e.columns) + 2, given)
         if e.columns
-        else _as_text(e, type_, keys)
+        else _value(e, type_, keys)
         for e, type_ in expressions
+    ]
+    if not any(_bare_name(type_) in _FLOATS for _, type_ in expressions):
+        texts = ", ".join(f"({value})::pg_catalog.text" for value in values)
+        return f"SELECT (ARRAY[{texts}])::pg_catalog.text"
+    # The session's own extra_float_digits may lose some, and functions may rely on it.
+    columns = ", ".join(f"{value} AS v{n}" for n, value in enumerate(values))
+    texts = ", ".join(f"(ayb_v.v{n})::pg_catalog.text" for n in range(len(values)))
+    return (
+        f"WITH ayb_v AS MATERIALIZED (SELECT {columns}), "
+        "ayb_pinned AS MATERIALIZED (SELECT pg_catalog.count("
+        "pg_catalog.set_config('extra_float_digits', '1', true)) FROM ayb_v) "
+        f"SELECT (ARRAY[{texts}])::pg_catalog.text FROM ayb_pinned CROSS JOIN ayb_v"
     )
-    return f"SELECT (ARRAY[{texts}])::pg_catalog.text"
 
 
 def key_query(rules: Rules, keys: Iterable[str], tuples: Sequence[Sequence[str]] = ()) -> str:
@@ -352,7 +364,8 @@ def key_query(rules: Rules, keys: Iterable[str], tuples: Sequence[Sequence[str]]
     """
     columns = [f"ayb_r.{quote_name(key)} AS ayb_k{n}" for n, key in enumerate(keys)]
     texts = [
-        f"(SELECT (pg_catalog.array_agg(DISTINCT ayb_i.ayb_k{n}))::pg_catalog.text FROM ayb_i)"
+        f"(SELECT (pg_catalog.array_agg(DISTINCT ayb_i.ayb_k{n}))::pg_catalog.text FROM ayb_i "
+        f"WHERE ayb_i.ayb_k{n} IS NOT NULL)"
         for n in range(len(columns))
     ]
     for n, names in enumerate(tuples):
@@ -402,32 +415,49 @@ def key_expression(rules: Rules, key: str) -> str:
 def _for_each_tuple(expression: SettingExpression, place: int, types: Mapping[str, str]) -> str:
     """Write the array of an expression's values for the combinations at a place in $1."""
     columns = ", ".join(
-        f"(ayb_e.ayb_v OPERATOR(pg_catalog.->>) {n})::{types[name]} AS c{n}"
+        f"({_readable(f'ayb_e.ayb_v OPERATOR(pg_catalog.->>) {n}', types[name])})"
+        f"::{types[name]} AS c{n}"
         for n, name in enumerate(expression.columns)
     )
     return (
-        f"(ARRAY(SELECT {expression.sql} FROM (SELECT ayb_e.ayb_n, {columns} "
+        f"ARRAY(SELECT {expression.sql} FROM (SELECT ayb_e.ayb_n, {columns} "
         f"FROM pg_catalog.json_array_elements(($1[{place}])::pg_catalog.json) "
         f"WITH ORDINALITY AS ayb_e (ayb_v, ayb_n) OFFSET 0) AS {GIVEN} "
-        f"ORDER BY {GIVEN}.ayb_n))::pg_catalog.text"
+        f"ORDER BY {GIVEN}.ayb_n)"
     )
 
 
-def _as_text(expression: SettingExpression, type_: str, keys: Mapping[str, str]) -> str:
+def _readable(text: str, type_: str) -> str:
+    """Write the text of a value so that reading it raises where a setting would change it.
+
+    With array_nulls off, which no SELECT can put right within itself, a NULL within an array is
+    read as the text NULL. The cohort is then asked in the loop.
+    """
+    if not _bare_name(type_).startswith("_"):
+        return text
+    is_read = "pg_catalog.current_setting('array_nulls') OPERATOR(pg_catalog.=) 'on'"
+    return f"CASE WHEN {is_read} THEN {text} ELSE 'array_nulls is off' END"
+
+
+def _value(expression: SettingExpression, type_: str, keys: Mapping[str, str]) -> str:
     if expression.key is not None:
         place = list(keys).index(expression.key) + 1
         return (
-            f"(ARRAY(SELECT ayb_s.ayb_v FROM {expression.sql} AS ayb_s (ayb_v) "
+            f"ARRAY(SELECT ayb_s.ayb_v FROM {expression.sql} AS ayb_s (ayb_v) "
             "WHERE ayb_s.ayb_v OPERATOR(pg_catalog.=) "
-            f"ANY (($1[{place}])::{keys[expression.key]})))::pg_catalog.text"
+            f"ANY (($1[{place}])::{keys[expression.key]}))"
         )
-    if type_.removeprefix("pg_catalog.").strip('"') in _TIMES:
+    if _bare_name(type_) in _TIMES:
         # As in JSON, which does not depend on DateStyle.
         return (
             f"pg_catalog.to_json({expression.sql}) "
             "OPERATOR(pg_catalog.#>>) '{}'::pg_catalog.text[]"
         )
-    return f"({'ARRAY' if expression.is_set else ''}{expression.sql})::pg_catalog.text"
+    return f"{'ARRAY' if expression.is_set else ''}{expression.sql}"
+
+
+def _bare_name(type_: str) -> str:
+    return type_.removeprefix("pg_catalog.").strip('"')
 
 
 def _free_prefix(taken: Iterable[str]) -> str:

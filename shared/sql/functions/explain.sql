@@ -34,10 +34,12 @@ BEGIN
                 CASE json_typeof(facts -> 'policies') WHEN 'array' THEN facts -> 'policies' ELSE '[]' END) AS t (p)
         LOOP
             SELECT * INTO answer FROM ayb_realtime.ask_cohort(client, settings, 1, own, format(
-                'WITH ayb_own AS MATERIALIZED (SELECT pg_catalog.count(pg_catalog.set_config($4[s.n], $4[s.n + 1], true)) '
-                'FROM pg_catalog.generate_series(1, pg_catalog.cardinality($4), 2) AS s (n)) '
+                'WITH ayb_asked AS MATERIALIZED (SELECT pg_catalog.json_populate_record(NULL::%s, %L) AS ayb_row), '
+                'ayb_own AS MATERIALIZED (SELECT pg_catalog.count(pg_catalog.set_config($4[s.n], $4[s.n + 1], true)) '
+                'FROM (SELECT pg_catalog.count(*) FROM ayb_asked) AS ayb_all '
+                'CROSS JOIN pg_catalog.generate_series(1, pg_catalog.cardinality($4), 2) AS s (n)) '
                 'SELECT pg_catalog.array_agg(0) FILTER (WHERE ayb_judged.ayb_seen) '
-                'FROM (SELECT pg_catalog.json_populate_record(NULL::%s, %L) AS ayb_row FROM ayb_own OFFSET 0) AS ayb_asked '
+                'FROM ayb_own CROSS JOIN ayb_asked '
                 'CROSS JOIN LATERAL (SELECT (%s) AS ayb_seen FROM pg_catalog.unnest(ARRAY[ayb_asked.ayb_row]) AS %I) '
                 'AS ayb_judged', row_type, images[place], expression, facts ->> 'table'), NULL, NULL, NULL, true);
             image := place;

@@ -351,11 +351,17 @@ ODD_POLICIES = {
     "raw = '\\x00ff'": {0},
     "stamp = '2026-02-01 06:30:00+00'": {0},
     "score::text = '0.3'": {0, 1},
+    "score <= exact()": {0, 1},
+    "score IN (SELECT exact())": {0},
+    "begins_null(tags)": {0},
+    "lower(tags[1]) IS NULL": {0},
+    "EXISTS (SELECT FROM read_by r WHERE r.reader = score)": {0},
 }
 
 
+@BOTH_FORMS
 @pytest.mark.parametrize("helper", ["yes()", "fine(id)", "true"])
-async def test_settings_of_the_database_bend_no_decision(engine, database, helper):
+async def test_settings_of_the_database_bend_no_decision(engine, database, helper, is_joining):
     """Policies run under the settings of the database; what images say does not depend on them."""
     name = await engine.admin.fetchval("SELECT current_database()")
     await engine.admin.execute("CREATE SCHEMA odd")
@@ -367,8 +373,16 @@ async def test_settings_of_the_database_bend_no_decision(engine, database, helpe
             AS $$ BEGIN RETURN true; END $$;
         CREATE FUNCTION fine(int) RETURNS boolean LANGUAGE plpgsql STABLE
             AS $$ BEGIN EXECUTE 'SELECT 1'; RETURN true; END $$;
-        GRANT SELECT ON docs TO ayb_authenticated;
+        CREATE FUNCTION exact() RETURNS float8 LANGUAGE plpgsql STABLE
+            AS $$ BEGIN RETURN 0.30000000000000004; END $$;
+        CREATE FUNCTION begins_null(names text[]) RETURNS boolean LANGUAGE plpgsql STABLE
+            AS $$ BEGIN RETURN names[1] IS NULL; END $$;
+        CREATE TABLE read_by (reader float8);
+        INSERT INTO read_by VALUES (0.30000000000000004);
+        GRANT SELECT ON docs, read_by TO ayb_authenticated;
         ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
+        ALTER TABLE read_by ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY all_of ON read_by USING (true);
         SET TimeZone = 'UTC';
         INSERT INTO docs VALUES
             (1, 0.30000000000000004, '2026-02-01 12:00:00+05:30', '2026-02-01', '-1 day -2 hours',
@@ -392,9 +406,12 @@ async def test_settings_of_the_database_bend_no_decision(engine, database, helpe
             await client.execute("SELECT set_config('ayb.user_id', 'x', false)")
             truth = {r[0] - 1 for r in await client.fetch("SELECT id FROM docs")}
             assert truth == expected, (policy, truth)
-            engine.visibility = Visibility(pool, observer=engine.recorder, verify_rate=1.0)
+            engine.visibility = Visibility(
+                pool, observer=engine.recorder, verify_rate=1.0, is_joining=is_joining
+            )
             seen = await engine.ask("docs", MEMBERS, images)
             assert seen.by("a") == truth, (policy, await form_of(engine, "docs"))
+            assert not seen.answer.broken
     assert engine.recorder.differences == 0
     assert engine.recorder.unchecked_because == []
 

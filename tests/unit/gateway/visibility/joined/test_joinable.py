@@ -277,6 +277,20 @@ def test_value_queries():
     text = value_query([(one, "pg_catalog._int4"), (other, "pg_catalog.timestamptz")])
     assert text.startswith("SELECT (ARRAY[(ARRAY( SELECT public.mine")
     assert "pg_catalog.to_json(public.mine" in text
+    text = value_query([(one, "pg_catalog._float8")])
+    assert "AS MATERIALIZED (SELECT ARRAY( SELECT public.mine" in text
+    assert "set_config('extra_float_digits', '1', true)" in text
+
+
+def test_an_array_that_a_function_is_given_is_read_with_its_nulls():
+    """Where a setting would change the value, reading it raises."""
+    on_team = function(
+        schema="public", name="on_team", arguments=1, body=None, language="plpgsql", is_known=True
+    )
+    [expression] = join(rules("public.on_team(title)", functions=(on_team,)), BUILTINS).expressions
+    for type_, is_array in (("pg_catalog._text", True), ("pg_catalog.text", False)):
+        text = value_query([(expression, "pg_catalog._bool")], {}, {"title": type_})
+        assert ("ELSE 'array_nulls is off' END)::pg_catalog._text" in text) is is_array
 
 
 def test_own_names_are_free():
