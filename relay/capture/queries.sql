@@ -60,6 +60,19 @@ ON CONFLICT (relid, name) DO UPDATE SET
     retyped_seq = CASE WHEN (known.type, known.typmod) = (excluded.type, excluded.typmod)
         THEN known.retyped_seq ELSE ayb_realtime.newest_seq() END
 
+-- name: may_note_computed
+SELECT has_table_privilege('ayb_realtime.column_names', 'INSERT')
+AND has_table_privilege('ayb_realtime.column_names', 'UPDATE')
+
+-- name: note_computed
+-- Record that the generated columns of table $1 that are not stored were null in its images until
+-- now, whatever their values were; its trigger must be locked.
+INSERT INTO ayb_realtime.column_names AS known (relid, name, attnum, type, typmod, reused_seq)
+SELECT a.attrelid, a.attname::text, a.attnum, a.atttypid, a.atttypmod, ayb_realtime.newest_seq()
+FROM pg_attribute a
+WHERE a.attrelid = $1 AND a.attgenerated = 'v' AND NOT a.attisdropped
+ON CONFLICT (relid, name) DO UPDATE SET reused_seq = excluded.reused_seq
+
 -- name: forget_column_names
 DELETE FROM ayb_realtime.column_names k
 WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = k.relid)

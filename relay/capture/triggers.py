@@ -190,8 +190,18 @@ class Capture:
                     statement.format(name=name, table=table.quoted, function=function)
                 )
                 states[name] = "O"
+                if table.has_virtual and present.get(name) == "capture_row()":
+                    await self._note_computed(table)
             if table.is_owned and states[name] != "A":
                 await self._connection.execute(_ALWAYS.format(name=name, table=table.quoted))
+
+    async def _note_computed(self, table: Table) -> None:
+        """Record since when images have the columns that are computed.
+
+        All changes that were captured without have a seq: the DDL has waited for their writers.
+        """
+        if await self._connection.fetchval(_SQL["may_note_computed"]):
+            await self._connection.execute(_SQL["note_computed"], table.oid)
 
     async def _release(self, table: Table) -> None:
         await self._drop(table, {name for name, _, _ in table.triggers})

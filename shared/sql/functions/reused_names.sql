@@ -6,12 +6,16 @@ AS $reused$
 BEGIN
     RETURN (
         SELECT json_object_agg(a.attname, CASE
-            WHEN k.attnum = a.attnum THEN k.reused_seq ELSE 9223372036854775807
+            WHEN k.attnum = a.attnum AND NOT m.is_missing THEN k.reused_seq ELSE 9223372036854775807
         END ORDER BY a.attnum)
-        FROM ayb_realtime.column_names k
-        JOIN pg_attribute a ON a.attrelid = k.relid AND a.attname = k.name
-        WHERE k.relid = table_oid AND a.attnum > 0 AND NOT a.attisdropped
-        AND (k.attnum <> a.attnum OR k.reused_seq IS NOT NULL)
+        FROM pg_attribute a
+        LEFT JOIN ayb_realtime.column_names k ON k.relid = a.attrelid AND k.name = a.attname
+        CROSS JOIN LATERAL (SELECT a.attgenerated = 'v' AND EXISTS (
+            SELECT FROM pg_trigger g
+            WHERE g.tgrelid = a.attrelid AND g.tgname = '!ayb_realtime_row_' || table_oid AND g.tgnargs = 0
+        )) AS m (is_missing)
+        WHERE a.attrelid = table_oid AND a.attnum > 0 AND NOT a.attisdropped
+        AND (k.attnum <> a.attnum OR k.reused_seq IS NOT NULL OR m.is_missing)
     );
 END
 $reused$;

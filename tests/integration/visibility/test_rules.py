@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from uuid import UUID
 
 import pytest
@@ -14,6 +15,8 @@ from gateway.visibility.queries import Subject, VisibilityQueries
 from gateway.visibility.question_errors import (
     RulesChangedError,
 )
+from relay.capture.patterns import parse_pattern
+from relay.capture.triggers import Capture
 from shared.errors import DatabaseUnavailableError
 from tests.integration.visibility.conftest import ROLE, gateway_pool, settings
 from tests.integration.visibility.test_cases import AUTHOR, POSTS, A, B, post
@@ -555,3 +558,36 @@ async def test_statements_that_a_policy_deallocates(engine, database):
             assert seen.by("a") == {0}
             assert not seen.broken()
             assert not seen.answer.undecidable
+
+
+async def test_a_column_that_was_not_computed_yet(engine):
+    """A generated column that is not stored is null in images until the relay has found it: such an
+    image is not of the table, and those captured later are.
+    """
+    if await engine.admin.fetchval("SELECT current_setting('server_version_num')::int < 180000"):
+        pytest.skip("Postgres 18 or newer")
+    await engine.admin.execute(POSTS + AUTHOR)
+    capture = Capture(engine.admin, [parse_pattern("public.*")], lock_milliseconds=500)
+    await capture.install()
+    await capture.note_names()
+    await engine.admin.execute(
+        "ALTER TABLE posts ADD twice bigint GENERATED ALWAYS AS (id * 2) VIRTUAL"
+    )
+
+    async def captured() -> list[tuple[object, bool]]:
+        """Return what each image has in the column, and whether it may mean something else."""
+        await engine.admin.execute("INSERT INTO posts SELECT count(*) + 1 FROM posts")
+        seen = await engine.ask("posts", MEMBERS, [])
+        rows = await engine.admin.fetch("SELECT seq, new FROM ayb_realtime.changes ORDER BY seq")
+        return [
+            (json.loads(new)["twice"], seen.answer.rules.means_others(new.encode(), seq))
+            for seq, new in rows
+        ]
+
+    assert await captured() == [(None, True)]
+    await capture.install()
+    for _ in range(2):
+        found = await captured()
+        assert found[:2] == [(None, True), (4, False)]
+        await capture.install()
+        await capture.note_names()
