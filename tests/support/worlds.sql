@@ -106,7 +106,7 @@ CREATE FUNCTION definer_name() RETURNS name LANGUAGE sql STABLE SECURITY DEFINER
 CREATE FUNCTION is_small(asked int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE COST 0.0001 AS $$
     BEGIN RETURN asked < 5; END $$;
 CREATE FUNCTION any_of(VARIADIC texts text[]) RETURNS text LANGUAGE sql IMMUTABLE AS $$
-    SELECT texts[cardinality(texts)] $$;
+    SELECT texts[pg_catalog.cardinality(texts)] $$;
 CREATE FUNCTION level_of(uid uuid, fallback int DEFAULT 0) RETURNS int LANGUAGE plpgsql STABLE
     SECURITY DEFINER SET search_path = public AS $$ BEGIN
     RETURN coalesce((SELECT max(m.level) FROM members m WHERE m.user_id = uid), fallback); END $$;
