@@ -135,8 +135,11 @@ def test_dependencies_that_must_not_be_looped(facts, reason):
         ("(XMIN IS NOT NULL)", "policy p0 uses xmin"),
         ("(query_to_xml(title, true, true, ''::text) IS NULL)", "policy p0 uses query_to_xml"),
         ("(nextval('s'::regclass) > id)", "policy p0 uses nextval"),
+        ("pg_input_is_valid(title, 'public.known'::text)", "policy p0 uses pg_input_is_valid"),
+        ("((pg_input_error_info(title, 'x'::text)).message IS NULL)",
+         "policy p0 uses pg_input_error_info"),
     ],
-)
+)  # fmt: skip
 def test_texts_that_must_not_be_looped(text, reason):
     """System columns are no part of an image, and some functions of Postgres read tables."""
     assert why_opaque(rules(text)) == reason
