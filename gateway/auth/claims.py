@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 
 _LAST_SECOND: Final = 253_402_300_799  # of the year 9999
+_NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def checked_text(text: str, name: str) -> str:
     It has no NUL, and no lone surrogate, which JSON can escape but UTF-8 cannot write. Raises
     `TokenRefusedError`.
     """
-    if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
+    if _NO_TEXT.search(text) is not None:
         raise TokenRefusedError(f"{name} is not text")
     return text
 

@@ -51,6 +51,8 @@ def _quoted(name: str) -> str:
 
 def _split(text: str, separator: str) -> list[str]:
     """Split at separators that stand outside of double quotes."""
+    if '"' not in text:
+        return text.split(separator)
     pieces, start, quoted = [], 0, False
     for at, character in enumerate(text):
         if character == '"':

@@ -12,7 +12,7 @@ import structlog
 import uvicorn
 
 from gateway.web.idle_connections import IdleConnections
-from gateway.web.protocol import StreamProtocol
+from gateway.web.protocol import StreamProtocol, notice_lost_peers
 from shared.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ class ManagementServer(uvicorn.Server):
                 f"cannot listen on {self.config.host}:{self.config.port} ({self._setting}):"
                 " the port is in use, or the address is not this machine's"
             ) from None
+        for server in self.servers:
+            for listening in server.sockets:
+                notice_lost_peers(listening)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,9 +17,11 @@ from gateway.web.idle_connections import IdleConnections
 from gateway.web.protocol import (
     MOST_AHEAD,
     MOST_HEAD_BYTES,
+    PEER_SECONDS,
     STREAM_PATH,
     StreamProtocol,
     forget_head,
+    notice_lost_peers,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +34,8 @@ STREAM = f"GET {STREAM_PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
 class Place:
     """A listening socket; paths choose the answer: `/`, the stream, `/wire`, `/parts`, `/abort`."""
+
+    server: asyncio.Server
 
     def __init__(self) -> None:
         self.idle = IdleConnections(most_connections=1_000)
@@ -105,6 +111,7 @@ async def place() -> AsyncIterator[Place]:
         "127.0.0.1",
         0,
     )
+    place.server = server
     place.port = server.sockets[0].getsockname()[1]
     yield place
     server.close()
@@ -234,6 +241,33 @@ async def test_idle_connections_are_known(place: Place) -> None:
     writer.transport.abort()
     await eventually(lambda: place.disconnected == 1)
     assert len(place.idle) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="options of sockets by Linux' names")
+@pytest.mark.parametrize("is_inherited", [False, True])
+async def test_lost_peers_are_noticed(place: Place, is_inherited: bool) -> None:
+    """The kernel looks after each connection, whether or not the listening socket has said so."""
+    listening = place.server.sockets[0]
+    if is_inherited:
+        notice_lost_peers(listening)
+        assert listening.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert (await place.speak(REQUEST, until=b"ok")).endswith(b"ok")
+    _, writer = await asyncio.open_connection("127.0.0.1", place.port)
+    await idle(place, 1)
+    [connection] = place.state.connections
+    sock = connection.transport.get_extra_info("socket")
+    options = [
+        sock.getsockopt(socket.IPPROTO_TCP, number)
+        for number in (
+            socket.TCP_KEEPIDLE,
+            socket.TCP_KEEPINTVL,
+            socket.TCP_KEEPCNT,
+            socket.TCP_USER_TIMEOUT,
+        )
+    ]
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert options == [5, 3, 3, PEER_SECONDS * 1000]
+    writer.transport.abort()
 
 
 async def test_newcomers_find_room(place: Place) -> None:

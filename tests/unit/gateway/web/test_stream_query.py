@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from urllib.parse import quote_from_bytes, urlencode
+from urllib.parse import parse_qsl, quote_from_bytes, urlencode
 
 import pytest
 from hypothesis import given
@@ -25,6 +25,18 @@ def test_any_bytes_are_a_query_or_refused(data: bytes) -> None:
         with contextlib.suppress(RequestTooLongError):
             for value in parse_query(query_string).values():
                 value.encode()
+
+
+@given(st.text("tables=&+%;?/#éa20Fx", max_size=60))
+def test_a_query_is_read_as_urllib_does(text: str) -> None:
+    """Blanks, escapes, empty pairs and names without a value mean what they mean elsewhere."""
+    expected: dict[str, list[str]] = {}
+    for name, value in parse_qsl(text.encode().decode("latin-1"), keep_blank_values=True):
+        expected.setdefault(name, []).append(value)
+    assert parse_query(text.encode()) == {
+        name: ",".join(values) if name == "tables" else values[0]
+        for name, values in expected.items()
+    }
 
 
 @given(st.lists(st.tuples(st.sampled_from(NAMES), st.text(max_size=20)), max_size=10))
