@@ -13,6 +13,7 @@ import uvicorn
 
 from gateway.web.idle_connections import IdleConnections
 from gateway.web.protocol import StreamProtocol, notice_lost_peers
+from gateway.web.proxy_headers import ProxyHeaders
 from shared.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ def server_config(
     """Configure uvicorn: no access log (it would hold tokens), no lifespan (we have our own)."""
     idle = IdleConnections(most_connections=most_connections)
     options: dict[str, Any] = {
+        "proxy_headers": False,  # ours are read in front of the application
         "host": host,
         "port": port,
         "http": functools.partial(StreamProtocol, idle=idle),
@@ -124,9 +126,8 @@ def server_config(
         "log_config": None,
         "access_log": False,
         "server_header": False,
-        "forwarded_allow_ips": forwarded_allow_ips,
         "timeout_graceful_shutdown": GRACE_SECONDS,
         "timeout_keep_alive": 20,
         "backlog": 4096,
     }
-    return uvicorn.Config(app, **options)
+    return uvicorn.Config(ProxyHeaders(app, trusted_hosts=forwarded_allow_ips), **options)

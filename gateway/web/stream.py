@@ -96,7 +96,10 @@ class StreamEndpoint:
             try:
                 with self._key_watch.watching(request.identity.claims, connection.expire):
                     while connection.is_open:
-                        if await end.awaited(receive()) == "http.disconnect":
+                        message: MutableMapping[str, Any] = {"type": ""}
+                        with end:
+                            message = await receive()
+                        if message["type"] == "http.disconnect":
                             connection.close(CloseReason.GONE)
             finally:
                 connection.close(CloseReason.GONE)
@@ -178,7 +181,12 @@ class StreamEndpoint:
 
 
 class _End:
-    """Lets the server end a stream whose task waits in `receive`, without a second task."""
+    """Lets the server end a stream whose task waits in `receive`, without a second task.
+
+    Within its `with` block, the end cancels the wait, and the block is left.
+    """
+
+    __slots__ = ("_came", "_task", "_waiting")
 
     def __init__(self) -> None:
         self._task = asyncio.current_task()
@@ -190,17 +198,13 @@ class _End:
         if self._waiting and self._task is not None:
             self._task.cancel()
 
-    async def awaited(self, receiving: Awaitable[MutableMapping[str, Any]]) -> str:
-        """Await a message; returns its type, or "" where the end came first."""
+    def __enter__(self) -> None:
         self._waiting = True
-        try:
-            return str((await receiving)["type"])
-        except asyncio.CancelledError:
-            if not self._came or self._task is None or self._task.uncancel() > 0:
-                raise
-            return ""
-        finally:
-            self._waiting = False
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        self._waiting = False
+        is_cancelled = kind is not None and issubclass(kind, asyncio.CancelledError)
+        return is_cancelled and self._came and self._task is not None and not self._task.uncancel()
 
 
 async def _finish(
