@@ -6,6 +6,7 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.streams.connection import WRITE_SECONDS
@@ -124,15 +125,19 @@ class StreamProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Be idle until the next request."""
+        if isinstance(self.parser, _NothingFollows):
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         super().on_response_complete()
         if self._is_answered and not self.transport.is_closing():
             self._idle.add(self)
 
     def _open_wire(self, cycle: RequestResponseCycle) -> SocketWire | None:
         self._wire = SocketWire.of(cycle)
-        if self._wire is not None and self.headers is cycle.scope["headers"]:
-            # A stream is long, and these have been read, unless they are of a next request.
+        if self._wire is not None and self.scope is cycle.scope and not cycle.more_body:
+            # A stream is long. Its request has been read, and nothing of a next one has come.
             self.headers, self.url = [], b""
+            self.parser = _NothingFollows(self.transport)  # type: ignore[assignment]
         return self._wire
 
     @property
@@ -170,6 +175,23 @@ def forget_head(scope: MutableMapping[str, Any]) -> None:
     kept = {"method": scope["method"], "path": scope["path"]}
     scope.clear()
     scope.update(kept)
+
+
+class _NothingFollows:
+    """Takes the place of the parser of a stream: anything but blank lines ends the connection.
+
+    The parser would take 900 bytes as long as the stream lasts, and find no request in it.
+    """
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def feed_data(self, data: bytes) -> None:
+        """Take in what the peer has sent."""
+        if data.strip(b"\r\n"):
+            self._transport.abort()
 
 
 class _Queue(list[Any]):

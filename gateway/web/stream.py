@@ -84,9 +84,9 @@ class StreamEndpoint:
             response.headers.update(cors)
             await response(scope, receive, send)
             return
-        del headers  # a stream is long, and so is the head of its request
         try:
             await send(stream_head(cors))
+            del headers, cors  # a stream is long, and so are these
             end = _End()
             connection = self._connection(request, address, scope, send, end)
             abort = scope.get("ayb.abort")

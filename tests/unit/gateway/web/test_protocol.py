@@ -8,8 +8,10 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
+import httptools
 import pytest
 import uvicorn
+from starlette.datastructures import Headers
 from uvicorn.server import ServerState
 
 from gateway.web import protocol
@@ -52,6 +54,7 @@ class Place:
         length = [(b"content-length", b"2")] if scope["path"] == "/" else []
         await send({"type": "http.response.start", "status": 200, "headers": length})
         if scope["path"] == STREAM_PATH:
+            Headers(scope=scope)  # it replaces the list in the scope
             scope["ayb.wire"]()
             forget_head(scope)
             await send({"type": "http.response.body", "body": b"live", "more_body": True})
@@ -150,6 +153,48 @@ async def test_nothing_follows_a_stream_whose_head_is_forgotten(place: Place) ->
     with contextlib.suppress(ConnectionError):
         assert b"HTTP" not in await asyncio.wait_for(reader.read(), 10)
     await eventually(lambda: place.disconnected == 1)
+    writer.transport.abort()
+
+
+async def test_a_stream_keeps_neither_head_nor_parser(place: Place) -> None:
+    """What was needed to read its request is not kept as long as it lasts, and it lasts."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
+    writer.write(STREAM)
+    await reader.readuntil(b"live")
+    [connection] = place.state.connections
+    assert connection.headers == []
+    assert connection.url == b""
+    assert not isinstance(connection.parser, httptools.HttpRequestParser)
+    writer.write(b"\r\n\r\n")  # blank lines between requests mean nothing
+    await asyncio.sleep(0.05)
+    assert not connection.transport.is_closing()
+    writer.transport.abort()
+
+
+async def test_a_request_after_the_end_of_a_stream(place: Place) -> None:
+    """A stream that ends leaves its connection to the next request."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
+    for _ in range(2):
+        writer.write(b"GET /wire HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"live\r\n")
+        place.ending.set()
+        await reader.readuntil(b"0\r\n\r\n")
+        place.ending.clear()
+    writer.write(LAST)
+    assert (await asyncio.wait_for(reader.read(), 10)).endswith(b"ok")
+    writer.transport.abort()
+
+
+async def test_a_body_after_the_head_of_a_stream(place: Place) -> None:
+    """The body of a stream's request may come late, and is no next request."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
+    writer.write(STREAM.replace(b"Host", b"Content-Length: 4\r\nHost"))
+    await reader.readuntil(b"live")
+    writer.write(b"body")
+    await asyncio.sleep(0.05)
+    assert place.disconnected == 0
+    [connection] = place.state.connections
+    assert not connection.transport.is_closing()
     writer.transport.abort()
 
 
