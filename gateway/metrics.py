@@ -37,7 +37,8 @@ class GatewayMetrics:
         self.resyncs = Counter(
             "ayb_resyncs_total",
             "Streams asked to fetch again: positions that could not be continued (expired,"
-            " unknown), changes that could not be sent (overflow)",
+            " unknown), changes that could not be sent (overflow), changes that were missed while"
+            " policies failed (policy)",
             ["reason"],
             registry=r,
         )

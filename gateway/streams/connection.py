@@ -71,7 +71,8 @@ class Connection:
 
     `cursor` is how far it has been served, and `staged` what delivery is about to write to it (see
     `gateway.fanout.delivery`), None for nothing; `ends_at` is `expires_at`, or infinity. `role` is
-    None while authentication is off. `unsent` returns how many bytes the server has not yet handed
+    None while authentication is off. `on_made_good` is called for each `resync` about changes that
+    were missed while policies failed. `unsent` returns how many bytes the server has not yet handed
     to the socket.
 
     `_is_clear` is derived: the stream is written to directly, its socket is not known to be full,
@@ -90,6 +91,7 @@ class Connection:
         "_most_pending_bytes",
         "_on_close",
         "_on_drained",
+        "_on_made_good",
         "_on_overflow",
         "_pending",
         "_pending_bytes",
@@ -130,6 +132,7 @@ class Connection:
         leave: bool,
         most_pending_bytes: int,
         unsent: Callable[[], int] | None = None,
+        on_made_good: Callable[[], object] = lambda: None,
     ) -> None:
         self.client_id: Final = secrets.token_hex(8)
         self.subscription: Final = subscription
@@ -149,6 +152,7 @@ class Connection:
         self._spawn = spawn
         self._on_close = on_close
         self._on_overflow = on_overflow
+        self._on_made_good = on_made_good
         self._on_drained: Callable[[Connection], None] | None = None
         self._most_pending_bytes = most_pending_bytes
         self._unsent = unsent
@@ -266,6 +270,7 @@ class Connection:
             del self._missed[table]
         if tables:
             self._made_good_at = time.monotonic()
+            self._on_made_good()
             self.write(sse.resync_frame(None, "overflow", tables))
 
     def may_report(self, table: str, now: float, apart_seconds: float) -> bool:

@@ -67,6 +67,7 @@ class StreamEndpoint:
         self._backlog = backlog
         self._key_watch = key_watch
         self._metrics = metrics
+        self._count_made_good: Callable[[], object] = metrics.resyncs.labels("policy").inc
         self._cors = cors
         self._most_pending_bytes = most_pending_bytes
         self._spawn = spawn
@@ -142,6 +143,7 @@ class StreamEndpoint:
             leave=request.leave,
             most_pending_bytes=self._most_pending_bytes,
             unsent=scope.get("ayb.unsent"),
+            on_made_good=self._count_made_good,
         )
         open_wire = scope.get("ayb.wire")
         wire = None if open_wire is None else open_wire()

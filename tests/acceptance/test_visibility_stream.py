@@ -29,8 +29,10 @@ async def test_one_bad_claim_among_fifty(stack: Stack) -> None:
         ALTER TABLE posts ENABLE ROW LEVEL SECURITY;
         GRANT SELECT ON posts TO ayb_authenticated;
         CREATE POLICY own ON posts USING (author_id = current_setting('ayb.user_id')::uuid);
+        CREATE TABLE notes (id int PRIMARY KEY); GRANT SELECT ON notes TO ayb_authenticated;
         """,
         "posts",
+        "notes",
     )
     async with AsyncExitStack() as open_streams:
         clients = [
@@ -38,7 +40,9 @@ async def test_one_bad_claim_among_fifty(stack: Stack) -> None:
             for user in USERS
         ]
         bad = [
-            await open_streams.enter_async_context(stack.stream("posts", token=stack.token(user)))
+            await open_streams.enter_async_context(
+                stack.stream("posts,notes", token=stack.token(user))
+            )
             for user in ("not a uuid", "0", "' OR true --")
         ]
         for client in (*clients, *bad):
@@ -53,8 +57,15 @@ async def test_one_bad_claim_among_fifty(stack: Stack) -> None:
             assert (await client.next()).type == "error"
             await client.silence(0.1)
             assert client.messages == []
+        # What they have missed is not known: they are asked to fetch again, and that is counted.
+        await stack.sql("INSERT INTO notes VALUES (1)")
+        for client in bad:
+            resync = await client.next()
+            assert (resync.type, resync.json()["tables"]) == ("resync", ["posts"])
+            assert (await client.next_message()).json()["table"] == "notes"
+        metrics = await text_of(f"{stack.gateway_url}/metrics")
+        assert 'ayb_resyncs_total{reason="policy"} 3.0' in metrics
     assert stack.log("gateway").count("a policy raises") < 10  # nor does it fill the log
-    metrics = await text_of(f"{stack.gateway_url}/metrics")
     assert "ayb_visibility_differences_total{" not in metrics
 
 

@@ -42,6 +42,7 @@ class Harness:
         self.socket = Socket()
         self.overflows = 0
         self.closes = 0
+        self.made_good = 0
         self.connection = Connection(
             send=self.socket.send,
             spawn=lambda work, name: group.create_task(work, name=name),
@@ -56,7 +57,11 @@ class Harness:
             leave=False,
             most_pending_bytes=most_pending_bytes,
             unsent=unsent,
+            on_made_good=self._made_good,
         )
+
+    def _made_good(self) -> None:
+        self.made_good += 1
 
     def _close(self) -> None:
         self.closes += 1
@@ -162,8 +167,8 @@ async def test_a_closed_stream_takes_nothing() -> None:
 async def test_what_was_missed_is_said_before_the_position_moves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A client that comes back after the event that follows has been told to fetch afresh; once in
-    ten seconds, however often its policies fail.
+    """A client that comes back after the event that follows has been asked to fetch again, and that
+    is counted; once in ten seconds, however often its policies fail.
     """
     now = 100.0
     monkeypatch.setattr("gateway.streams.connection.time.monotonic", lambda: now)
@@ -184,6 +189,7 @@ async def test_what_was_missed_is_said_before_the_position_moves(
         now = 130.0
         h.connection.send(Frame(b"4"), now)
         assert h.socket.sent == [b"4"]
+        assert h.made_good == 2
 
 
 async def test_a_position_never_passes_what_was_missed(monkeypatch: pytest.MonkeyPatch) -> None:
