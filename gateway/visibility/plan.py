@@ -167,7 +167,7 @@ def make_plan(
     if reason is not None:
         return Plan(rules, fingerprint, Form.OPAQUE, names, reason=reason, names=names)
     try:
-        draft = join(rules, builtins, names)
+        draft = join(rules, builtins, names, trusted)
     except NotJoinableError as error:
         return _unjoined(rules, fingerprint, str(error), trusted, names)
     return Plan(rules, fingerprint, Form.JOINED, draft.reads, draft=draft, names=names)

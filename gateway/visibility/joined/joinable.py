@@ -229,10 +229,16 @@ class NotJoinableError(ValueError):
     """The table has to be handled by the loop; the text says why."""
 
 
-def join(rules: Rules, builtins: Builtins, names: tuple[str, ...] = KNOWN_SETTINGS) -> Draft:
+def join(
+    rules: Rules,
+    builtins: Builtins,
+    names: tuple[str, ...] = KNOWN_SETTINGS,
+    trusted: frozenset[str] = frozenset(),
+) -> Draft:
     """Draft the statement for rules with at least one permissive policy.
 
-    `names` are the settings that clients have.
+    `names` are the settings that clients have, `trusted` the functions that may be given columns of
+    the row by the operator's word.
 
     Raises `NotJoinableError`.
     """
@@ -246,6 +252,7 @@ def join(rules: Rules, builtins: Builtins, names: tuple[str, ...] = KNOWN_SETTIN
         _own_name(rules),
         frozenset(column.name for column in rules.columns),
         names=names,
+        trusted=trusted,
     )
     permissive: list[list[Token]] = []
     restrictive: list[list[Token]] = []

@@ -17,9 +17,9 @@ NULLs. So does an EXISTS that depends on the row only through one equation with 
 `row.y = ANY (SELECT m.x FROM m WHERE ...) IS TRUE`. Only those values of that set that occur in the
 images are computed (its `key` is the column).
 
-A call of a function that is given columns of the row, and is known to read other tables only,
-becomes an array: it is computed for each client and each combination of these columns that the
-images have (its `columns`).
+A call of a function that is given columns of the row, and is known to read other tables only, or
+trusted to depend on nothing but its arguments and settings, becomes an array: it is computed for
+each client and each combination of these columns that the images have (its `columns`).
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class SettingCollector:
     `functions` are the user-defined functions that policies call, `unjoinable` the tables and views
     that a statement for many clients cannot read. `table` is the name of the table itself,
     `own_name` the same with its schema, as policies write it, and `columns` its columns. `names`
-    are the settings that clients have.
+    are the settings that clients have. `trusted` functions (`schema.name`) may be given columns.
     """
 
     builtins: Builtins
@@ -130,6 +130,7 @@ class SettingCollector:
     columns: frozenset[str] = frozenset()
     found: list[SettingExpression] = field(default_factory=list)
     names: tuple[str, ...] = KNOWN_SETTINGS
+    trusted: frozenset[str] = frozenset()
 
     def replace_in(self, tokens: Sequence[Token]) -> list[Token]:
         """Replace each setting expression in a policy's tokens with a token that has its number.
@@ -233,7 +234,9 @@ class SettingCollector:
             return None
         for name in closed.calls:
             function = self.functions.get(name)
-            if function is None or (function.arguments and not function.is_transparent):
+            if function is None or not (
+                not function.arguments or function.is_transparent or ".".join(name) in self.trusted
+            ):
                 return None
         expression = self._judged(closed, is_set=False)
         if expression is None or expression.is_kept:

@@ -276,8 +276,11 @@ async def test_a_table_without_a_key_is_withheld(engine):
     assert not seen.answer.undecidable
 
 
-async def test_a_function_declared_to_be_trusted_is_judged_on_images(engine):
-    """A function that the operator vouches for is given images."""
+@pytest.mark.parametrize("is_volatile", [False, True])
+async def test_a_function_declared_to_be_trusted_is_judged_on_images(engine, is_volatile):
+    """A function that the operator vouches for is joined, or given images where it cannot be; if it
+    reads the table after all, the question is thrown away.
+    """
     await engine.admin.execute(
         POSTS
         + """
@@ -286,10 +289,23 @@ async def test_a_function_declared_to_be_trusted_is_judged_on_images(engine):
         CREATE POLICY p ON posts USING (fine(title));
         """
     )
+    if is_volatile:
+        await engine.admin.execute("ALTER FUNCTION fine VOLATILE")
     images = [post(1, A), post(2, B, title="x")]
     assert (await engine.ask("posts", MEMBERS, images)).by("a") == set()
     engine.visibility = Visibility(engine.pool, trusted_functions=frozenset({"public.fine"}))
     assert (await engine.ask("posts", MEMBERS, images)).by("a") == {0}
+    assert await form_of(engine, "posts") == ("looped" if is_volatile else "joined")
+    await engine.admin.execute(
+        """
+        CREATE OR REPLACE FUNCTION fine(asked text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE
+            SECURITY DEFINER AS $$ DECLARE answer boolean; BEGIN
+            EXECUTE 'SELECT count(*) = 0 FROM public.po' || 'sts' INTO answer;
+            RETURN answer; END $$
+        """
+    )
+    assert (await engine.ask("posts", MEMBERS, images)).by("a") == set()
+    assert await form_of(engine, "posts") == "opaque"
 
 
 CAPTURED = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from gateway.visibility.cohorts import KNOWN_SETTINGS
@@ -49,12 +50,18 @@ def test_forms(found, form, reads, reason):
     assert made.table == "public.posts"
 
 
-def test_trusted_functions_are_looped():
-    """A function that the operator trusts may be given something of the row."""
-    made = plan(rules("public.given(id)", functions=(GIVEN,)), trusted=frozenset({"public.given"}))
+def test_trusted_functions_are_given_columns():
+    """A function that the operator trusts is joined where it can be, or else judged on images."""
+    trusted = frozenset({"public.given"})
+    made = plan(rules("public.given(id)", functions=(GIVEN,)), trusted=trusted)
+    assert made.form is Form.JOINED
+    assert made.draft is not None
+    assert made.draft.tuples == (("id",),)
+    lasting = msgspec.structs.replace(GIVEN, volatility="v")
+    made = plan(rules("public.given(id)", functions=(lasting,)), trusted=trusted)
     assert made.form is Form.LOOPED
     assert made.reason is not None
-    assert "public.given()" in made.reason
+    assert "public.given(), which is VOLATILE" in made.reason
 
 
 @pytest.mark.parametrize(
