@@ -203,6 +203,12 @@ def test_values_computed_in_the_question_may_run_code_of_the_users():
     made = completed("(author_id = auth.uid())", functions=(function(body=None),))
     assert made.computed is not None
     assert not made.asks_only_builtins
+    trusted = plan(
+        rules("public.given(id)", functions=(GIVEN,), own_types=False),
+        trusted=frozenset({"public.given"}),
+    ).completed(["pg_catalog._bool", "pg_catalog.int8"], [], {})
+    assert trusted.question is not None
+    assert not trusted.asks_only_builtins
 
 
 def test_completed_without_values():
