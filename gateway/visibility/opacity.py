@@ -10,7 +10,8 @@ arguments may return what it has read of the table. So a table is *opaque* to us
   leads to a materialized view of it; or where an image does not show what a value was;
 * unless the joined form is known to be right, where a function or operator is given something of
   the row and may look the row up: one of no extension, not declared to depend on nothing but its
-  arguments and settings, and not known to read other tables only.
+  arguments and settings, and not known to read other tables only; or where Postgres looks names of
+  a function's body up while it plans, and so by another search path than that of a SELECT.
 
 What a function in SQL or PL/pgSQL can read is bounded by the names in its body, in the bodies of
 functions with these names, and so on (`ayb_realtime.reach_of`). One that executes a text, or is in
@@ -22,6 +23,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gateway.visibility.joined.lexer import Token, UnreadableError, tokenize
+from gateway.visibility.joined.setting_expressions import read_wrapper
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -95,7 +97,38 @@ def why_opaque(rules: Rules, trusted: frozenset[str] = frozenset()) -> str | Non
         for token in tokenize(policy.expression):
             if token.is_word(*_LOOKING, *_SYSTEM_COLUMNS):
                 return f"policy {policy.name} uses {token.value}"
+    return why_bound_late(rules, trusted)
+
+
+def why_bound_late(rules: Rules, trusted: frozenset[str] = frozenset()) -> str | None:
+    """Return why functions may mean something else in a loop than in a SELECT; else None.
+
+    The loop's statement is planned with only pg_catalog in the search path. While it plans, Postgres
+    expands the body of a function in SQL, unless it is a SECURITY DEFINER or has settings of its
+    own, and calls an IMMUTABLE function whose arguments are constants. An operator or a function in
+    the body may then be found in pg_catalog though the client's search path has one that fits
+    better: citext's `<>`, say, which ignores case.
+    """
+    for function in _functions(rules, trusted):
+        may_be_expanded = function.language == "sql" and not function.definer
+        if (
+            (may_be_expanded or function.volatility == "i")
+            and not function.configured
+            and not function.extension
+            and not _computes_from_settings(function)
+        ):
+            name = f"{function.schema}.{function.name}()"
+            return f"a policy calls {name}, whose body may be read by another search path in a loop"
     return None
+
+
+def _computes_from_settings(function: Function) -> bool:
+    """Whether a body consists of settings, casts and the like, which mean the same everywhere."""
+    try:
+        read_wrapper(function.body or "")
+    except UnreadableError:
+        return False
+    return True
 
 
 def _functions(rules: Rules, trusted: frozenset[str]) -> Iterator[Function]:

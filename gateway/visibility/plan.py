@@ -10,7 +10,7 @@ from gateway.visibility.cohorts import KNOWN_SETTINGS
 from gateway.visibility.joined.candidates import comparable
 from gateway.visibility.joined.joinable import NotJoinableError, join
 from gateway.visibility.joined.statement import key_query, value_query
-from gateway.visibility.opacity import why_certainly_opaque, why_opaque
+from gateway.visibility.opacity import why_bound_late, why_certainly_opaque, why_opaque
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,6 +69,7 @@ class Plan:
     others: tuple[str | None, ...] = ()
     names: tuple[str, ...] = KNOWN_SETTINGS
     demands: tuple[Demand, ...] = ()
+    selects_rest: bool = False
 
     @property
     def table(self) -> str:
@@ -170,7 +171,10 @@ def make_plan(
         draft = join(rules, builtins, names, trusted)
     except NotJoinableError as error:
         return _unjoined(rules, fingerprint, str(error), trusted, names)
-    return Plan(rules, fingerprint, Form.JOINED, draft.reads, draft=draft, names=names)
+    return Plan(
+        rules, fingerprint, Form.JOINED, draft.reads, draft=draft, names=names,
+        selects_rest=why_bound_late(rules, trusted) is not None,
+    )  # fmt: skip
 
 
 def _unjoined(

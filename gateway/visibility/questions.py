@@ -44,6 +44,8 @@ log = structlog.get_logger(__name__)
 
 _MOST_IMAGES: Final = 1_000
 _MOST_BYTES: Final = 8 * 1024 * 1024
+_UNBOUND: Final = "42883"
+"""What cohorts are marked with that are left to a SELECT: see `Questions._ask_lost`."""
 _OF_THE_STATEMENT: Final = ("0A", "42", "54")
 """Classes of SQLSTATE that say something of the statement, whatever the images and cohorts."""
 
@@ -241,7 +243,7 @@ class Questions:
             if not self._looped.is_lenient(subject):
                 self._looped.strike(subject, began)
                 raise
-            return await self._loop(plan, subject, _looped(plan, images), asked)
+            return await self._ask_rest(plan, subject, images, asked)
         except QuestionError as error:
             self._observer.failed(plan.table, Form.JOINED, error.sqlstate, cohorts)
             log.info("joined question failed", table=plan.table, sqlstate=error.sqlstate)
@@ -249,17 +251,26 @@ class Questions:
                 raise RulesChangedError from None
             if error.sqlstate.startswith(_OF_THE_STATEMENT):
                 raise JoinedFailsError(f"SQLSTATE {error.sqlstate}") from None
-            return await self._loop(plan, subject, _looped(plan, images), asked)
+            return await self._ask_rest(plan, subject, images, asked)
         self._observer.asked(
             plan.table, Form.JOINED, cohorts=cohorts, events=len(images),
             seconds=time.monotonic() - began, rows=size,
         )  # fmt: skip
         partial = PartialAnswer(seen)
         if excluded:
-            question = _looped(plan, images)
-            alone = await self._loop(plan, subject, question, asked.some(excluded))
+            alone = await self._ask_rest(plan, subject, images, asked.some(excluded))
             partial.add(alone, excluded)
         return partial
+
+    async def _ask_rest(
+        self, plan: Plan, subject: Subject, images: Sequence[str], asked: AskedCohorts
+    ) -> PartialAnswer:
+        """Ask for cohorts that a joined question does not answer, in a loop if that is right."""
+        if not plan.selects_rest:
+            return await self._loop(plan, subject, _looped(plan, images), asked)
+        rest = PartialAnswer([NOBODY] * len(images))
+        rest.broken.update(dict.fromkeys(range(len(asked)), _UNBOUND if plan.rules.key else NO_KEY))
+        return rest
 
     async def _loop(
         self, plan: Plan, subject: Subject, question: CohortQuestion, asked: AskedCohorts

@@ -12,7 +12,8 @@
 -- With the last two, the caller must discard the other rows.
 --
 -- The statement's names are resolved as they were written, with only pg_catalog in the search path,
--- so no object created later can capture one. See gateway/visibility/looped.py.
+-- so no object created later can capture one. All else that policies depend on is as the session has
+-- it, as in answer_joined. See gateway/visibility/looped.py.
 CREATE OR REPLACE FUNCTION ayb_realtime.judge_looped(
     after_lsn pg_lsn, table_oid oid, client text, expected text, row_type text, statement text,
     settings bytea[], images text[], budget interval, lenient boolean
@@ -45,6 +46,12 @@ BEGIN
     INTO numbers, unread
     FROM unnest(rows_) WITH ORDINALITY AS u (row_, n);
     IF numbers IS NOT NULL THEN
+        -- What Postgres computes while it plans a cohort's statement depends on these, too.
+        FOR place IN 1 .. cardinality(own) BY 2 LOOP
+            IF own[place] IN ('TimeZone', 'DateStyle', 'IntervalStyle', 'extra_float_digits', 'bytea_output') THEN
+                PERFORM set_config(own[place], own[place + 1], true);
+            END IF;
+        END LOOP;
         FOR cohort, visible, superseded, failure, next_cohort, costs IN
             SELECT * FROM ayb_realtime.ask_cohorts(
                 client, settings, own, false, statement, NULL, numbers, rows_, NULL, deadline, lenient)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.visibility.opacity import why_certainly_opaque, why_opaque
+from gateway.visibility.opacity import why_bound_late, why_certainly_opaque, why_opaque
 from gateway.visibility.rules import Need, Relation
 from tests.unit.gateway.visibility.joined.facts import function, rules
 
@@ -111,6 +111,8 @@ def test_operators_that_the_text_does_not_show(text, is_bound_by_name):
          "a policy calls auth.uid(), which may be given something of the row"),
         ({"functions": (function(arguments=1, is_known=True),)}, None),
         ({"nested_functions": (function(arguments=1, is_known=True),)}, None),
+        ({"functions": (function(body="SELECT 1"),)},
+         "a policy calls auth.uid(), whose body may be read by another search path in a loop"),
         ({"functions": (function(arguments=1, is_known=True, overloads=2),)},
          "a policy calls auth.uid(), which may be given something of the row"),
         ({"functions": (function(arguments=1, is_known=True, kind="a"),)},
@@ -143,6 +145,32 @@ def test_dependencies_that_must_not_be_looped(facts, reason):
 def test_texts_that_must_not_be_looped(text, reason):
     """System columns are no part of an image, and some functions of Postgres read tables."""
     assert why_opaque(rules(text)) == reason
+
+
+BODY = "SELECT length('x') > 0"
+
+
+@pytest.mark.parametrize(
+    ("facts", "is_late"),
+    [
+        ({}, False),
+        ({"body": BODY}, True),
+        ({"body": None}, True),
+        ({"body": BODY, "definer": True}, False),
+        ({"body": BODY, "configured": True}, False),
+        ({"body": BODY, "extension": True}, False),
+        ({"body": BODY, "language": "plpgsql"}, False),
+        ({"body": BODY, "language": "plpgsql", "volatility": "i"}, True),
+        ({"body": BODY, "definer": True, "volatility": "i"}, True),
+        ({"body": None, "language": "plperl"}, False),
+    ],
+)
+def test_functions_whose_names_are_looked_up_while_planning(facts, is_late):
+    """A body that is expanded, or a function that is called, while Postgres plans."""
+    for of in ("functions", "nested_functions"):
+        found = rules(FINE, **{of: (function(**facts),)})
+        assert (why_bound_late(found) is not None) is is_late
+        assert why_bound_late(found, frozenset({"auth.uid"})) is None
 
 
 def test_trusted_functions():

@@ -93,6 +93,14 @@ def test_without_join_is_opaque_where_a_loop_is_not_safe():
     assert made.without_join("why", frozenset({"public.given"})).form is Form.LOOPED
 
 
+@pytest.mark.parametrize("body", ["SELECT current_setting('ayb.user_id')::uuid", "SELECT me()"])
+def test_who_is_left_out_of_a_join_is_looped_where_a_loop_is_right(body):
+    """A function whose names a loop may find elsewhere is left to a SELECT."""
+    made = plan(rules("(author_id = auth.uid())", functions=(function(body=body),)))
+    assert made.form is Form.JOINED
+    assert made.selects_rest is (body == "SELECT me()")
+
+
 def test_completed():
     """Types turn the draft into a statement, and queries for the values of either kind."""
     made = plan(
