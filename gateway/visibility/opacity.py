@@ -7,7 +7,7 @@ arguments may return what it has read of the table. So a table is *opaque* to us
 
 * certainly, where its policies read the table itself (or a parent, partition, or view, which may
   show it), directly or through the policies of other tables or a function whose body names it or
-  leads to a materialized view of it; or where an image does not show what a value was;
+  leads to a copy of it; or where an image does not show what a value was;
 * unless the joined form is known to be right, where a function or operator is given something of
   the row and may look the row up: one of no extension, not declared to depend on nothing but its
   arguments and settings, and not known to read other tables only; or where Postgres looks names of
@@ -59,7 +59,11 @@ def why_certainly_opaque(rules: Rules, trusted: frozenset[str] = frozenset()) ->
     for function in _functions(rules, trusted):
         if function.mentions:
             name = f"{function.schema}.{function.name}()"
-            return f"a policy calls {name}, which names the table, or a materialized view of it"
+            return f"a policy calls {name}, which names the table, or leads to a copy of it"
+    if rules.nested_types:
+        return (
+            f"the policy of another table uses {rules.nested_types[0]}, a type that calls functions"
+        )
     return _why_values_tell_too_little(rules) or _why_texts_tell_too_little(rules)
 
 
@@ -93,6 +97,9 @@ def why_opaque(rules: Rules, trusted: frozenset[str] = frozenset()) -> str | Non
             return f"a policy calls {name}, which may be given something of the row{doubt}"
     if rules.own_operators:
         return f"a policy uses an operator of the schema {rules.own_operators[0]}"
+    for type_ in rules.types or ():
+        if type_.calls:
+            return f"a policy uses the type {type_.name}, which calls functions"
     for policy in rules.policies or ():
         for token in tokenize(policy.expression):
             if token.is_word(*_LOOKING, *_SYSTEM_COLUMNS):
@@ -103,11 +110,11 @@ def why_opaque(rules: Rules, trusted: frozenset[str] = frozenset()) -> str | Non
 def why_bound_late(rules: Rules, trusted: frozenset[str] = frozenset()) -> str | None:
     """Return why functions may mean something else in a loop than in a SELECT; else None.
 
-    The loop's statement is planned with only pg_catalog in the search path. While it plans, Postgres
-    expands the body of a function in SQL, unless it is a SECURITY DEFINER or has settings of its
-    own, and calls an IMMUTABLE function whose arguments are constants. An operator or a function in
-    the body may then be found in pg_catalog though the client's search path has one that fits
-    better: citext's `<>`, say, which ignores case.
+    The loop's statement is planned with only pg_catalog in the search path. While it plans,
+    Postgres expands the body of a function in SQL, unless it is a SECURITY DEFINER or has settings
+    of its own, and calls an IMMUTABLE function whose arguments are constants. An operator or a
+    function in the body may then be found in pg_catalog though the client's search path has one
+    that fits better: citext's `<>`, say, which ignores case.
     """
     for function in _functions(rules, trusted):
         may_be_expanded = function.language == "sql" and not function.definer

@@ -83,7 +83,7 @@ class Function(msgspec.Struct, frozen=True):
     executable: bool
     overloads: int
     mentions: bool = False
-    """Whether its body has the name of the table in it, or leads to a materialized view of it."""
+    """Whether its body has the name of the table in it, or leads to what may have copies of it."""
     extension: bool = False
     """Whether it came with an extension."""
     is_known: bool = False
@@ -114,6 +114,8 @@ class Type(msgspec.Struct, frozen=True):
 
     name: str
     kind: str
+    calls: bool = False
+    """Whether a domain's check, or a range, calls functions of the database's users."""
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -133,6 +135,8 @@ class Rules(msgspec.Struct, frozen=True):
     nested_functions: tuple[Function, ...] | None = None
     """Functions that the policies of other tables call, where those tables are read under RLS."""
     nested_relations: tuple[Relation, ...] | None = None
+    nested_types: tuple[str, ...] | None = None
+    """Types in those policies that call functions of the database's users."""
     operators: tuple[str, ...] | None = None
     """The schemas of operators that are no part of Postgres."""
     own_operators: tuple[str, ...] | None = None

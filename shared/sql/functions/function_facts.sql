@@ -1,13 +1,13 @@
 -- The functions that policies call and that are not part of Postgres. `mentions` is true if the
--- body contains the name of the table, or leads by names to a materialized view that has copies of
--- its rows; `extension` is true if the function came with an extension. `doubt` says why a function
+-- body contains the name of the table, or leads by names to what may have copies of its rows (see
+-- copies_of); `extension` is true if the function came with an extension. `doubt` says why a function
 -- with arguments may read the table however it hides that, NULL if it cannot: see reach_of.
 CREATE OR REPLACE FUNCTION ayb_realtime.function_facts(table_oid oid, role_oid oid, policies oid[]) RETURNS json
     LANGUAGE plpgsql STABLE
 AS $functions$
 DECLARE
     name constant pg_catalog.text := (SELECT relname FROM pg_class WHERE oid = table_oid);
-    copies constant pg_catalog.name[] := ayb_realtime.copies_of(table_oid);
+    copies constant pg_catalog.oid[] := ayb_realtime.copies_of(table_oid);
 BEGIN
     IF policies = '{}' THEN
         RETURN NULL;
@@ -26,11 +26,11 @@ BEGIN
             'returns', format_type(f.prorettype, NULL),
             'body', CASE WHEN l.lanname IN ('sql', 'plpgsql') THEN b.body END,
             'mentions', l.lanname NOT IN ('c', 'internal') AND CASE
-                WHEN quote_ident(name) = name THEN b.body ~* ('\m' || name || '\M')
+                WHEN quote_ident(name) = name THEN b.body COLLATE "C" ~* ('\m' || name || '\M')
                 -- A keyword is a table's name only where it is quoted.
                 WHEN name ~ '^[a-z_][a-z0-9_]*$' THEN b.body ~ ('["'']' || name || '["'']')
                 ELSE strpos(lower(b.body), lower(name)) > 0 END
-                OR (copies <> '{}' AND ayb_realtime.names_one_of(f.oid, copies)),
+                OR (copies <> '{}' AND ayb_realtime.reached_by(ARRAY[f.oid]) && copies),
             'extension', EXISTS (
                 SELECT FROM pg_depend e
                 WHERE e.classid = 'pg_proc'::regclass AND e.objid = f.oid AND e.deptype = 'e'

@@ -10,7 +10,7 @@ CREATE OR REPLACE FUNCTION ayb_realtime.names_in(body text) RETURNS name[]
     LANGUAGE plpgsql STABLE
 AS $names$
 DECLARE
-    plain constant text := body COLLATE "C";
+    plain constant text COLLATE "C" := body;
     runs text[];
 BEGIN
     IF plain ~ '[^ -~\t\n\r\f\v]|[uU]&|""|[A-Za-z0-9_$]{64}' OR (strpos(plain, '"') > 0
@@ -22,8 +22,10 @@ BEGIN
     RETURN ARRAY(
         SELECT DISTINCT v.name::name
         FROM unnest(runs) AS r (run)
-        CROSS JOIN LATERAL (VALUES (r.run), (lower(r.run)), (ltrim(r.run, '$0123456789')),
-            (lower(ltrim(r.run, '$0123456789')))) AS v (name)
+        -- Postgres folds ASCII letters alike everywhere, lower() by the database's language: in
+        -- Turkish, I becomes a letter without a dot.
+        CROSS JOIN LATERAL (VALUES (r.run), (lower(r.run COLLATE "C")), (ltrim(r.run, '$0123456789')),
+            (lower(ltrim(r.run COLLATE "C", '$0123456789')))) AS v (name)
         WHERE v.name <> ''
     );
 END

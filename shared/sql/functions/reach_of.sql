@@ -27,18 +27,7 @@ DECLARE
     texts text;
 BEGIN
     digest := '';
-    functions := functions || ARRAY(
-        SELECT u.function FROM (
-            SELECT 'pg_operator'::regclass, o.oid, o.oprcode::oid FROM pg_operator o WHERE o.oid >= 16384::oid
-            UNION ALL
-            SELECT 'pg_cast'::regclass, c.oid, c.castfunc FROM pg_cast c WHERE c.oid >= 16384::oid
-            UNION ALL
-            SELECT 'pg_opfamily'::regclass, a.amprocfamily, a.amproc::oid FROM pg_amproc a WHERE a.oid >= 16384::oid
-        ) AS u (class, oid, function)
-        WHERE u.function >= 16384::oid AND NOT EXISTS (
-            SELECT FROM pg_depend d WHERE d.classid = u.class AND d.objid = u.oid AND d.deptype = 'e'
-        )
-    );
+    functions := functions || ayb_realtime.implied_functions();
     LOOP
         types := ayb_realtime.types_of(functions, names);
         IF types <> '{}' THEN

@@ -112,7 +112,8 @@ BEGIN
     END IF;
     IF names_types THEN
         types := (
-            SELECT json_agg(json_build_object('name', format_type(t.oid, NULL), 'kind', t.typtype) ORDER BY t.oid)
+            SELECT json_agg(json_build_object('name', format_type(t.oid, NULL), 'kind', t.typtype,
+                'calls', ayb_realtime.type_calls(t.typname)) ORDER BY t.oid)
             FROM pg_type t
             WHERE t.oid IN (
                 SELECT d.refobjid FROM pg_depend d
@@ -158,6 +159,15 @@ BEGIN
         'nested_functions', CASE WHEN nested <> '{}' THEN ayb_realtime.function_facts(table_oid, role_oid, nested) END,
         'nested_relations', CASE WHEN nested <> '{}' THEN ayb_realtime.relation_facts(table_oid, nested, true) END,
         'types', types,
+        'nested_types', CASE WHEN nested <> '{}' THEN (
+            SELECT json_agg(format_type(t.oid, NULL) ORDER BY t.oid)
+            FROM pg_type t
+            WHERE t.oid >= 16384::oid AND t.oid IN (
+                SELECT d.refobjid FROM pg_depend d
+                WHERE d.classid = 'pg_policy'::regclass AND d.objid = ANY (nested)
+                AND d.refclassid = 'pg_type'::regclass
+            ) AND ayb_realtime.type_calls(t.typname)
+        ) END,
         'operators', CASE WHEN uses_operators THEN ayb_realtime.operator_schemas(policies, true) END,
         'own_operators', CASE WHEN uses_operators OR nested <> '{}'
             THEN ayb_realtime.operator_schemas(policies || nested, false) END,

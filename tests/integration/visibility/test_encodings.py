@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 
 from gateway.visibility.engine import Image, Visibility
 from tests.integration.visibility.conftest import (
+    ROLE,
     Engine,
     Recorder,
     gateway_pool,
@@ -53,8 +56,14 @@ POLICIES = {
 @pytest.fixture
 async def latin(postgres_server: PostgresServer, database_template: str) -> AsyncIterator[Engine]:
     """An engine on a database in LATIN1."""
-    name = "test_visibility_latin1"
     more = "TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'"
+    async with engine_on(postgres_server, "test_visibility_latin1", more) as engine:
+        yield engine
+
+
+@contextlib.asynccontextmanager
+async def engine_on(postgres_server: PostgresServer, name: str, more: str) -> AsyncIterator[Engine]:
+    """An engine on a database that is made with more options."""
     await make_template(postgres_server, name, more)
     database = Database.on(postgres_server, name)
     async with database.connect() as admin, gateway_pool(database) as pool:
@@ -90,3 +99,35 @@ async def test_a_claim_that_the_encoding_cannot_hold(latin: Engine, is_joining: 
             assert seen.broken() == {"emoji", "escaped emoji"}, form
             assert not seen.answer.undecidable, form
     assert latin.recorder.differences == 0
+
+
+async def test_a_name_is_folded_as_postgres_folds_it(
+    postgres_server: PostgresServer, database_template: str
+) -> None:
+    """In Turkish, the small letter of I has no dot; in the name of a table, it has one."""
+    more = "TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C' LOCALE_PROVIDER icu ICU_LOCALE 'tr'"
+    async with open_connection(postgres_server.dsn()) as admin:
+        try:
+            await admin.execute(f"CREATE DATABASE test_visibility_icu {more}")
+        except (asyncpg.FeatureNotSupportedError, asyncpg.PostgresSyntaxError):
+            pytest.skip("this Postgres has no databases with a locale of ICU")
+        await admin.execute("DROP DATABASE test_visibility_icu")
+    async with engine_on(postgres_server, "test_visibility_turkish", more) as engine:
+        assert await engine.admin.fetchval("SELECT lower('I')") == "\u0131"
+        await engine.admin.execute(
+            """
+            CREATE TABLE info (id int PRIMARY KEY, body text, published boolean);
+            INSERT INTO info VALUES (1, '', true);
+            GRANT SELECT ON info TO ayb_authenticated;
+            ALTER TABLE info ENABLE ROW LEVEL SECURITY;
+            CREATE FUNCTION is_public(int) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER
+                AS $$ SELECT i.published FROM public.INFO i WHERE i.id = $1 $$;
+            CREATE POLICY p ON info USING (is_public(id));
+            """
+        )
+        private = {"id": 1, "body": "secret", "published": False}
+        seen = await engine.ask("info", MEMBERS, [private])
+        assert all(seen.by(member) == set() for member in MEMBERS)
+        plan = engine.visibility.plan_of(await engine.relid("info"), ROLE)
+        assert plan.form == "opaque"
+        assert plan.reason.endswith("may read public.info, so the row as it is now")

@@ -73,7 +73,7 @@ async def test_function_replaced(engine):
     await engine.admin.execute("REVOKE EXECUTE ON FUNCTION me() FROM PUBLIC")
     seen = await engine.ask("posts", MEMBERS, [post(1, A)])
     assert seen.broken() == {"a", "b"}
-    assert {form for _, form, _ in engine.recorder.plans} == {"joined", "looped"}
+    assert {form for _, form, _ in engine.recorder.plans} == {"joined", "opaque"}
 
 
 async def test_wrapper_that_may_not_be_called_is_not_inlined(engine):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.visibility.opacity import why_bound_late, why_certainly_opaque, why_opaque
-from gateway.visibility.rules import Need, Relation
+from gateway.visibility.rules import Need, Relation, Type
 from tests.unit.gateway.visibility.joined.facts import function, rules
 
 FINE = "(author_id = 1)"
@@ -33,9 +33,11 @@ GIVEN = function(schema="public", name="given", arguments=1)
          "public.w, which a policy reads, is not a plain table"),
         ({"functions": (function(),)}, None),
         ({"functions": (function(), NAMING)},
-         "a policy calls public.look(), which names the table, or a materialized view of it"),
+         "a policy calls public.look(), which names the table, or leads to a copy of it"),
         ({"nested_functions": (NAMING,)},
-         "a policy calls public.look(), which names the table, or a materialized view of it"),
+         "a policy calls public.look(), which names the table, or leads to a copy of it"),
+        ({"nested_types": ("public.odd",)},
+         "the policy of another table uses public.odd, a type that calls functions"),
         ({"needs": (Need("id", "all"), Need("title", "opaque"))},
          "an image does not show what the value of title was"),
         ({"needs": (Need("id", "all"),)}, None),
@@ -121,6 +123,9 @@ def test_operators_that_the_text_does_not_show(text, is_bound_by_name):
          "a policy calls auth.uid(), which may be given something of the row, and may read x"),
         ({"operators": ("public",)}, None),
         ({"own_operators": ("public",)}, "a policy uses an operator of the schema public"),
+        ({"types": (Type("public.code", "d"),)}, None),
+        ({"types": (Type("public.code", "d"), Type("public.odd", "d", calls=True))},
+         "a policy uses the type public.odd, which calls functions"),
     ],
 )  # fmt: skip
 def test_dependencies_that_must_not_be_looped(facts, reason):
