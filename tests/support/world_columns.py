@@ -22,7 +22,7 @@ COLUMNS = {
     "doc": ("jsonb", ["'{\"sub\": \"a@example.com\", \"level\": 2}'", "'[]'", "'{\"sub\": null}'",
                       "'null'", "NULL"]),
     "raw": ("json", ["'{\"sub\":  \"b@example.com\"}'", "'{}'", "NULL"]),
-    "tags": ("text[]", ["'{a@example.com,b@example.com}'", "'{}'", "'{NULL,\"x\"\"y\"}'", "NULL"]),
+    "tags": ("text[]", ["'{a@example.com,b@example.com}'", "'{}'", "'{NULL,\"x\\\"y\"}'", "NULL"]),
     "state": ("state", ["'draft'", "'in review'", "'it''s out'", "NULL"]),
     "size": ('"odd schema"."Size"', ["'S'", "'M'", "NULL"]),
     "tag": ("tag", ["'a@example.com'", "'x'", "NULL"]),
