@@ -315,7 +315,10 @@ class Connection:
         elif self._wire is not None and (self._is_direct or self._wire.is_clear()):
             self._is_direct = True
             self._is_clear = self.staged is None and not self._missed
-            self._write_directly(joined_chunks(frames))
+            chunks = joined_chunks(frames)
+            if self._wire.head:
+                chunks, self._wire.head = self._wire.head + chunks, b""
+            self._write_directly(chunks)
         else:
             self._step(joined(frames))
 

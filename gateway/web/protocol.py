@@ -17,7 +17,7 @@ from shared.postgres import keep_socket_alive
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import MutableMapping
+    from collections.abc import MutableMapping, Sequence
 
     from gateway.web.idle_connections import IdleConnections
 
@@ -48,8 +48,9 @@ class StreamProtocol(HttpToolsProtocol):
     follow a stream, which has no end, and whose client's end uvicorn would not notice then: such a
     request ends the connection. `scope["ayb.abort"]` cuts the socket: ASGI has no way to end a
     response whose peer takes nothing. `scope["ayb.unsent"]` returns how many bytes wait for the
-    peer, and `scope["ayb.wire"]`, once the response has begun, its socket to be written to directly
-    (`gateway.streams.wire`), or None.
+    peer. `scope["ayb.wire"]` is called with the headers of a response of status 200. It begins the
+    response, and returns its socket to be written to directly (`gateway.streams.wire`), or None if
+    the response must go through the server, which has not begun it then.
     """
 
     # With more than 30 attributes in its dictionary, an object no longer shares the keys with the
@@ -132,8 +133,10 @@ class StreamProtocol(HttpToolsProtocol):
         if self._is_answered and not self.transport.is_closing():
             self._idle.add(self)
 
-    def _open_wire(self, cycle: RequestResponseCycle) -> SocketWire | None:
-        self._wire = SocketWire.of(cycle)
+    def _open_wire(
+        self, cycle: RequestResponseCycle, headers: Sequence[tuple[bytes, bytes]]
+    ) -> SocketWire | None:
+        self._wire = SocketWire.begin(cycle, headers)
         if self._wire is not None and self.scope is cycle.scope and not cycle.more_body:
             # A stream is long. Its request has been read, and nothing of a next one has come.
             self.headers, self.url = [], b""

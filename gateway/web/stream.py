@@ -86,10 +86,15 @@ class StreamEndpoint:
             await response(scope, receive, send)
             return
         try:
-            await send(stream_head(cors))
-            del headers, cors  # a stream is long, and so are these
+            head = stream_head(cors)
+            wire = open_wire(head["headers"]) if (open_wire := scope.get("ayb.wire")) else None
+            if wire is None:
+                await send(head)
             end = _End()
             connection = self._connection(request, address, scope, send, end)
+            if wire is not None:
+                connection.attach(wire)
+            del headers, cors, head, wire, open_wire  # a stream is long, and so are these
             abort = scope.get("ayb.abort")
             forget_head(scope)
             self._metrics.opened.inc()
@@ -128,8 +133,8 @@ class StreamEndpoint:
     def _connection(
         self, request: StreamRequest, address: str, scope: Scope, send: Send, end: _End
     ) -> Connection:
-        """Make the connection of a response that has begun."""
-        connection = Connection(
+        """Make the connection of a response that has begun, or begins with its first frame."""
+        return Connection(
             send=send,
             spawn=self._spawn,
             on_close=end.come,
@@ -145,11 +150,6 @@ class StreamEndpoint:
             unsent=scope.get("ayb.unsent"),
             on_made_good=self._count_made_good,
         )
-        open_wire = scope.get("ayb.wire")
-        wire = None if open_wire is None else open_wire()
-        if wire is not None:
-            connection.attach(wire)
-        return connection
 
     def _replay_at_its_own_pace(self, slow: Connection) -> None:
         if self._hub.leave(slow):

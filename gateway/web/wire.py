@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
 if TYPE_CHECKING:
     from asyncio import Transport
+    from collections.abc import Sequence
 
     from uvicorn.protocols.http.flow_control import FlowControl
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+    Headers = Sequence[tuple[bytes, bytes]]
 
 _NONE = -1
 
@@ -22,20 +27,22 @@ class SocketWire:
     fails.
     """
 
-    __slots__ = ("_flow", "_transport", "fd")
+    __slots__ = ("_flow", "_transport", "fd", "head")
 
-    def __init__(self, transport: Transport, flow: FlowControl, fd: int) -> None:
+    def __init__(self, transport: Transport, flow: FlowControl, fd: int, head: bytes) -> None:
         self.fd = fd
+        self.head = head
         self._transport = transport
         self._flow = flow
         # The transport holds only what the socket refuses, and says when that has been taken.
         transport.set_write_buffer_limits(high=0)
 
     @classmethod
-    def of(cls, cycle: RequestResponseCycle) -> SocketWire | None:
-        """Return the wire of a response that has begun, None if it must go through the server.
+    def begin(cls, cycle: RequestResponseCycle, headers: Headers) -> SocketWire | None:
+        """Begin a response, whose head is written with its first chunk, as one packet.
 
-        That is so with TLS, whose records the transport makes, and for a response without chunks.
+        Return None if the server must send all of it: with TLS, whose records the transport makes,
+        for a response without chunks, and behind an earlier response that is not written yet.
         """
         transport = cycle.transport
         sock = transport.get_extra_info("socket")
@@ -43,12 +50,14 @@ class SocketWire:
             sock is None
             or transport.get_extra_info("sslcontext") is not None
             or transport.is_closing()
-            or not cycle.response_started
-            or not cycle.chunked_encoding
-            or cycle.response_complete
+            or transport.get_write_buffer_size() > 0
+            or cycle.response_started
+            or cycle.scope["http_version"] != "1.1"
         ):
             return None
-        return cls(transport, cycle.flow, sock.fileno())
+        cycle.response_started = True
+        cycle.chunked_encoding = True
+        return cls(transport, cycle.flow, sock.fileno(), _head(cycle, headers))
 
     def is_clear(self) -> bool:
         """Whether the server has nothing of its own left to write."""
@@ -62,3 +71,14 @@ class SocketWire:
     def lose(self) -> None:
         """Forget the descriptor: it is about to be closed."""
         self.fd = _NONE
+
+
+def _head(cycle: RequestResponseCycle, headers: Headers) -> bytes:
+    """Write the head of a chunked response as the server would: its own headers come first."""
+    lines = [STATUS_LINE[200]]
+    for name, value in (*cycle.default_headers, *headers):
+        lines += name, b": ", value, b"\r\n"
+    if not cycle.keep_alive:
+        lines.append(b"connection: close\r\n")
+    lines.append(b"transfer-encoding: chunked\r\n\r\n")
+    return b"".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
@@ -52,17 +53,19 @@ class Place:
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
         await self.gate.wait()
         length = [(b"content-length", b"2")] if scope["path"] == "/" else []
-        await send({"type": "http.response.start", "status": 200, "headers": length})
+        Headers(scope=scope)  # it replaces the list in the scope
+        is_direct = scope["path"] in (STREAM_PATH, "/wire")
+        if is_direct and (wire := scope["ayb.wire"]([])):
+            os.write(wire.fd, wire.head)
+        else:
+            await send({"type": "http.response.start", "status": 200, "headers": length})
         if scope["path"] == STREAM_PATH:
-            Headers(scope=scope)  # it replaces the list in the scope
-            scope["ayb.wire"]()
             forget_head(scope)
             await send({"type": "http.response.body", "body": b"live", "more_body": True})
             while (await receive())["type"] != "http.disconnect":
                 pass
             self.disconnected += 1
         elif scope["path"] == "/wire":
-            scope["ayb.wire"]()
             await send({"type": "http.response.body", "body": b"live", "more_body": True})
             await self.ending.wait()
             await send({"type": "http.response.body", "body": b"", "more_body": False})

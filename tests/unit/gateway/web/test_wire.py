@@ -11,7 +11,7 @@ import contextlib
 import os
 import random
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -37,7 +37,11 @@ class Streams:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        headers = [(b"content-type", b"text/event-stream"), (b"x-a", b"b")]
+        wire = scope["ayb.wire"](headers) if scope["path"] == "/direct" else None
+        self.has_wire = wire is not None
+        if wire is None:
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
         connection = Connection(
             send=send,
             spawn=self._spawn,
@@ -53,9 +57,7 @@ class Streams:
             most_pending_bytes=200_000,
             unsent=scope["ayb.unsent"],
         )
-        wire = scope["ayb.wire"]()
-        self.has_wire = wire is not None
-        if scope["path"] == "/direct" and wire is not None:
+        if wire is not None:
             connection.attach(wire)
         self.opened.put_nowait(connection)
         while (await receive())["type"] != "http.disconnect":
@@ -78,8 +80,8 @@ class Peer:
         self.connection = connection
         self.body = b""
         self._sock = sock
+        self.head = b""
         self._raw = b""
-        self._has_head = False
 
     async def read_some(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -96,11 +98,11 @@ class Peer:
     def _feed(self, data: bytes) -> None:
         """Take in bytes, and take chunks that are complete to the body."""
         self._raw += data
-        if not self._has_head:
-            _, end, rest = self._raw.partition(b"\r\n\r\n")
+        if not self.head:
+            head, end, rest = self._raw.partition(b"\r\n\r\n")
             if not end:
                 return
-            self._has_head, self._raw = True, rest
+            self.head, self._raw = head, rest
         while True:
             head, end, rest = self._raw.partition(b"\r\n")
             if not end or len(rest) < int(head, 16) + 2:
@@ -114,7 +116,10 @@ class Peer:
 
 
 @contextlib.asynccontextmanager
-async def peers(*paths: str, version: str = "1.1") -> AsyncIterator[tuple[Streams, list[Peer]]]:
+async def peers(
+    *paths: str, version: str = "1.1", more: bytes = b"", own: Sequence[tuple[bytes, bytes]] = ()
+) -> AsyncIterator[tuple[Streams, list[Peer]]]:
+    """Open a stream for each path; `more` are lines of the request, `own` the server's headers."""
     streams = Streams()
     loop = asyncio.get_running_loop()
     config = uvicorn.Config(
@@ -122,6 +127,7 @@ async def peers(*paths: str, version: str = "1.1") -> AsyncIterator[tuple[Stream
     )
     config.load()
     state, idle = ServerState(), IdleConnections(most_connections=100)
+    state.default_headers = list(own)
     server = await loop.create_server(
         lambda: StreamProtocol(config, state, {}, idle=idle), "127.0.0.1", 0
     )
@@ -131,7 +137,8 @@ async def peers(*paths: str, version: str = "1.1") -> AsyncIterator[tuple[Stream
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         sock.setblocking(False)
         await loop.sock_connect(sock, server.sockets[0].getsockname())
-        await loop.sock_sendall(sock, f"GET {path} HTTP/{version}\r\nHost: x\r\n\r\n".encode())
+        head = f"GET {path} HTTP/{version}\r\nHost: x\r\n".encode()
+        await loop.sock_sendall(sock, head + more + b"\r\n")
         found.append(Peer(sock, await asyncio.wait_for(streams.opened.get(), 10)))
     try:
         yield streams, found
@@ -185,6 +192,41 @@ def test_both_ways_give_the_same_bytes(loop: Any, seed: int) -> None:
             assert await slow.read_until(len(expected)) == expected
             assert direct.connection.is_open
             assert not direct.connection.is_blocked
+
+    run(loop, work())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("more", [b"", b"Connection: close\r\n", b"Connection: keep-alive\r\n"])
+def test_both_ways_give_the_same_head(loop: Any, more: bytes) -> None:
+    """The head, with the server's own headers, comes once, before the first chunk."""
+
+    async def work() -> None:
+        own = [(b"date", b"Fri, 27 Nov 2026 03:00:00 GMT"), (b"X-Server", b"x")]
+        async with peers("/direct", "/slow", more=more, own=own) as (_, found):
+            for peer in found:
+                for data in (b"one", b"two"):
+                    peer.connection.write(data)
+                assert await peer.read_until(6) == b"onetwo"
+            direct, slow = found
+            assert direct.head.lower() == slow.head.lower()
+            assert direct.head.startswith(b"HTTP/1.1 200 OK\r\ndate: Fri, 27 Nov")
+            assert (b"close" in direct.head) == (b"close" in more)
+
+    run(loop, work())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_head_waits_for_the_first_chunk(loop: Any) -> None:
+    """A client gets both in one piece."""
+
+    async def work() -> None:
+        async with peers("/direct") as (_, [peer]):
+            await asyncio.sleep(0.05)
+            await peer.read_some()
+            assert not peer.head
+            peer.connection.write(b"one")
+            assert await peer.read_until(3) == b"one"
 
     run(loop, work())
 
