@@ -66,10 +66,17 @@ async def examine(
     with unavailable_as_ours():
         tables = await pool.fetch(_SQL["captured_tables"])
         taken = await pool.fetchval(_SQL["taken_settings"], list(setting_names))
+        shadowing = await pool.fetch(_SQL["shadowing_types"])
     found = [
         f"error: AYB_AUTH_CLAIM_SETTINGS: {name} is a setting of Postgres or of an extension, "
         "which a token must not change: choose another name"
         for name in taken
+    ]
+    found += [
+        f"warning: {type_['name']} has the name of a type of Postgres and is found before it by "
+        f"{type_['path']}: a function's body that names the type means yours, while the gateway "
+        "takes it for the one of Postgres: list pg_catalog first, or not at all"
+        for type_ in shadowing
     ]
     if not tables:
         return [*found, "warning: no table is captured: `python -m relay doctor` says why"]

@@ -53,6 +53,30 @@ ORDER BY found.seq DESC
 SELECT coalesce(array_agg(s.name ORDER BY s.name), '{}')
 FROM pg_catalog.pg_settings AS s WHERE s.name = ANY ($1::text[])
 
+-- name: shadowing_types
+-- Types named like one of Postgres that a search path finds first: that of this login, and those of
+-- functions that set their own. Without pg_catalog in it, a search path begins with pg_catalog.
+WITH places AS (
+    SELECT 'the search path of ' || current_user AS path, s.schema::text, s.n
+    FROM unnest(current_schemas(true)) WITH ORDINALITY AS s (schema, n)
+    UNION ALL
+    SELECT 'the search path of ' || p.oid::regprocedure::text, btrim(s.schema, ' "'), s.n
+    FROM pg_catalog.pg_proc AS p
+    CROSS JOIN unnest(p.proconfig) AS c (setting)
+    CROSS JOIN regexp_split_to_table(substr(c.setting, 13), ',') WITH ORDINALITY AS s (schema, n)
+    WHERE c.setting LIKE 'search_path=%'
+)
+SELECT p.path, format('%I.%I', p.schema, t.typname) AS name
+FROM places AS p
+JOIN places AS c ON c.path = p.path AND c.schema = 'pg_catalog' AND c.n > p.n
+JOIN pg_catalog.pg_namespace AS ns ON ns.nspname = p.schema AND ns.oid <> pg_my_temp_schema()
+JOIN pg_catalog.pg_type AS t ON t.typnamespace = ns.oid
+WHERE EXISTS (
+    SELECT FROM pg_catalog.pg_type AS b
+    WHERE b.typname = t.typname AND b.typnamespace = 'pg_catalog'::regnamespace AND b.typelem = 0
+)
+ORDER BY 1, 2
+
 -- name: ayb_tables
 -- Whether this login, also returned, can read tables of AYB. Row-Level Security may hide rows from
 -- it, unless it owns the table, may bypass it, or has a policy that shows every row.

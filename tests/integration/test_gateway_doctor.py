@@ -101,3 +101,37 @@ async def test_settings_that_claims_are_mapped_to(database) -> None:
     assert "AYB_AUTH_CLAIM_SETTINGS: plpgsql.extra_errors is a setting of Postgres" in mapped
     assert "AYB_AUTH_CLAIM_SETTINGS" not in plain
     assert "app.user_id is a setting" not in mapped
+
+
+async def test_types_that_are_found_before_those_of_postgres(database) -> None:
+    """A type named like one of Postgres is named where a search path finds it first: the login's,
+    or a function's own.
+    """
+    await database.execute(
+        """
+        CREATE SCHEMA odd;
+        CREATE DOMAIN odd.uuid AS text;
+        CREATE TYPE odd.mine AS ENUM ('a');
+        CREATE TABLE date (id int);
+        CREATE FUNCTION first() RETURNS int LANGUAGE sql SET search_path = odd, pg_catalog
+            AS 'SELECT 1';
+        CREATE FUNCTION last() RETURNS int LANGUAGE sql SET search_path = pg_catalog, odd
+            AS 'SELECT 1';
+        CREATE FUNCTION other() RETURNS int LANGUAGE sql SET search_path = odd AS 'SELECT 1';
+        """
+    )
+    path = {"search_path": "public, pg_catalog"}
+    for settings, expected in (
+        ({}, {"odd.uuid: the search path of first()"}),
+        (path, {"odd.uuid: the search path of first()",
+                "public.date: the search path of ayb_gateway"}),
+    ):  # fmt: skip
+        async with open_pool(
+            database.gateway_dsn, application_name="test", most=1, settings=settings
+        ) as pool:
+            lines = await examine(pool, ["ayb_authenticated"])
+        named = {line.split()[1]: line for line in lines if "a type of Postgres" in line}
+        assert set(named) == {text.partition(":")[0] for text in expected}
+        for text in expected:
+            name, _, place = text.partition(": ")
+            assert place.removesuffix("()") in named[name]
