@@ -92,6 +92,9 @@ CREATE FUNCTION found_on_team(team int) RETURNS boolean LANGUAGE plpgsql STABLE 
             WHERE m.team_id = $1 AND m.user_id = auth.uid())' INTO found USING team;
         RETURN found;
     END $$;
+CREATE FUNCTION can_read(doc bigint) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER
+    AS $$ SELECT EXISTS (SELECT FROM public.docs d JOIN public.members m ON m.team_id = d.team_id
+        WHERE d.id = doc AND m.user_id = auth.uid()) $$;
 CREATE FUNCTION is_on_team(who uuid, team int) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER
     AS $$ SELECT EXISTS (SELECT FROM public.members m
         WHERE m.team_id = team AND m.user_id = who) $$;
@@ -138,6 +141,7 @@ SHAPES: Final = (
     Shape.of("definer given a column", "on_team(team_id)"),
     Shape.of("definer given user and column", "is_on_team(auth.uid(), team_id)"),
     Shape.of("definer given a column, dynamic", "found_on_team(team_id)", form="opaque"),
+    Shape.of("definer that looks the row up", "can_read(id)", form="opaque"),
     Shape.of("folder of a path", "folder_of(path) = auth.uid()::text"),
     Shape("conditional MFA", (
         "CREATE POLICY own ON docs USING (author_id = (SELECT auth.uid()))",

@@ -13,7 +13,8 @@ Words:
                   that is slow to judge (`lane`, `slow_tables`)
     given up      a table that a round does not wait for any longer: its connections get nothing of
                   the round, and go to its lane
-    postponed     connections of users who cost a table most of its time: they go to a second lane
+    postponed     connections that a table's question left out: those of users who cost the table
+                  most of its time go to a second lane, the others come first in the next question
     dispatch      a frame and the connections that get it (`routing` decides, `delivery` writes)
 
 A connection is in one of two places, and moves between them:

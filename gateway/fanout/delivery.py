@@ -67,8 +67,8 @@ class Pace:
     """How long the questions of a portion wait for one another.
 
     `own` is the table of the lane that asks, and is waited for however long it takes; any other
-    table, for `patience_seconds`. `may_postpone` allows a question to leave out the connections of
-    users who take the time of the others.
+    table, for `patience_seconds`. `may_postpone` allows a question to leave out connections: those of
+    users who take the time of the others, and those for which the time does not suffice.
     """
 
     own: TableRole | None = None
@@ -150,7 +150,7 @@ class Delivery:
             _in_order(questions),
             [notice for part in parts for notice in part.notices],
             given_up,
-            {connection: table for part in parts for connection, table in part.postponed.items()},
+            _postponed(parts),
             frozenset(
                 (self._form_of(question), at)
                 for question in questions
@@ -373,7 +373,11 @@ class Delivery:
         self._metrics.judged_seconds.observe(time.monotonic() - began)
         judged = route(question.subscribers.table, subjects, answer, self._deletes)
         members = answer.grouping.members
-        postponed = {c: question.table for n in answer.postponed for c in members[n]}
+        postponed = {
+            connection: question.table if n in answer.costly else None
+            for n in answer.postponed
+            for connection in members[n]
+        }
         return replace(judged, postponed=postponed) if postponed else judged
 
     async def _pieces(
@@ -406,6 +410,14 @@ class Delivery:
                     connection.miss(notice.table, now)
                 if connection.may_report(notice.table, now, _NOTICES_APART_SECONDS):
                     connection.write(frame)
+
+
+def _postponed(parts: Sequence[Judged]) -> dict[Connection, TableRole | None]:
+    postponed: dict[Connection, TableRole | None] = {}
+    for part in parts:
+        for connection, table in part.postponed.items():
+            postponed[connection] = table or postponed.get(connection)
+    return postponed
 
 
 def _in_order(questions: Sequence[_Question]) -> list[Dispatch]:

@@ -155,13 +155,14 @@ class Judged:
     `recorded` says when the batches were recorded, in Unix seconds, with the form in which tables
     of theirs were judged; `changes` counts the changes that were judged, once for each role.
     `given_up` are the tables that were not answered about in time, and `postponed` the connections
-    that a table's question left out, with that table: see `leaves_out`.
+    that a table's question left out, with that table where their users are costly to it: see
+    `leaves_out`.
     """
 
     dispatches: Sequence[Dispatch] = ()
     notices: Sequence[Notice] = ()
     given_up: frozenset[TableRole] = frozenset()
-    postponed: Mapping[Connection, TableRole] = field(default_factory=dict)
+    postponed: Mapping[Connection, TableRole | None] = field(default_factory=dict)
     recorded: frozenset[tuple[str, float]] = frozenset()
     changes: int = 0
 

@@ -20,6 +20,12 @@ wait for a table, and no longer: then that table's connections move to its own l
 The lane of a slow table hands nothing over and never stops the hub. It follows the batches that the
 hub has passed, and its connections leave it once the table has been quick for a while.
 
+Where a question about such a table takes longer than a second, it answers for some connections only,
+and the others come first in the next round. So everyone is served in turn, and each is asked about
+the newest state of the rows at the time of its turn. Were all of them asked about one state, the
+rows would have changed again before the last one's turn, and the policies that look at the row as
+it is now would show it to no one whose turn is late, for as long as it keeps changing.
+
 A connection whose cursor belongs to an epoch that has ended gets what that epoch left standing and
 goes on with the next one; if the cursor itself was taken back, it gets `resync` first.
 """
@@ -109,6 +115,7 @@ class Lane:
         self._regrouped_at = time.monotonic()
         self._waiting: dict[Connection, None] = {}
         self._wake = asyncio.Event()
+        self._left_out: set[Connection] = set()
         self._close: FairTurns[Connection] = FairTurns()
         self._near: FairTurns[Connection] = FairTurns()
         self._served_from = -1
@@ -134,6 +141,7 @@ class Lane:
     def discard(self, connection: Connection) -> None:
         """Forget a connection."""
         self._waiting.pop(connection, None)
+        self._left_out.discard(connection)
         self._wake.set()
 
     def wake(self) -> None:
@@ -154,7 +162,7 @@ class Lane:
                         await self._wake.wait()
                 continue
             moved = False
-            groups = self._groups(ready)
+            groups = self._groups(self._in_turn(ready))
             try:
                 for group in groups:
                     moved |= await self._round(group)
@@ -197,6 +205,17 @@ class Lane:
         if any(connection in self._waiting for connection in served):
             return _LINGER_SECONDS
         return min(_MOST_LINGER_SECONDS, _LINGER_SECONDS * len(served))
+
+    def _in_turn(self, ready: Sequence[Connection]) -> Sequence[Connection]:
+        """Return the connections that the last questions left out; if there are none, all.
+
+        Those furthest behind come first: a question asks in this order.
+        """
+        if not self._is_slow:
+            return ready
+        first = [connection for connection in ready if connection in self._left_out]
+        self._left_out.clear()
+        return sorted(first or ready, key=lambda connection: connection.cursor)
 
     def _groups(self, ready: Sequence[Connection]) -> list[list[Connection]]:
         """Choose the connections that this round serves."""
@@ -293,6 +312,7 @@ class Lane:
                 return True
             left_out = {c for c in group if c in self._waiting and judged.leaves_out(c)}
             moved = [self._lanes.postpone(connection, judged) for connection in left_out]
+            self._left_out.update(c for c in left_out if c in self._waiting)
             events = await self._delivery.write(judged)
         self._metrics.replayed.inc(events)
         if self._is_slow:

@@ -38,7 +38,7 @@ def user_of(settings: Settings) -> Settings:
 class AskedCohorts:
     """Cohorts that are asked one by one: parallel, their settings and their users.
 
-    `may_postpone` allows leaving out those of costly users.
+    `may_postpone` allows leaving some of them out.
     """
 
     settings: Sequence[Settings]

@@ -141,7 +141,8 @@ class Visibility:
     ) -> Answer[M]:
         """Ask which cohorts of an audience may see which images, judged at `lsn` or later.
 
-        With `may_postpone` the cohorts of users who take the time of the others may be left out.
+        With `may_postpone` some cohorts may be left out: those of users who take the time of the
+        others, and those for which the time does not suffice.
 
         Raises `DatabaseUnavailableError` where the same is to be asked again later: no connection,
         a replica that lags, a server out of resources or time.

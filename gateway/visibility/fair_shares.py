@@ -4,7 +4,7 @@ Cohorts that are asked one by one take time from each other, and a user may have
 So time is charged to users. A user whose cohorts have taken several times the median is *costly*.
 All other users are asked first. Once they are answered, what is left of the costly ones may be
 postponed, so that the answer does not wait for them. What each user cost in the last question about
-a table is kept, and the next question begins with the cheapest users.
+a table is kept, and the next question begins with the users who are not costly.
 """
 
 from __future__ import annotations
@@ -39,6 +39,11 @@ class FairShares:
         self._spent: dict[Settings, float] = {}
 
     @property
+    def began_with_the_cheap(self) -> bool:
+        """Whether it was known what users cost, so that no one has waited for a costly one."""
+        return bool(self._known)
+
+    @property
     def spent(self) -> Mapping[Settings, float]:
         """What each user has taken so far, in seconds."""
         return self._spent
@@ -50,14 +55,14 @@ class FairShares:
             self._spent[user] = self._spent.get(user, 0.0) + cost
 
     def split(self, pending: Iterable[int]) -> tuple[list[int], list[int]]:
-        """Return the cohorts to ask now, the cheapest first, and those that may be postponed."""
+        """Return the cohorts to ask now, in their order, and the costly ones, the cheapest first."""
         if not self._spent and not self._known:
             return list(pending), []
         costs = {user: self._cost(user) for user in self._everyone}
         most = max(self._least, _TIMES_THE_MEDIAN * median_low(costs.values()))
-        by_cost = sorted(pending, key=lambda n: costs[self._users[n]])
-        cheap = [n for n in by_cost if costs[self._users[n]] <= most]
-        return cheap, by_cost[len(cheap) :]
+        cheap = [n for n in pending if costs[self._users[n]] <= most]
+        costly = [n for n in pending if costs[self._users[n]] > most]
+        return cheap, sorted(costly, key=lambda n: costs[self._users[n]])
 
     def _cost(self, user: Settings) -> float:
         return max(self._spent.get(user, 0.0), self._known.get(user, 0.0))

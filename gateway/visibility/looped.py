@@ -103,15 +103,19 @@ class Looped:
         self._strikes = Strikes(_STRIKES)
 
     async def ask(
-        self, subject: Subject, question: CohortQuestion, asked: AskedCohorts
+        self,
+        subject: Subject,
+        question: CohortQuestion,
+        asked: AskedCohorts,
+        postponed: AbstractSet[int] = frozenset(),
     ) -> PartialAnswer:
-        """Ask about cohorts by their settings.
+        """Ask about cohorts by their settings, except for those that are `postponed` already.
 
         The more cohorts there are, the fewer images are asked about at a time. Raises
         `DatabaseUnavailableError`, `RulesChangedError`.
         """
         most = max(1, _MOST_PAIRS // max(1, len(asked)))
-        partial = await self._ask(subject, question.part(0, most), asked, frozenset())
+        partial = await self._ask(subject, question.part(0, most), asked, postponed)
         for start in range(most, len(question), most):
             part = question.part(start, start + most)
             partial.extend(await self._ask(subject, part, asked, partial.postponed))
@@ -138,9 +142,13 @@ class Looped:
                 # All but the costly ones have been answered.
                 if asked.may_postpone:
                     partial.postponed.update(later)
+                    partial.costly.update(later)
                     later = []
                 now, later = later, []
             if not now and not is_first:
+                break
+            if not is_first and asked.may_postpone and shares.began_with_the_cheap:
+                partial.postponed.update(now, later)
                 break
             is_first = False
             pending = []

@@ -16,8 +16,8 @@ class PartialAnswer:
 
     `broken` has the SQLSTATE for cohorts on which policies raise, `undecidable` are the images that
     do not fit the table as it is, `superseded` are, by image, the cohorts that see its row, which
-    has changed since. `postponed` are cohorts that were left out for the sake of the others. `rows`
-    is the number of rows that Postgres answered with.
+    has changed since. `postponed` are cohorts that were left out, `costly` those of them that were
+    left out for the sake of the others. `rows` is the number of rows that Postgres answered with.
     """
 
     seen: list[AbstractSet[int]]
@@ -25,6 +25,7 @@ class PartialAnswer:
     superseded: dict[int, AbstractSet[int]] = field(default_factory=dict)
     broken: dict[int, str] = field(default_factory=dict)
     postponed: set[int] = field(default_factory=set)
+    costly: set[int] = field(default_factory=set)
     rows: int = 0
 
     def extend(self, other: PartialAnswer) -> None:
@@ -34,6 +35,7 @@ class PartialAnswer:
         self.seen.extend(other.seen)
         self.broken.update(other.broken)
         self.postponed |= other.postponed
+        self.costly |= other.costly
         self.rows += other.rows
 
     def add(self, other: PartialAnswer, cohorts: Sequence[int]) -> None:
@@ -41,6 +43,7 @@ class PartialAnswer:
         self.undecidable |= other.undecidable
         self.broken.update((cohorts[n], state) for n, state in other.broken.items())
         self.postponed.update(cohorts[n] for n in other.postponed)
+        self.costly.update(cohorts[n] for n in other.costly)
         for image, seen in enumerate(other.seen):
             if seen:
                 self.seen[image] |= {cohorts[n] for n in seen}

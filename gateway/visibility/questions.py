@@ -78,7 +78,7 @@ class Questions:
         *,
         may_postpone: bool = False,
     ) -> Answer[M]:
-        """Ask which cohorts see which images; those of costly users may be postponed.
+        """Ask which cohorts see which images; some of the cohorts may be postponed.
 
         Raises `RulesChangedError`, `JoinedFailsError`, `TableReadError`, `NamesNotFoundError`,
         `DatabaseUnavailableError`.
@@ -96,6 +96,7 @@ class Questions:
             return Answer(rules.readable, grouping, [all_alike] * len(images), rules=rules)
         asked = grouping.asked(may_postpone=may_postpone)
         postponed: set[int] = set()
+        costly: set[int] = set()
         visible: list[Visible] = []
         broken: dict[int, str] = {}
         undecidable: set[int] = set()
@@ -104,7 +105,7 @@ class Questions:
         for portion in _portions(images):
             start = len(visible)
             if plan.form is Form.OPAQUE:
-                fit, partial = await self._ask_opaque(plan, subject, asked, portion)
+                fit, partial = await self._ask_opaque(plan, subject, asked, portion, postponed)
             else:
                 fit, partial = await self._ask_about_images(plan, subject, grouping, asked, portion)
                 await self._ask_lost(plan, subject, asked, portion, (fit, partial))
@@ -119,6 +120,7 @@ class Questions:
             )
             broken.update((n, explain_failure(state)) for n, state in partial.broken.items())
             postponed |= partial.postponed
+            costly |= partial.costly
             unanswered.update(n for n, s in partial.broken.items() if is_of_the_server(s))
             seen: list[Visible] = [NOBODY] * len(portion)
             for n, cohorts in zip(fit, partial.seen, strict=True):
@@ -127,11 +129,17 @@ class Questions:
         self._looped.forgive(subject)
         return Answer(
             rules.readable, grouping, visible, broken, frozenset(undecidable), superseded,
-            frozenset(unanswered), postponed=frozenset(postponed), rules=rules,
+            frozenset(unanswered), postponed=frozenset(postponed), costly=frozenset(costly),
+            rules=rules,
         )  # fmt: skip
 
     async def _ask_opaque(
-        self, plan: Plan, subject: Subject, asked: AskedCohorts, images: Sequence[Image]
+        self,
+        plan: Plan,
+        subject: Subject,
+        asked: AskedCohorts,
+        images: Sequence[Image],
+        postponed: AbstractSet[int] = frozenset(),
     ) -> tuple[list[int], PartialAnswer]:
         if not plan.rules.key:
             nobody = PartialAnswer([NOBODY] * len(images))
@@ -163,7 +171,7 @@ class Questions:
             keys=[row.key for _, row in rows_asked],
             seqs=[None if images[n].is_past else images[n].seq for n, _ in rows_asked],
         )
-        partial = await self._loop(plan, subject, question, asked)
+        partial = await self._loop(plan, subject, question, asked, postponed)
         return [n for n, _ in fit], partial.among(len(fit), places, replaced_by)
 
     async def _ask_about_images(
@@ -273,13 +281,18 @@ class Questions:
         return rest
 
     async def _loop(
-        self, plan: Plan, subject: Subject, question: CohortQuestion, asked: AskedCohorts
+        self,
+        plan: Plan,
+        subject: Subject,
+        question: CohortQuestion,
+        asked: AskedCohorts,
+        postponed: AbstractSet[int] = frozenset(),
     ) -> PartialAnswer:
         form = Form.OPAQUE if question.row_type is None else Form.LOOPED
         began = time.monotonic()
-        partial = await self._looped.ask(subject, question, asked)
+        partial = await self._looped.ask(subject, question, asked, postponed)
         self._observer.asked(
-            plan.table, form, cohorts=len(asked), events=len(question),
+            plan.table, form, cohorts=len(asked) - len(partial.postponed), events=len(question),
             seconds=time.monotonic() - began, rows=partial.rows,
         )  # fmt: skip
         for state, count in Counter(partial.broken.values()).items():

@@ -81,20 +81,40 @@ async def test_a_costly_user_is_postponed_and_the_others_are_answered(engine: En
     assert len(first) > 10
     assert first <= {f"costly {n}" for n in range(20)}
     assert not seen.broken()
+    assert seen.answer.costly == seen.answer.postponed
     again = await ask(engine, audience, images)
     assert all(again.by(f"other {n}") == {0, 1} for n in range(5))
     assert postponed(again) == {f"costly {n}" for n in range(20)}
+    assert again.answer.costly == again.answer.postponed
 
 
-async def test_a_user_alone_is_not_postponed(engine: Engine) -> None:
-    """Where there is no one to be spared, all cohorts are asked."""
+async def test_what_the_time_does_not_suffice_for_is_left_to_the_next_question(
+    engine: Engine,
+) -> None:
+    """Where there is no one to be spared, no user is costly. Once it is known what users cost, a
+    question takes about its time, and asks in the order of the audience. The cohorts that it leaves
+    out are answered by the questions that follow, if these are about them.
+    """
     await engine.admin.execute(NOTES)
     audience: Audience[str] = Audience(ROLE)
     for n in range(8):
         audience.add(f"costly {n}", token("costly", n, 0.1))
     images = await engine.insert("notes", {"id": 1, "body": "x"})
     engine.visibility = Visibility(engine.pool, loop_seconds=0.2)
-    for _ in range(2):
-        seen = await ask(engine, audience, images)
-        assert not postponed(seen)
-        assert all(seen.by(f"costly {n}") == {0} for n in range(8))
+    everyone = [f"costly {n}" for n in range(8)]
+    seen = await ask(engine, audience, images)
+    assert not postponed(seen)
+    assert all(seen.by(member) == {0} for member in everyone)
+    left = everyone
+    while left:
+        some: Audience[str] = Audience(ROLE)
+        for member in left:
+            some.add(member, token("costly", everyone.index(member), 0.1))
+        seen = await ask(engine, some, images)
+        assert not seen.answer.costly
+        answered = [member for member in left if member not in postponed(seen)]
+        assert answered
+        assert answered == left[: len(answered)]
+        assert all(seen.by(member) == {0} for member in answered)
+        assert len(answered) < 8
+        left = left[len(answered) :]

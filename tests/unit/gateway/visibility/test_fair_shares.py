@@ -29,13 +29,21 @@ def test_cheap_users_come_first_and_costly_ones_may_wait() -> None:
 def test_no_one_is_costly_below_a_share_of_the_question() -> None:
     """Among users who cost next to nothing, a little more is no reason to wait."""
     shares = FairShares([A, B, C], {A: 0.09}, seconds=1.0)
-    assert shares.split([0, 1, 2]) == ([1, 2, 0], [])
+    assert shares.split([0, 1, 2]) == ([0, 1, 2], [])
+
+
+def test_the_cheapest_of_the_costly_users_comes_first() -> None:
+    """The others keep the order that they are given in."""
+    shares = FairShares([A, B, C, ("d",), ("e",)], {A: 9.0, B: 8.0, C: 0.2}, seconds=1.0)
+    assert shares.began_with_the_cheap
+    assert shares.split([4, 0, 1, 2, 3]) == ([4, 2, 3], [1, 0])
+    assert not FairShares([C], {A: 9.0}, seconds=1.0).began_with_the_cheap
 
 
 def test_where_all_cost_the_same_no_one_is_costly() -> None:
     """A large question is costly for everyone."""
     shares = FairShares([A, B, C], {A: 9.0, B: 8.0, C: 7.0}, seconds=1.0)
-    assert shares.split([0, 1, 2]) == ([2, 1, 0], [])
+    assert shares.split([2, 0, 1]) == ([2, 0, 1], [])
 
 
 def test_what_users_cost_is_remembered_by_table(monkeypatch) -> None:

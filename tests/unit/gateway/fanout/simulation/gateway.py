@@ -68,12 +68,14 @@ class Tables:
 class EverybodySees:
     """Stands for visibility: one question takes a while, fails without a database, allows all.
 
-    About a slow table the first of several users is postponed, where that is allowed.
+    About a slow table the first of several users is postponed, where that is allowed; in every
+    second question since the user is costly.
     """
 
     def __init__(self, outbox: OutboxModel) -> None:
         self._outbox = outbox
         self.slow_seconds: dict[int, float] = {}
+        self._questions = 0
 
     def plan_of(self, relid: int, role: str) -> None:
         """Know no plan."""
@@ -86,12 +88,15 @@ class EverybodySees:
         if not self._outbox.is_available:
             raise DatabaseUnavailableError
         grouping = audience.grouped(("ayb.user_id",))
+        self._questions += 1
         is_postponing = may_postpone and seconds > 0 and len(grouping) > 1
+        is_costly = is_postponing and self._questions % 2 == 0
         return Answer(
             frozenset({"id"}),
             grouping,
             [EVERYBODY] * len(images),
             postponed=frozenset([0] if is_postponing else []),
+            costly=frozenset([0] if is_costly else []),
         )
 
 
@@ -106,7 +111,8 @@ class JudgedAdmission(Admission):
         self._requests += 1
         user = Claims(f"user {self._requests % 3}", "", "", "{}", "r", NEVER)
         checked = await super().check(headers, query_string, address)
-        return replace(checked, identity=replace(checked.identity, role="r", claims=user))
+        identity = replace(checked.identity, role="r", claims=user, settings=user.settings())
+        return replace(checked, identity=identity)
 
 
 class Client:
