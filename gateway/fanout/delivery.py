@@ -67,8 +67,8 @@ class Pace:
     """How long the questions of a portion wait for one another.
 
     `own` is the table of the lane that asks, and is waited for however long it takes; any other
-    table, for `patience_seconds`. `may_postpone` allows a question to leave out connections: those of
-    users who take the time of the others, and those for which the time does not suffice.
+    table, for `patience_seconds`. `may_postpone` allows a question to leave out connections: those
+    of users who take the time of the others, and those for which the time does not suffice.
     """
 
     own: TableRole | None = None

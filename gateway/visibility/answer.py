@@ -53,9 +53,9 @@ class Answer(Generic[M]):
     raises: it names no value. `undecidable` are images that cannot be judged: they are visible to
     no one. `superseded` are, by image, the cohorts that see its row, which has changed since: the
     image is withheld from them. `unanswered` are the cohorts for which the server failed: whether
-    they see any of the images is not known. `postponed` are the cohorts that were left out and are to
-    be asked about again, first of all: those that the time did not suffice for, and `costly` ones,
-    which are not to delay the others. `is_gone` says that the table or the role is no longer there.
+    they see any of the images is not known. `postponed` are the cohorts that were left out and are
+    to be asked about next: those that the time did not suffice for, and `costly` ones, which are
+    not to delay the others. `is_gone` says that the table or the role is no longer there.
     """
 
     columns: frozenset[str]

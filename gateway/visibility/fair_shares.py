@@ -55,7 +55,7 @@ class FairShares:
             self._spent[user] = self._spent.get(user, 0.0) + cost
 
     def split(self, pending: Iterable[int]) -> tuple[list[int], list[int]]:
-        """Return the cohorts to ask now, in their order, and the costly ones, the cheapest first."""
+        """Return the cohorts to ask now, in order, and the costly ones, the cheapest first."""
         if not self._spent and not self._known:
             return list(pending), []
         costs = {user: self._cost(user) for user in self._everyone}

@@ -145,27 +145,22 @@ class Looped:
                     partial.costly.update(later)
                     later = []
                 now, later = later, []
-            if not now and not is_first:
-                break
             if not is_first and asked.may_postpone and shares.began_with_the_cheap:
                 partial.postponed.update(now, later)
+                now = []
+            if not now and not is_first:
                 break
             is_first = False
             pending = []
             for portion, answer in await self._ask_side_by_side(subject, question, asked, now):
                 shares.charge(portion, answer.costs)
-                partial.undecidable.update(answer.undecidable)
-                partial.rows += len(answer.seen) + len(answer.superseded) + len(answer.broken)
                 for cohort, numbers in answer.seen.items():
                     for image in numbers:
                         seen[image].add(portion[cohort])
                 for cohort, numbers in answer.superseded.items():
                     for image in numbers:
                         superseded.setdefault(image, set()).add(portion[cohort])
-                for cohort, state in answer.broken.items():
-                    partial.broken[portion[cohort]] = state
-                    if state == QUERY_CANCELED:
-                        self._set_aside(subject, asked.users[portion[cohort]])
+                self._note_failures(subject, asked, portion, answer, partial)
                 pending += [] if answer.go_on is None else portion[answer.go_on :]
             pending += later
         partial.superseded.update(superseded)
@@ -176,6 +171,21 @@ class Looped:
             for who in seen
         ]
         return partial
+
+    def _note_failures(
+        self,
+        subject: Subject,
+        asked: AskedCohorts,
+        portion: Sequence[int],
+        answer: LoopedAnswer,
+        partial: PartialAnswer,
+    ) -> None:
+        partial.undecidable.update(answer.undecidable)
+        partial.rows += len(answer.seen) + len(answer.superseded) + len(answer.broken)
+        for cohort, state in answer.broken.items():
+            partial.broken[portion[cohort]] = state
+            if state == QUERY_CANCELED:
+                self._set_aside(subject, asked.users[portion[cohort]])
 
     async def _ask_side_by_side(
         self,

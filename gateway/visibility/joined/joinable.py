@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.visibility.cohorts import KNOWN_SETTINGS
 from gateway.visibility.joined.candidates import Demand, demands
-from gateway.visibility.joined.expressions import split
+from gateway.visibility.joined.expressions import closing, split
 from gateway.visibility.joined.lexer import Token, UnreadableError, tokenize
 from gateway.visibility.joined.setting_expressions import (
     Builtins,
@@ -159,6 +159,8 @@ _SAFE_CALLS: Final = _SYNTAX - {"values", "limit", "offset", "substring", "overl
     "length",
     "now",
 }
+_SET_READERS: Final = ("exists", "in", "any", "all", "array")
+_AGGREGATES: Final = ("count", "min", "max", "bool_and", "bool_or", "every")
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +356,8 @@ def _cannot_raise(tokens: Sequence[Token]) -> bool:
                 return False
         if token.is_word("select") and place >= 1:
             opener = tokens[place - 2] if place >= 2 else None
-            if opener is None or not opener.is_word("exists", "in", "any", "all", "array"):
+            is_read_as_set = opener is not None and opener.is_word(*_SET_READERS)
+            if not is_read_as_set and not _has_one_row(tokens, place):
                 return False
         if (
             token.kind == "name"
@@ -362,9 +365,38 @@ def _cannot_raise(tokens: Sequence[Token]) -> bool:
             and after.is_mark("(")
             and not (before is not None and before.is_mark("::"))
             and token.value not in _SAFE_CALLS
+            and not token.is_word(*_AGGREGATES)
         ):
             return False
     return True
+
+
+def _has_one_row(tokens: Sequence[Token], select: int) -> bool:
+    """Return whether the SELECT at a place is one of an aggregate without GROUP BY.
+
+    Such a subquery has one row, and so cannot raise for having several. An aggregate of nothing but
+    the outer query's columns would be one of that query.
+    """
+    if not tokens[select - 1].is_mark("("):
+        return False
+    end = closing(tokens, select - 1)
+    is_listing = True
+    has_aggregate = False
+    place = select + 1
+    while place < end:
+        token = tokens[place]
+        if token.is_word("group", "union", "intersect", "except"):
+            return False
+        is_listing = is_listing and not token.is_word("from")
+        if token.is_mark("(") and tokens[place + 1].is_word("select"):
+            place = closing(tokens, place)
+        elif is_listing and token.is_word(*_AGGREGATES) and tokens[place + 1].is_mark("("):
+            arguments = tokens[place + 1 : closing(tokens, place + 1)]
+            if any(argument.kind == "setting" for argument in arguments):
+                return False
+            has_aggregate = True
+        place += 1
+    return has_aggregate
 
 
 def _glue(word: str, conditions: Sequence[Sequence[Token]]) -> list[Token]:

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Final
 from gateway.visibility.joined.expressions import split
 from gateway.visibility.joined.given_calls import GIVEN
 from gateway.visibility.joined.lexer import Token, render
+from gateway.visibility.joined.narrowing import Narrowing
 from gateway.visibility.joined.setting_expressions import tuples_of
 from gateway.visibility.quoting import quote_name
 
@@ -101,6 +102,12 @@ class JoinedStatement:
         judges_cohorts = bool(self._cohort_parts or self._cohort_limits or self._products)
         self._o = f"{self._p}o" if judges_rows else f"{self._p}i"
         self._d = f"{self._p}d" if judges_cohorts else f"{self._p}a"
+        self._narrowing = Narrowing(
+            frozenset(self._columns),
+            table=rules.table,
+            images=self._o,
+            cannot_raise=cannot_raise,
+        )
 
     def write(self, *, lists_rest: bool = True) -> str:
         """Write it: rows of (kind, images, cohorts), with images and cohorts numbered from 1.
@@ -139,11 +146,24 @@ class JoinedStatement:
             reads_cohort = any(token.kind == "setting" for token in condition)
             reads_row = not reads_cohort or any(
                 token.kind == "tuple"
-                or (token.kind in ("name", "quoted") and token.value in self._row_names)
-                for token in condition
+                or (
+                    token.kind in ("name", "quoted")
+                    and token.value in self._row_names
+                    and not self._is_of_another_table(condition, place)
+                )
+                for place, token in enumerate(condition)
             )
             found[reads_cohort + (reads_cohort and reads_row)].append(condition)
         return found
+
+    def _is_of_another_table(self, condition: Condition, place: int) -> bool:
+        """Whether a name is a column of a subquery's table: `m.id`, where m is not the row."""
+        return (
+            place >= 2
+            and condition[place - 1].is_mark(".")
+            and condition[place - 2].kind in ("name", "quoted")
+            and condition[place - 2].value not in self._row_names
+        )
 
     def _images(self) -> str:
         p = self._p
@@ -236,13 +256,15 @@ class JoinedStatement:
         p = self._p
         is_open = [f"{self._table}.{p}open"] if self._row_parts else []
         sees = [f"{p}c.{p}sees"] if self._cohort_parts else []
+        # For few cohorts, planning one join more takes longer than it saves.
+        narrowed = self._narrowing.narrowed if lists_rest else list
         if self._both_limits:
             anyhow = [*is_open, *sees]
             anyhow += [
                 f"({self._table}.{p}p{n} AND {p}c.{p}p{n})" for n in range(len(self._products))
             ]
-            anyhow.append(self._any_of(self._both_parts))
-            limits = self._all_of(self._both_limits)
+            anyhow.append(self._any_of([narrowed(part) for part in self._both_parts]))
+            limits = self._all_of([narrowed(limit) for limit in self._both_limits])
             yield self._pairs([f"{limits} AND ({' OR '.join(anyhow)})"], lists_rest=lists_rest)
             return
         if self._row_parts:
@@ -254,7 +276,7 @@ class JoinedStatement:
         if self._both_parts:
             others = "".join(f"NOT {already} AND " for already in (*is_open, *sees))
             yield self._pairs(
-                [f"{others}({self._text(part)})" for part in self._both_parts],
+                [f"{others}({self._text(narrowed(part))})" for part in self._both_parts],
                 lists_rest=lists_rest,
             )
 

@@ -7,7 +7,7 @@ from gateway.visibility.rules import Column, Function, Need, Policy, Rules
 
 USER = "current_setting('ayb.user_id'::text)"
 BUILTINS = Builtins(
-    frozenset({"lower", "count", "upper", "jsonb_array_elements_text"}),
+    frozenset({"lower", "count", "max", "upper", "jsonb_array_elements_text"}),
     frozenset({"lower", "upper"}),
 )
 

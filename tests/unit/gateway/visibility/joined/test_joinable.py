@@ -156,6 +156,16 @@ def test_split_only_where_nothing_can_raise():
         ("(published OR (EXISTS ( SELECT FROM public.m WHERE (m.x = posts.id))))", 3),
         ("(published OR (id = ( SELECT m.x FROM public.m WHERE (m.y = posts.id))))", 1),
         ("( SELECT m.x FROM public.m WHERE (m.y = posts.id))", 1),
+        (
+            "(published OR (( SELECT count(*) AS count FROM public.m WHERE (m.y = posts.id)) > 0))",
+            3,
+        ),
+        ("(published OR (id = ( SELECT COALESCE(max(m.x), 1) FROM public.m)))", 3),
+        ("(published OR (id IN ( SELECT m.x FROM public.m UNION SELECT m.y FROM public.m)))", 1),
+        ("(published OR (id = ( SELECT max(m.x) FROM public.m GROUP BY m.y)))", 1),
+        ("(published OR (id = ( SELECT max(m.x) FROM public.m UNION SELECT m.y FROM m)))", 1),
+        ("(published OR (id = ( SELECT ( SELECT max(n.x) FROM public.n) FROM public.m)))", 1),
+        ("(published OR (id = ( SELECT 1 FROM public.m WHERE (m.count = m.y))))", 1),
     ],
 )
 def test_which_conditions_are_split(text, parts):
@@ -298,3 +308,31 @@ def test_own_names_are_free():
     question = statement(f"(author_id = (({USER})::uuid)) AND (ayb0c.ayb1x = title)")
     assert "ayb2n" in question
     assert "AS ayb0" not in question
+
+
+def test_conditions_on_the_cohort_alone():
+    """A subquery of one aggregate is asked for each cohort, whatever its columns are called; an
+    aggregate of nothing but the client's values would be one of the whole statement.
+    """
+
+    def cohorts(counted: str) -> list[str]:
+        second = Policy(
+            name="second",
+            permissive=False,
+            expression=f"(1 < ( SELECT count({counted}) FROM public.f WHERE (f.title = {USER})))",
+        )
+        draft = join(rules("(author_id = auth.uid())", second, functions=(function(),)), BUILTINS)
+        text = draft.write(["pg_catalog.uuid"] * len(draft.expressions))
+        return [table for table in text.split(",\n") if table.startswith("ayb0d")]
+
+    [judged] = cohorts("f.id")
+    assert "count ( f . id )" in judged
+    assert not cohorts(USER)
+
+
+def test_pairs_are_narrowed_for_many_cohorts():
+    """A subquery that is compared must have a row; few cohorts are asked about as it stands."""
+    text = f"(( SELECT m.x FROM public.m WHERE ((m.y = posts.id) AND (m.z = {USER}))) > 0)"
+    draft = join(rules(text), BUILTINS)
+    assert "EXISTS ( SELECT FROM public . m WHERE" in draft.write(["pg_catalog.text"])
+    assert "EXISTS" not in draft.write(["pg_catalog.text"], lists_rest=False)
