@@ -39,9 +39,10 @@ class FairShares:
         self._spent: dict[Settings, float] = {}
 
     @property
-    def began_with_the_cheap(self) -> bool:
-        """Whether it was known what users cost, so that no one has waited for a costly one."""
-        return bool(self._known)
+    def is_fair_so_far(self) -> bool:
+        """Whether no one has waited for a costly user: it was known who is, or no one is."""
+        costs = {user: self._cost(user) for user in self._everyone}
+        return bool(self._known) or max(costs.values(), default=0.0) <= self._most(costs)
 
     @property
     def spent(self) -> Mapping[Settings, float]:
@@ -59,10 +60,14 @@ class FairShares:
         if not self._spent and not self._known:
             return list(pending), []
         costs = {user: self._cost(user) for user in self._everyone}
-        most = max(self._least, _TIMES_THE_MEDIAN * median_low(costs.values()))
+        most = self._most(costs)
         cheap = [n for n in pending if costs[self._users[n]] <= most]
         costly = [n for n in pending if costs[self._users[n]] > most]
         return cheap, sorted(costly, key=lambda n: costs[self._users[n]])
+
+    def _most(self, costs: Mapping[Settings, float]) -> float:
+        """Return what a user may cost without being costly."""
+        return max(self._least, _TIMES_THE_MEDIAN * median_low(costs.values()))
 
     def _cost(self, user: Settings) -> float:
         return max(self._spent.get(user, 0.0), self._known.get(user, 0.0))

@@ -145,10 +145,10 @@ class Looped:
                     partial.costly.update(later)
                     later = []
                 now, later = later, []
-            if not is_first and asked.may_postpone and shares.began_with_the_cheap:
-                partial.postponed.update(now, later)
-                now = []
             if not now and not is_first:
+                break
+            if not is_first and asked.may_postpone and shares.is_fair_so_far:
+                partial.postponed.update(now, later)
                 break
             is_first = False
             pending = []

@@ -35,9 +35,17 @@ def test_no_one_is_costly_below_a_share_of_the_question() -> None:
 def test_the_cheapest_of_the_costly_users_comes_first() -> None:
     """The others keep the order that they are given in."""
     shares = FairShares([A, B, C, ("d",), ("e",)], {A: 9.0, B: 8.0, C: 0.2}, seconds=1.0)
-    assert shares.began_with_the_cheap
+    assert shares.is_fair_so_far
     assert shares.split([4, 0, 1, 2, 3]) == ([4, 2, 3], [1, 0])
-    assert not FairShares([C], {A: 9.0}, seconds=1.0).began_with_the_cheap
+
+
+def test_where_someone_has_waited_for_a_costly_user() -> None:
+    """It was not known that the user is costly."""
+    shares = FairShares([A, B, C], {}, seconds=1.0)
+    shares.charge([0], [0.1])
+    assert shares.is_fair_so_far
+    shares.charge([0], [0.1])
+    assert not shares.is_fair_so_far
 
 
 def test_where_all_cost_the_same_no_one_is_costly() -> None:
