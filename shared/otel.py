@@ -48,6 +48,7 @@ log = structlog.get_logger(__name__)
 
 _CLOSE_SECONDS: Final = 1.0
 _LOGGED_APART_SECONDS: Final = 60.0
+_MOST_KINDS: Final = 100
 _PROTOCOL: Final = "http/protobuf"
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -211,25 +212,35 @@ class OtelSpan:
         self.end()
 
 
-class _SeldomHandler(logging.Handler):
-    """Logs each kind of the SDK's messages once in a while: one comes with every dropped span."""
+class SeldomHandler(logging.Handler):
+    """Logs each kind of the SDK's messages once in a while: one comes with every dropped span.
+
+    The kind is the text before its values are put in. Some texts have values in them already, so
+    there is a bound to the kinds that are logged in that time.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._logged: dict[str, float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log a message, unless one of its kind was logged lately."""
+        """Log a message, unless one of its kind, or many kinds, were logged lately."""
         now = time.monotonic()
-        if now - self._logged.get(str(record.msg), float("-inf")) >= _LOGGED_APART_SECONDS:
-            self._logged[str(record.msg)] = now
+        kind = str(record.msg)
+        if kind not in self._logged and len(self._logged) >= _MOST_KINDS:
+            since = now - _LOGGED_APART_SECONDS
+            self._logged = {kind: at for kind, at in self._logged.items() if at > since}
+            if len(self._logged) >= _MOST_KINDS:
+                return
+        if now - self._logged.get(kind, float("-inf")) >= _LOGGED_APART_SECONDS:
+            self._logged[kind] = now
             log.warning("traces", reason=record.getMessage())
 
 
 def _log_through_structlog() -> None:
     logger = logging.getLogger("opentelemetry")
     logger.propagate = False
-    logger.handlers[:] = [_SeldomHandler()]
+    logger.handlers[:] = [SeldomHandler()]
 
 
 def _check_environment() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from shared.errors import SettingsError
-from shared.otel import OtelTracing
+from shared.otel import OtelTracing, SeldomHandler
 from shared.tracing import NO_SPAN, NO_TRACING, open_tracing
 from tests.support.otlp import Collector
 from tests.support.spans import KeptTracing
@@ -187,3 +189,29 @@ def test_tracing_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert collector.headers[0]["x-team"] == "realtime"
     assert tracing.resource["cloud.region"] == "eu"
     assert tracing.resource["deployment.environment"] == "test"
+
+
+def test_messages_of_the_sdk_are_logged_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each kind once a minute, and a bounded number of kinds, also where texts have values in them;
+    memory has that bound as well.
+    """
+    now = 100.0
+    log = Mock()
+    monkeypatch.setattr("shared.otel.time.monotonic", lambda: now)
+    monkeypatch.setattr("shared.otel.log", log)
+    handler = SeldomHandler()
+
+    def logged(*messages: tuple[str, str]) -> int:
+        log.reset_mock()
+        for text, value in messages:
+            handler.emit(logging.LogRecord("o", logging.WARNING, "", 1, text, (value,), None))
+        return log.warning.call_count
+
+    dropped = [("dropped %s", f"{n}") for n in range(10)]
+    assert logged(*dropped) == 1
+    log.warning.assert_called_with("traces", reason="dropped 0")
+    assert logged(*((f"{n} of %s", "") for n in range(1_000))) == 99
+    assert logged(*dropped, ("another %s", "")) == 0
+    now = 161.0
+    assert logged(*dropped, ("another %s", "")) == 2
+    assert logged(*((f"{n} of %s", "") for n in range(500, 1_000))) == 98
