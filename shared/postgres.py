@@ -14,13 +14,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
 
 import asyncpg
 
 from shared.errors import DatabaseUnavailableError, OperatorError, SettingsError
-from shared.postgres_url import each_host, host_of
+from shared.postgres_url import each_host, host_of, is_unencoded
+from shared.tls_advice import POSTGRES, certificate_advice, unreadable_files
+from shared.url import split_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -241,15 +245,13 @@ async def _open(
             server_settings={"application_name": application_name},
         )
     except (asyncpg.exceptions.ClientConfigurationError, ValueError) as error:
-        # What the parser of URLs says may repeat a part of the password.
-        said = "" if "invalid literal" in str(error) else f": {error}"
         raise SettingsError(
-            f"the database URL cannot be used{said}: see postgresql://user@host:port/database, "
-            "with special characters of the password percent-encoded"
+            f"the database URL cannot be used{_fault_of(error, address.url)}"
         ) from None
     except (*UNAVAILABLE, asyncpg.PostgresError) as error:
         # Whatever the server says before there is a session, it may say otherwise tomorrow.
-        raise DatabaseUnavailableError(f"database unavailable: {_said(error)}") from error
+        said = _why_not_open(error, address.url, connect_seconds)
+        raise DatabaseUnavailableError(f"database unavailable: {said}") from error
     keep_alive(connection)
     return connection
 
@@ -301,6 +303,45 @@ async def _share_processes(first: asyncpg.Connection, second: asyncpg.Connection
 async def _server_process(connection: asyncpg.Connection) -> int:
     pid: int = await connection.fetchval("SELECT pg_catalog.pg_backend_pid()")
     return pid
+
+
+_FORM: Final = (
+    ": see postgresql://user@host:port/database, with special characters of the password "
+    "percent-encoded"
+)
+_TARGETS: Final = (
+    ": target_session_attrs must be any, primary, standby, read-write, read-only or prefer-standby"
+)
+
+
+def _fault_of(error: Exception, url: str) -> str:
+    """Say what is wrong with a URL, and what to do."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f": {error}: {certificate_advice(error, POSTGRES)}"
+    said = " ".join(str(error).split())
+    if said.startswith("target_session_attrs"):
+        return _TARGETS  # asyncpg prints the allowed values as an object of Python
+    if isinstance(error, asyncpg.exceptions.ClientConfigurationError) and "DSN" not in said:
+        return f": {said}"
+    # What the parser of URLs says may repeat a part of the password.
+    return _FORM if "invalid literal" in said or is_unencoded(url) else f": {said}{_FORM}"
+
+
+def _why_not_open(error: BaseException, url: str, connect_seconds: float) -> str:
+    """Say in one line why no session could be opened, and what to do where the URL may be wrong."""
+    if isinstance(error, socket.gaierror):
+        if is_unencoded(url):
+            return "no such host; special characters of a password must be percent-encoded"
+        return f"no such host: {host_of(url)} ({error.strerror})"
+    if isinstance(error, TimeoutError) and not str(error):
+        return f"no answer within {connect_seconds:g} s"
+    if isinstance(error, (FileNotFoundError, PermissionError, ssl.SSLError)):
+        files = unreadable_files(parse_qsl(split_url(url).query), POSTGRES)
+        if files is not None:
+            return files
+        if isinstance(error, ssl.SSLError):
+            return f"{_said(error)}: look at sslrootcert, sslcert and sslkey in the URL"
+    return _said(error)
 
 
 def _quote(text: str) -> str:

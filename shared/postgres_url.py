@@ -29,6 +29,17 @@ def each_host(url: str) -> tuple[str, ...]:
     )
 
 
+def is_unencoded(url: str) -> bool:
+    """Whether a password seems not to be percent-encoded.
+
+    A `/`, `?` or `#` in it ends what is taken for the host, which is then a part of the password.
+    """
+    parts = split_url(url)
+    return "@" in f"{parts.path}{parts.query}{parts.fragment}"
+
+
 def host_of(url: str) -> str:
     """Name the host of a URL, with its port if that is given, and without login."""
+    if is_unencoded(url):
+        return "an unknown host"
     return split_url(url).netloc.rpartition("@")[2] or "the default host"

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import parse_qsl
 
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
@@ -31,6 +33,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.redis_target import RedisTarget
 from shared.redis_url import sentinel_master
+from shared.tls_advice import REDIS, certificate_advice, unreadable_files
+from shared.url import split_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -123,7 +127,15 @@ def describe(error: BaseException, url: str) -> str:
             else ""
         )
         return f"no answer in time{tls}"
-    return str(error).partition("\n")[0] or type(error).__name__
+    said = str(error).partition("\n")[0] or type(error).__name__
+    # redis-py keeps the number and the text of what went wrong below, and not its kind.
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"{said.rstrip('.')}: {certificate_advice(cause, REDIS)}"
+    if isinstance(cause, (FileNotFoundError, PermissionError, ssl.SSLError)):
+        files = unreadable_files(parse_qsl(split_url(url).query), REDIS)
+        return said if files is None else f"{said.rstrip('.')}: {files}"
+    return said
 
 
 class _Sentinels(Sentinel):

@@ -68,6 +68,9 @@ def check_url(url: str) -> None:
         sentinel_master(url)
         return
     _check_port(split_url(url))
+    if not url.startswith("unix://") and "@" in split_url(url).path:
+        # What is taken for the host is a part of the password.
+        raise ValueError("special characters of a password must be percent-encoded")
     if not url.startswith("unix://") and "," in split_url(url).netloc.rpartition("@")[2]:
         raise ValueError(f"names several hosts, which only Sentinels may be: {_SENTINEL_FORM}")
     _check_options(url)

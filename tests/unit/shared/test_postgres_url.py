@@ -39,5 +39,7 @@ def test_a_host_is_named_without_its_login() -> None:
     """So that it can stand in logs."""
     assert host_of("postgresql://u:s3cret@h:1/d") == "h:1"
     assert host_of("postgresql:///d") == "the default host"
+    for password in ("p@s3cret/x", "s3cret?x", "p@s3cret#x"):
+        assert host_of(f"postgresql://u:{password}@h:1/d") == "an unknown host"
     first, second = DatabaseAddress("postgresql://u:s3cret@a,b:2/d").hosts
     assert (first.name, second.name) == ("a", "b:2")

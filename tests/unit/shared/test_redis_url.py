@@ -70,6 +70,7 @@ _FORM = "redis+sentinel://host:26379,host2:26379/master-name/0"
     ("url", "message"),
     [
         ("http://h", "must begin with redis://, rediss://, unix://, redis+sentinel:// or rediss+"),
+        ("redis://:p@s3cret/x@h:1", "special characters of a password must be percent-encoded"),
         ("redis://:s3cret/x@h:1", "has a port that is no number; special characters of a"),
         ("redis+sentinel://h:s3cret/m", "has a port that is no number; special characters of a"),
         ("redis://a,redis://b", "must be one URL for a gateway: that of its own region"),
