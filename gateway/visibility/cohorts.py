@@ -143,47 +143,65 @@ class Audience(Generic[M]):
         return cohorts.grouping()
 
 
+@dataclass(slots=True, eq=False)
+class _Cohort(Generic[M]):
+    """A cohort's connections, and a copy of them that never changes."""
+
+    members: dict[M, Settings] = field(default_factory=dict)
+    copy: tuple[M, ...] = ()
+    user: Settings = ()
+
+
 class _Cohorts(Generic[M]):
-    """One way to group, kept up to date: only the cohorts that changed are copied again."""
+    """One way to group, kept up to date: only the cohorts that changed are copied again.
+
+    What is left to do for each of ten thousand cohorts after a change is to list them, so there is
+    one object for each, and no value is looked up.
+    """
 
     def __init__(self, reads: tuple[str, ...], names: tuple[str, ...]) -> None:
         self._reads = reads
         self._names = names
         self._places = tuple(names.index(name) for name in reads)
-        self._members: dict[tuple[str, ...], dict[M, Settings]] = {}
-        self._copies: dict[tuple[str, ...], tuple[tuple[M, ...], Settings]] = {}
+        self._cohorts: dict[tuple[str, ...], _Cohort[M]] = {}
+        self._changed: dict[tuple[str, ...], _Cohort[M]] = {}
         self._grouping: Grouping[M] | None = None
 
     def add(self, member: M, settings: Settings) -> None:
         if len(settings) != len(self._names):
             raise ValueError("a value for each setting is needed")
         values = tuple(settings[place] for place in self._places)
-        self._members.setdefault(values, {})[member] = settings
-        self._copies.pop(values, None)
+        cohort = self._cohorts.get(values)
+        if cohort is None:
+            cohort = self._cohorts[values] = _Cohort()
+        cohort.members[member] = settings
+        self._changed[values] = cohort
         self._grouping = None
 
     def discard(self, member: M, settings: Settings) -> None:
         values = tuple(settings[place] for place in self._places)
-        members = self._members[values]
-        del members[member]
-        if not members:
-            del self._members[values]
-        self._copies.pop(values, None)
+        cohort = self._cohorts[values]
+        del cohort.members[member]
+        if cohort.members:
+            self._changed[values] = cohort
+        else:
+            del self._cohorts[values]
+            self._changed.pop(values, None)
         self._grouping = None
 
     def grouping(self) -> Grouping[M]:
         if self._grouping is None:
-            copies = self._copies
-            if len(copies) < len(self._members):
-                for values, members in self._members.items():
-                    if values not in copies:
-                        copies[values] = (tuple(members), _only_user(values, members.values()))
+            for values, cohort in self._changed.items():
+                cohort.copy = tuple(cohort.members)
+                cohort.user = _only_user(values, cohort.members.values())
+            self._changed.clear()
+            cohorts = self._cohorts.values()
             self._grouping = Grouping(
                 self._reads,
-                list(self._members),
-                [copies[values][0] for values in self._members],
+                list(self._cohorts),
+                [cohort.copy for cohort in cohorts],
                 self._names,
-                [copies[values][1] for values in self._members],
+                [cohort.user for cohort in cohorts],
             )
         return self._grouping
 
