@@ -28,8 +28,6 @@ DECLARE
     rows_ pg_catalog.text[];
     unread integer[];
     numbers integer[];
-    go_on integer;
-    spent real[];
     scans bigint;
 BEGIN
     PERFORM ayb_realtime.catch_up(after_lsn);
@@ -56,21 +54,13 @@ BEGIN
             SELECT * FROM ayb_realtime.ask_cohorts(
                 client, settings, own, false, statement, NULL, numbers, rows_, NULL, deadline, lenient)
         LOOP
-            IF cohort = 0 THEN
-                go_on := next_cohort;
-                spent := costs;
-            ELSE
+            -- The last row has what is kept beyond the loop.
+            IF cohort > 0 THEN
                 RETURN NEXT;
             END IF;
         END LOOP;
     END IF;
-    cohort := CASE WHEN md5(ayb_realtime.rules(table_oid, client)::text) IS DISTINCT FROM expected THEN -1
-        WHEN ayb_realtime.scans_of(table_oid) <> scans THEN -2 ELSE 0 END;
-    visible := unread;
-    superseded := NULL;
-    failure := NULL;
-    next_cohort := go_on;
-    costs := spent;
-    RETURN NEXT;
+    RETURN QUERY SELECT * FROM ayb_realtime.last_row(
+        table_oid, client, expected, scans, unread, NULL, next_cohort, costs);
 END
 $judge$;

@@ -18,9 +18,6 @@ CREATE OR REPLACE FUNCTION ayb_realtime.judge_opaque(
 AS $judge$
 DECLARE
     own constant pg_catalog.text[] := ayb_realtime.pin_session();
-    changed integer[];
-    go_on integer;
-    spent real[];
 BEGIN
     PERFORM ayb_realtime.catch_up(after_lsn);
     IF cardinality(images) > 0 THEN
@@ -30,26 +27,17 @@ BEGIN
                 ARRAY(SELECT generate_series(1, cardinality(images))), images, keys,
                 clock_timestamp() + budget, lenient)
         LOOP
-            IF cohort = 0 THEN
-                changed := superseded;
-                go_on := next_cohort;
-                spent := costs;
-            ELSE
+            -- The last row has what is kept beyond the loop.
+            IF cohort > 0 THEN
                 RETURN NEXT;
             END IF;
         END LOOP;
         -- ask_cohorts has left the session's own settings in force.
         PERFORM ayb_realtime.pin_session();
     END IF;
-    cohort := CASE WHEN md5(ayb_realtime.rules(table_oid, client)::text) IS DISTINCT FROM expected THEN -1 ELSE 0 END;
-    visible := ARRAY(
-        SELECT c.n FROM unnest(changed) AS c (n) WHERE seqs[c.n] IS NOT NULL
-        EXCEPT SELECT ayb_realtime.later_changes(table_oid, key, changed, keys, seqs)
-    );
-    superseded := changed;
-    failure := NULL;
-    next_cohort := go_on;
-    costs := spent;
-    RETURN NEXT;
+    RETURN QUERY SELECT * FROM ayb_realtime.last_row(table_oid, client, expected, NULL, ARRAY(
+        SELECT c.n FROM unnest(superseded) AS c (n) WHERE seqs[c.n] IS NOT NULL
+        EXCEPT SELECT ayb_realtime.later_changes(table_oid, key, superseded, keys, seqs)
+    ), superseded, next_cohort, costs);
 END
 $judge$;
