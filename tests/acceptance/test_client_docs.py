@@ -16,17 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.browser import PAGES
+from tests.support.browser import PAGES, serve_folder
 from tests.support.requirements import Requirements
 from tests.support.stack import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from tests.support.browser import Chromium
     from tests.support.stack import Stack
 
 DOCUMENT = PROJECT / "docs/clients.md"
-SNIPPET = re.compile(r"^```\w+\n(?://|#) ([\w.-]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SNIPPET = re.compile(
+    r"^```\w+\n(?://|#|<!--) ([\w.-]+)(?: -->)?\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
 COMPILER = PAGES / "node_modules/typescript/bin/tsc"
 EMAIL, PASSWORD = "user@example.com", "password"
 TABLE = """
@@ -198,6 +201,48 @@ async def test_go(folder: Path, posts: Stack) -> None:
     async with asyncio.timeout(30):
         _, complaint = await refused.communicate()
     assert b"the gateway refuses: 401" in complaint
+
+
+async def test_the_first_page(stack: Stack, browser: Chromium, tmp_path: Path) -> None:
+    """Two windows with two users show different rows of one table."""
+    await stack.create(
+        """
+        CREATE TABLE posts (id int PRIMARY KEY, author_id uuid, title text, published boolean);
+        ALTER TABLE posts ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY author ON posts USING (author_id = current_setting('ayb.user_id')::uuid);
+        CREATE POLICY published ON posts FOR SELECT USING (published);
+        GRANT SELECT ON posts TO ayb_authenticated;
+        """,
+        "posts",
+    )
+    page = dict(SNIPPET.findall(DOCUMENT.read_text("utf-8")))["posts.html"]
+    (tmp_path / "posts.html").write_text(page.replace("http://localhost:8090", stack.gateway_url))
+    log_in = """
+        document.querySelector("[name=email]").value = arguments[0];
+        document.querySelector("form").requestSubmit();
+    """
+    titles = "return [...document.querySelectorAll('li')].map((e) => e.textContent).join()"
+    users, windows = [], []
+    with serve_folder(tmp_path) as origin:
+        for email in ("user@example.com", "other@example.com"):
+            users.append(await stack.add_user(email, PASSWORD))
+            windows.append(await browser.open_window(f"{origin}/posts.html"))
+            await browser.wait_for("return document.querySelector('form').onsubmit !== null")
+            await browser.run(log_in, email)
+            await browser.wait_for("return document.querySelector('form').hidden")
+        for number, author, title, published in (
+            (1, users[0], "public", True),
+            (2, users[0], "draft of user", False),
+            (3, users[1], "draft of other", False),
+            (4, users[1], "last", True),
+        ):
+            await stack.sql(
+                "INSERT INTO posts VALUES ($1, $2, $3, $4)", number, author, title, published
+            )
+        for window, draft in zip(windows, ("draft of user", "draft of other"), strict=True):
+            await browser.switch(window)
+            await browser.wait_for(f"{titles}.endsWith('last')")
+            assert await browser.run(titles) == f"public,{draft},last"
 
 
 @contextlib.asynccontextmanager

@@ -112,10 +112,19 @@ class Chromium(Browser):
 
     async def open_tab(self, url: str) -> str:
         """Open a tab with a page that sets `window.ready`, and go to it; return its handle."""
-        tab = await self._chromium.command("window/new", {"type": "tab"})
-        handle: str = tab["handle"]
-        await self.switch(handle)
+        handle = await self._new("tab")
         await self.go(url)
+        return handle
+
+    async def open_window(self, url: str) -> str:
+        """Open a window with any page, and go to it; return its handle."""
+        handle = await self._new("window")
+        await self._chromium.navigate(url)
+        return handle
+
+    async def _new(self, kind: str) -> str:
+        handle: str = (await self._chromium.command("window/new", {"type": kind}))["handle"]
+        await self.switch(handle)
         return handle
 
     async def handle(self) -> str:
@@ -200,14 +209,21 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serve_pages() -> Iterator[str]:
-    """Serve the folder with the test page and the npm client; yield the page's URL."""
-    handler = functools.partial(_Quiet, directory=str(PAGES))
+def serve_folder(folder: Path) -> Iterator[str]:
+    """Serve the files of a folder; yield the origin."""
+    handler = functools.partial(_Quiet, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, name="pages")
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}/page.html"
+            yield f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextlib.contextmanager
+def serve_pages() -> Iterator[str]:
+    """Serve the folder with the test page and the npm client; yield the page's URL."""
+    with serve_folder(PAGES) as origin:
+        yield f"{origin}/page.html"
