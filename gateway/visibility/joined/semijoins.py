@@ -51,7 +51,11 @@ def read_semijoin(tokens: Sequence[Token], table: str) -> tuple[ClosedExpression
 
 
 def _clauses(tokens: Sequence[Token]) -> tuple[list[Token], list[list[Token]]]:
-    """Split a SELECT into its FROM clause and the conditions of its WHERE clause."""
+    """Split a SELECT into its FROM clause and the conditions of its WHERE clause.
+
+    What it selects does not matter to an EXISTS, unless it is an aggregate, which makes a row of
+    none, or a function that returns a set, which may make none of a row. So nothing may be called.
+    """
     depth = 0
     places: dict[str, int] = {}
     for place, token in enumerate(tokens):
@@ -62,6 +66,8 @@ def _clauses(tokens: Sequence[Token]) -> tuple[list[Token], list[list[Token]]]:
         depth += (token.text in ("(", "[")) - (token.text in (")", "]"))
     if "from" not in places or "where" not in places:
         raise UnreadableError("it has no FROM, or no WHERE")
+    if any(token.is_mark("(") for token in tokens[: places["from"]]):
+        raise UnreadableError("what it selects may change its number of rows")
     return list(tokens[places["from"] : places["where"]]), split(
         tokens[places["where"] + 1 :], "and"
     )

@@ -248,6 +248,24 @@ async def test_members_under_rls_and_collations(engine, negated, collation, form
     assert engine.recorder.plans[-1][1] == form
 
 
+@pytest.mark.parametrize("negated", ["", "NOT "])
+@pytest.mark.parametrize("selected", ["count(*)", "max(l.org)", "unnest(l.tags)", "l.tags[1]"])
+async def test_what_an_exists_selects(engine, selected, negated):
+    """An aggregate makes a row of none; a function that returns a set may make none of a row."""
+    await engine.admin.execute(
+        HELPERS
+        + f"""CREATE TABLE listed (user_id text, org text, tags text[]);
+        INSERT INTO listed VALUES ('a', 'A', '{{x}}'), ('b', 'B', '{{}}'), ('b', 'A', '{{}}');
+        GRANT SELECT ON listed TO ayb_authenticated;
+        ALTER TABLE listed ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY own ON listed USING (user_id = current_setting('ayb.user_id'));
+        CREATE POLICY p ON docs USING ({negated}EXISTS (
+            SELECT {selected} FROM listed l WHERE l.org = docs.org))"""
+    )
+    await check(engine, MEMBERS)
+    assert engine.recorder.plans[-1][1] == ("joined" if "(" not in selected else "looped")
+
+
 async def test_setting_of_the_database(engine):
     """A setting that nobody sets here counts as the session has it; another value is noticed."""
     await engine.admin.execute(

@@ -56,9 +56,11 @@ def test_not_read(text):
         "EXISTS ( SELECT FROM public.m WHERE (m.a = t.b) LIMIT 0)",
         "EXISTS ( SELECT FROM public.m WHERE (m.a = t.b) UNION SELECT FROM public.n)",
         "EXISTS ( SELECT FROM public.m WHERE (t.b = t.c))",
+        "EXISTS ( SELECT count(*) AS count FROM public.m WHERE (m.a = t.b))",
+        "EXISTS ( SELECT 1, unnest(m.c) AS c FROM public.m WHERE (m.a = t.b))",
     ],
 )
 def test_unreadable(text):
-    """Other clauses, and equations between columns of the row, cannot be read."""
+    """Other clauses, calls before FROM, and equations between columns of the row."""
     with pytest.raises(UnreadableError):
         read_semijoin(tokenize(text), "t")
