@@ -792,6 +792,11 @@ COPIES = {
 }  # fmt: skip
 
 
+COPIES["an operator of an extension in SQL"] = (
+    COPIES["an operator"] + "; ALTER EXTENSION plpgsql ADD OPERATOR public.@@@ (int, int)"
+)
+
+
 @BOTH_FORMS
 @pytest.mark.parametrize("case", COPIES)
 async def test_a_copy_of_the_table_behind_a_function_judges_no_image(engine, case, is_joining):
