@@ -97,6 +97,7 @@ def _rows_asked_about(rules: Rules) -> str:
     on.
     """
     key = rules.key or ()
+    shapes = {column.name: column.shape for column in rules.columns}
     total = f"pg_catalog.cardinality($3) OPERATOR(pg_catalog./) {len(key)}"
     conditions = []
     for n, column in enumerate(key):
@@ -106,13 +107,32 @@ def _rows_asked_about(rules: Rules) -> str:
             "$3[ayb_asked.ayb_image]")  # fmt: skip
         values = f"$3[{start} OPERATOR(pg_catalog.+) 1 : {stop}]" if len(key) > 1 else "$3"
         name = f"ayb_now.{quote_name(column.name)} {column.operator}"
-        conditions.append(f"{name} ({value})::{column.type}")
-        if not column.type.endswith("[]"):  # an array of arrays is one with more dimensions
+        if shapes[column.name] in ("array", "composite"):
+            conditions.append(f"{name} {_from_json(value, column.type)}")
+        else:
+            conditions.append(f"{name} ({value})::{column.type}")
             conditions.append(f"{name} ANY (({values})::{column.type}[])")
     return f"""FROM pg_catalog.unnest($1) AS ayb_asked (ayb_image)
 JOIN {quote_name(rules.schema)}.{quote_name(rules.table)} AS ayb_now
 ON {" AND ".join(conditions)}"""
 
+
+def _from_json(text: str, type_: str) -> str:
+    """Write the value of an array or a composite, of which an image has JSON.
+
+    What JSON has no place for (bounds of arrays) is written as Postgres writes it: see `_written`.
+    """
+    is_literal = f"({text}) OPERATOR(pg_catalog.~) {_LITERAL}"
+    value = f"CASE WHEN {is_literal} THEN pg_catalog.to_json({text}) "
+    value += f"ELSE ({text})::pg_catalog.json END"
+    return (
+        "(SELECT ayb_key.ayb_value FROM pg_catalog.json_to_record("
+        f"pg_catalog.json_build_object('ayb_value', {value})) AS ayb_key (ayb_value {type_}))"
+    )
+
+
+_LITERAL: Final = r"'^(\(|(\[-?[0-9]+:-?[0-9]+\])+=)'"
+"""The beginning of a composite, and of an array with bounds."""
 
 _PINS: Final = ", ".join(
     f"('{name}'::pg_catalog.text, '{value}'::pg_catalog.text)"

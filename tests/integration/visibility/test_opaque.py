@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.visibility.engine import Image, Visibility
-from tests.integration.visibility.conftest import settings
+from tests.integration.visibility.conftest import gateway_pool, settings
 
 MEMBERS = {"a": settings(user="a"), "b": settings(user="b")}
 
@@ -151,3 +151,42 @@ async def test_a_row_that_cannot_be_written_breaks_no_policy(engine):
     assert (seen.by("a"), seen.by("b")) == ({1}, set())
     assert seen.answer.undecidable == {0}
     assert seen.broken() == set()
+
+
+KEYS = {
+    "int[]": ["{1,2}", "{1,NULL}", "{}", "{{1},{2}}", "[0:1]={1,2}"],
+    "text[]": ['{a,"b,c"}', "{NULL}", '{"NULL"}', '{"[0:1]={"}'],
+    "pair": ["(1,x)", "(,)", '(2,"a,b")'],
+    "interval": ["1 day -2 hours", "-1 mons +3 days"],
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+async def test_a_key_of_any_type(engine, database, kind):
+    """A row is found by a key that JSON has otherwise than Postgres, whatever the settings."""
+    await engine.admin.execute(
+        f"""
+        CREATE TYPE pair AS (x int, y text);
+        CREATE TABLE docs (id {kind} PRIMARY KEY);
+        GRANT SELECT ON docs TO ayb_authenticated;
+        ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY p ON docs USING (ctid IS NOT NULL AND current_setting('ayb.user_id') = 'a');
+        """
+    )
+    await engine.admin.execute(
+        f"INSERT INTO docs SELECT v::{kind} FROM unnest($1::text[]) AS v", KEYS[kind]
+    )
+    rows = await engine.admin.fetch(
+        """SELECT CASE WHEN d.id::text LIKE '[%' THEN json_build_object('id', d.id::text)
+            ELSE row_to_json(d) END::text AS image FROM docs AS d"""
+    )  # bounds as capture writes them
+    name = await engine.admin.fetchval("SELECT current_database()")
+    for setting, value in (("array_nulls", "off"), ("IntervalStyle", "sql_standard")):
+        await engine.admin.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'")
+    async with gateway_pool(database) as pool:
+        engine.visibility = Visibility(pool, observer=engine.recorder)
+        images = [Image(row["image"].encode()) for row in rows]
+        seen = await engine.ask("docs", MEMBERS, images)
+    assert engine.recorder.plans[-1][1] == "opaque"
+    assert (seen.by("a"), seen.by("b")) == (set(range(len(KEYS[kind]))), set())
+    assert not seen.answer.broken
