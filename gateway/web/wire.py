@@ -56,6 +56,7 @@ class SocketWire:
         ):
             return None
         cycle.response_started = True
+        cycle.waiting_for_100_continue = False  # else it would be answered within the stream
         cycle.chunked_encoding = True
         return cls(transport, cycle.flow, sock.fileno(), _head(cycle, headers))
 

@@ -197,7 +197,15 @@ def test_both_ways_give_the_same_bytes(loop: Any, seed: int) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("more", [b"", b"Connection: close\r\n", b"Connection: keep-alive\r\n"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        b"",
+        b"Connection: close\r\n",
+        b"Connection: keep-alive\r\n",
+        b"Expect: 100-continue\r\n",
+    ],
+)
 def test_both_ways_give_the_same_head(loop: Any, more: bytes) -> None:
     """The head, with the server's own headers, comes once, before the first chunk."""
 
