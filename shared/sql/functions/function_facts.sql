@@ -1,13 +1,13 @@
 -- The functions that policies call and that are not part of Postgres. `mentions` is true if the
 -- body contains the name of the table, or leads by names to what may have copies of its rows (see
--- copies_of); `extension` is true if the function came with an extension. `doubt` says why a function
--- with arguments may read the table however it hides that, NULL if it cannot: see reach_of.
+-- holders_of_copies); `extension` is true if the function came with an extension. `doubt` says why a
+-- function with arguments may read the table however it hides that, NULL if it cannot: see reach_of.
 CREATE OR REPLACE FUNCTION ayb_realtime.function_facts(table_oid oid, role_oid oid, policies oid[]) RETURNS json
     LANGUAGE plpgsql STABLE
 AS $functions$
 DECLARE
     name constant pg_catalog.text := (SELECT relname FROM pg_class WHERE oid = table_oid);
-    copies constant pg_catalog.oid[] := ayb_realtime.copies_of(table_oid);
+    copies constant pg_catalog.oid[] := ayb_realtime.holders_of_copies(table_oid);
 BEGIN
     IF policies = '{}' THEN
         RETURN NULL;

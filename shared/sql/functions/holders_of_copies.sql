@@ -2,7 +2,7 @@
 -- through views, functions or other materialized views. Also all foreign tables, since they may lead
 -- back to this database. Reading any of these leaves no trace in the scan counters of the table: see
 -- scans_of.
-CREATE OR REPLACE FUNCTION ayb_realtime.copies_of(table_oid oid) RETURNS oid[]
+CREATE OR REPLACE FUNCTION ayb_realtime.holders_of_copies(table_oid oid) RETURNS oid[]
     LANGUAGE plpgsql STABLE
 AS $copies$
 DECLARE
