@@ -187,7 +187,7 @@ class Visibility:
 
         After that the table counts as gone, so that they get `resync`.
         """
-        if not self._stalls.is_out(key):
+        if not self._stalls.is_out(key, time.monotonic()):
             self._stalls.count(key, began=began, now=time.monotonic())
             raise error
         return _gone(audience, images, self._names)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
+    from gateway.visibility.answer import Image
     from gateway.visibility.cohorts import AskedCohorts, Settings
     from gateway.visibility.queries import CohortQuestion, Subject, VisibilityQueries
     from gateway.visibility.rules import Rules
@@ -195,28 +196,23 @@ class Looped:
         cohorts: Sequence[int],
     ) -> list[tuple[Sequence[int], LoopedAnswer]]:
         """Ask cohorts in one session, or two if one is to spare; each answer with its cohorts."""
-        began = time.monotonic()
-        try:
-            if len(cohorts) < _FEWEST_SIDE_BY_SIDE or self._spare_sessions.locked():
-                settings = [asked.settings[n] for n in cohorts]
-                return [(cohorts, await self._ask_once(subject, question, settings))]
-            portions = [cohorts[::2], cohorts[1::2]]
-            async with self._spare_sessions:
-                answers = await asyncio.gather(
-                    *(
-                        self._ask_once(subject, question, [asked.settings[n] for n in portion])
-                        for portion in portions
-                    ),
-                    return_exceptions=True,
-                )
-            found = []
-            for portion, answer in zip(portions, answers, strict=True):
-                if isinstance(answer, BaseException):
-                    raise answer
-                found.append((portion, answer))
-        except PolicyStallsError:
-            self.strike(subject, began)
-            raise
+        if len(cohorts) < _FEWEST_SIDE_BY_SIDE or self._spare_sessions.locked():
+            settings = [asked.settings[n] for n in cohorts]
+            return [(cohorts, await self._ask_once(subject, question, settings))]
+        portions = [cohorts[::2], cohorts[1::2]]
+        async with self._spare_sessions:
+            answers = await asyncio.gather(
+                *(
+                    self._ask_once(subject, question, [asked.settings[n] for n in portion])
+                    for portion in portions
+                ),
+                return_exceptions=True,
+            )
+        found = []
+        for portion, answer in zip(portions, answers, strict=True):
+            if isinstance(answer, BaseException):
+                raise answer
+            found.append((portion, answer))
         return found
 
     async def _ask_once(
@@ -251,18 +247,23 @@ class Looped:
 
     def is_lenient(self, subject: Subject) -> bool:
         """Whether errors of the server's classes count against the cohort raising them."""
-        return self._strikes.is_out((subject.relid, subject.role))
+        return self._strikes.is_out((subject.relid, subject.role), time.monotonic())
 
-    def strike(self, subject: Subject, began: float) -> None:
+    def strike(self, subject: Subject, began: float, images: Sequence[Image]) -> None:
         """Count an error of the server's classes that was raised while policies ran.
 
-        The question began at `began`, in seconds of the monotonic clock.
+        The question about the images began at `began`, in seconds of the monotonic clock.
         """
-        self._strikes.count((subject.relid, subject.role), began=began, now=time.monotonic())
+        self._strikes.count(
+            (subject.relid, subject.role),
+            began=began,
+            now=time.monotonic(),
+            about=images[0].seq,
+        )
 
-    def forgive(self, subject: Subject) -> None:
-        """Forget such errors: all of a question about the table was answered without one."""
-        self._strikes.forgive((subject.relid, subject.role))
+    def forgive(self, subject: Subject, images: Sequence[Image]) -> None:
+        """Forget such errors of a question about any of the images: they have been answered."""
+        self._strikes.forgive((subject.relid, subject.role), (image.seq for image in images))
 
     def _without_slow(
         self,

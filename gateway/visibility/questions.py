@@ -104,11 +104,19 @@ class Questions:
         unanswered: set[int] = set()
         for portion in _portions(images):
             start = len(visible)
-            if plan.form is Form.OPAQUE:
-                fit, partial = await self._ask_opaque(plan, subject, asked, portion, postponed)
-            else:
-                fit, partial = await self._ask_about_images(plan, subject, grouping, asked, portion)
-                await self._ask_lost(plan, subject, asked, portion, (fit, partial))
+            began = time.monotonic()
+            try:
+                if plan.form is Form.OPAQUE:
+                    fit, partial = await self._ask_opaque(plan, subject, asked, portion, postponed)
+                else:
+                    fit, partial = await self._ask_about_images(
+                        plan, subject, grouping, asked, portion
+                    )
+                    await self._ask_lost(plan, subject, asked, portion, (fit, partial))
+            except PolicyStallsError:
+                self._looped.strike(subject, began, portion)
+                raise
+            self._looped.forgive(subject, portion)
             if not fit:
                 # Perhaps only by rules that are no longer in force.
                 await self._queries.joined(subject, None)
@@ -126,7 +134,6 @@ class Questions:
             for n, cohorts in zip(fit, partial.seen, strict=True):
                 seen[n] = EVERYBODY if len(cohorts) == len(grouping) else cohorts
             visible.extend(seen)
-        self._looped.forgive(subject)
         return Answer(
             rules.readable, grouping, visible, broken, frozenset(undecidable), superseded,
             frozenset(unanswered), postponed=frozenset(postponed), costly=frozenset(costly),
@@ -249,7 +256,6 @@ class Questions:
         except PolicyStallsError:
             # A policy's function may raise it, and would stop its table for everybody.
             if not self._looped.is_lenient(subject):
-                self._looped.strike(subject, began)
                 raise
             return await self._ask_rest(plan, subject, images, asked)
         except QuestionError as error:

@@ -7,33 +7,56 @@ were under way when a failure was counted add nothing to it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable
 
 _MOST_KEPT: Final = 10_000
+_LASTING_SECONDS: Final = 60.0
 
 
 class Strikes:
-    """Failures by key; times are seconds of a monotonic clock."""
+    """Failures by key; times are seconds of a monotonic clock.
+
+    What is asked about is known by numbers. Only an answer about what failed last forgives: others,
+    about other changes or another part of the same question, say nothing of it. Failures that are
+    `_LASTING_SECONDS` old no longer count: perhaps nobody wants to know any more.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._struck: dict[Hashable, tuple[int, float]] = {}
+        self._struck: dict[Hashable, _Struck] = {}
 
-    def count(self, key: Hashable, *, began: float, now: float) -> None:
+    def count(self, key: Hashable, *, began: float, now: float, about: int | None = None) -> None:
         """Count the failure, at `now`, of what began at `began`."""
-        strikes, at = self._struck.get(key, (0, began - 1))
-        if began > at:
+        struck = self._struck.get(key)
+        if struck is None or struck.at + _LASTING_SECONDS < began:
             if len(self._struck) >= _MOST_KEPT:
                 self._struck.clear()
-            self._struck[key] = strikes + 1, now
+            self._struck[key] = _Struck(1, now, about)
+        elif began > struck.at:
+            self._struck[key] = _Struck(struck.times + 1, now, about)
 
-    def is_out(self, key: Hashable) -> bool:
+    def is_out(self, key: Hashable, now: float) -> bool:
         """Whether it has failed as often as it may."""
-        return self._struck.get(key, (0, 0.0))[0] >= self._most
+        struck = self._struck.get(key)
+        return (
+            struck is not None
+            and struck.times >= self._most
+            and now <= struck.at + _LASTING_SECONDS
+        )
 
-    def forgive(self, key: Hashable) -> None:
-        """Forget the failures: all of a question has been answered."""
-        self._struck.pop(key, None)
+    def forgive(self, key: Hashable, about: Iterable[int | None] = (None,)) -> None:
+        """Forget the failures if one of these is what failed last; it has been answered."""
+        struck = self._struck.get(key)
+        if struck is not None and struck.about in about:
+            del self._struck[key]
+
+
+@dataclass(frozen=True, slots=True)
+class _Struck:
+    times: int
+    at: float
+    about: int | None

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from gateway.visibility.answer import Image
 from gateway.visibility.cohorts import Audience
 from gateway.visibility.engine import Visibility
 from shared.errors import DatabaseUnavailableError
@@ -122,3 +123,26 @@ async def test_what_is_answered_of_a_question_forgives_nothing(engine, monkeypat
     seen = await engine.ask("posts", members, images)
     assert seen.broken() == {0}
     assert seen.by(1) == {0, 1}
+
+
+async def test_other_questions_forgive_nothing(engine):
+    """A client in a lane whose policies raise such errors does not hold that lane up for as long
+    as questions about other changes are answered for the clients of the live stream.
+    """
+    engine.visibility = Visibility(engine.pool, is_joining=False)
+    await engine.admin.execute(POSTS + FAR)
+    live = {"a": settings("a")}
+    behind = {"x": settings("x", claims="raises"), "b": settings("b")}
+
+    async def insert(number: int) -> list[Image]:
+        (image,) = await engine.insert("posts", post(number, USERS[0]))
+        return [Image(image.json, number)]
+
+    earlier = await insert(1)
+    for number in range(2, 5):
+        with pytest.raises(DatabaseUnavailableError):
+            await engine.ask("posts", behind, earlier)
+        seen = await engine.ask("posts", live, await insert(number))
+        assert seen.by("a") == {0}
+    seen = await engine.ask("posts", behind, earlier)
+    assert (seen.broken(), seen.by("b")) == ({"x"}, {0})
