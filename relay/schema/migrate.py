@@ -59,17 +59,20 @@ async def missing_scripts(connection: Connection) -> list[Script]:
 async def migrate(connection: Connection) -> list[str]:
     """Apply what is missing and return its names.
 
-    Raises `SchemaError` where the login may not, or where an applied migration was edited. A
-    database that is up to date requires no privilege beyond reading the record.
+    Raises `SchemaError` where the login may not, where an applied migration was edited, or where
+    what is there cannot be replaced. A database that is up to date requires no privilege beyond
+    reading the record.
     """
     if not await missing_scripts(connection):
         return []
+    name = "functions"
     try:
         await _prepare(connection)
         async with connection.transaction():
             await connection.execute(_SQL["lock_migrations"])
             missing = await missing_scripts(connection)
             for script in missing:
+                name = script.name
                 await connection.execute(script.sql)
                 if script.name == "functions":
                     await _retire_functions(connection)
@@ -84,6 +87,11 @@ async def migrate(connection: Connection) -> list[str]:
         raise SchemaError(
             f"the schema ayb_realtime is missing or too old, and this login may not change it "
             f"({error}): run `python -m relay install` as its owner"
+        ) from None
+    except asyncpg.SyntaxOrAccessError as error:
+        remedy = error.hint or "something in it is not of this product's making: remove that"
+        raise SchemaError(
+            f"{name} cannot be applied to the schema ayb_realtime ({error.args[0]}): {remedy}"
         ) from None
     done = [script.name for script in missing]
     log.info("migrated", applied=done)
