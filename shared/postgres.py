@@ -244,6 +244,9 @@ async def _open(
             command_timeout=command_seconds,
             server_settings={"application_name": application_name},
         )
+    except ssl.SSLCertVerificationError as error:  # to Python, a ValueError as well
+        advice = certificate_advice(error, POSTGRES)
+        raise DatabaseUnavailableError(f"database unavailable: {error}: {advice}") from error
     except (asyncpg.exceptions.ClientConfigurationError, ValueError) as error:
         raise SettingsError(
             f"the database URL cannot be used{_fault_of(error, address.url)}"
@@ -316,8 +319,6 @@ _TARGETS: Final = (
 
 def _fault_of(error: Exception, url: str) -> str:
     """Say what is wrong with a URL, and what to do."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f": {error}: {certificate_advice(error, POSTGRES)}"
     said = " ".join(str(error).split())
     if said.startswith("target_session_attrs"):
         return _TARGETS  # asyncpg prints the allowed values as an object of Python

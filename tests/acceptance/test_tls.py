@@ -28,10 +28,17 @@ class TlsProxy:
 
     def __init__(self, certificate: Path, target: int, *, is_postgres: bool) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(certificate, certificate.with_suffix(".key"))
         self._target = target
         self._is_postgres = is_postgres
+        self._writers: set[asyncio.StreamWriter] = set()
         self.encrypted = 0
+        self.show(certificate)
+
+    def show(self, certificate: Path) -> None:
+        """Show this certificate from now on, and reset the connections there are."""
+        self._context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+        for writer in self._writers:
+            writer.transport.abort()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[int]:
@@ -47,12 +54,14 @@ class TlsProxy:
             writer.write(b"S")
             await writer.start_tls(self._context)
         self.encrypted += 1
+        self._writers.add(writer)
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_pump(reader, there_writer))
                 group.create_task(_pump(there_reader, writer))
         finally:
+            self._writers.discard(writer)
             there_writer.close()
 
 
@@ -97,10 +106,7 @@ async def test_tls_to_postgres_and_redis(
             assert postgres.encrypted > 2
             assert valkey.encrypted >= 2
         else:
-            # A process that cannot use its database URL ends, perhaps before it has tried Redis.
-            await _refused(
-                stack, "the database URL cannot be used: [SSL: CERTIFICATE_VERIFY_FAILED]"
-            )
+            await _refused(stack, "sslrootcert=/path in the URL must name the certificate")
             for name, login in (("relay", "ayb_relay"), ("gateway", "ayb_gateway")):
                 await stack.stop(name)
                 url = f"postgresql://{login}@127.0.0.1:{stack.postgres.port}/{stack.database.name}"
@@ -110,6 +116,38 @@ async def test_tls_to_postgres_and_redis(
             assert (postgres.encrypted, valkey.encrypted) == (0, 0)
         for name in ("gateway", "relay"):
             await stack.stop(name)
+
+
+async def test_a_certificate_that_is_no_longer_valid(start_stack: Any, tmp_path: Path) -> None:
+    """It ends no stream: relay and gateway wait for one that they can trust, and lose nothing."""
+    own, wrong = certificate(tmp_path, "own"), certificate(tmp_path, "wrong")
+    stack = await start_stack(start=False)
+    postgres = TlsProxy(own, stack.postgres.port, is_postgres=True)
+    async with postgres.running() as port:
+        options = f"127.0.0.1:{port}/{stack.database.name}?sslmode=verify-full&sslrootcert={own}"
+        for name, login in (("relay", "ayb_relay"), ("gateway", "ayb_gateway")):
+            stack.set(name, AYB_DATABASE_URL=f"postgresql://{login}@{options}")
+        stack.set("gateway", AYB_READ_DATABASE_URL=f"postgresql://ayb_gateway@{options}")
+        await stack.start("relay")
+        await stack.start("gateway")
+        await stack.create(
+            "CREATE TABLE t (id int PRIMARY KEY); GRANT SELECT ON t TO ayb_authenticated", "t"
+        )
+        async with stack.stream("t", token=stack.token()) as client:
+            await client.connected()
+            postgres.show(wrong)
+            await stack.sql("INSERT INTO t VALUES (1)")
+            async with asyncio.timeout(30):
+                while not all(  # noqa: ASYNC110 (other processes do it)
+                    "CERTIFICATE_VERIFY_FAILED" in stack.log(name) for name in ("relay", "gateway")
+                ):
+                    await asyncio.sleep(0.1)
+            assert stack.child("relay").is_running
+            assert stack.child("gateway").is_running
+            postgres.show(own)
+            assert (await client.next_message(60)).json()["record"] == {"id": 1}
+        for name in ("gateway", "relay"):
+            assert await stack.stop(name) == 0
 
 
 async def _refused(stack: Stack, message: str) -> None:

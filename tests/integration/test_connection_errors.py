@@ -24,12 +24,12 @@ POSTGRES = {
     "another authority": (
         "@127.0.0.1:{tls}/{name}?sslmode=verify-full&sslrootcert={folder}/other.pem",
         ("CERTIFICATE_VERIFY_FAILED", "sslrootcert=/path", "sslmode=require"),
-        SettingsError,
+        DatabaseUnavailableError,
     ),
     "another host": (
         "@localhost:{tls}/{name}?sslmode=verify-full&sslrootcert={folder}/own.pem",
         ("not valid for 'localhost'", "name the host", "sslmode=verify-ca"),
-        SettingsError,
+        DatabaseUnavailableError,
     ),
     "no such file": (
         "@127.0.0.1:{tls}/{name}?sslmode=verify-full&sslrootcert={folder}/nosuch.pem",
