@@ -20,11 +20,11 @@ wait for a table, and no longer: then that table's connections move to its own l
 The lane of a slow table hands nothing over and never stops the hub. It follows the batches that the
 hub has passed, and its connections leave it once the table has been quick for a while.
 
-Where a question about such a table takes longer than a second, it answers for some connections
-only, and the others come first in the next round. So everyone is served in turn, and about the
-newest state that rows have at that time. If all were asked about the same state, rows that keep
-changing would have changed again before a late turn, and policies that look at the row as it is now
-would show such a connection nothing until the table is quiet.
+Where a question about such a table would take longer than two seconds, it answers for some
+connections only, and the others come first in the next round. So everyone is served in turn, and
+about the newest state that rows have at that time. If all were asked about the same state, rows
+that keep changing would have changed again before a late turn, and policies that look at the row as
+it is now would show such a connection nothing until the table is quiet.
 
 A connection whose cursor belongs to an epoch that has ended gets what that epoch left standing and
 goes on with the next one; if the cursor itself was taken back, it gets `resync` first.

@@ -136,6 +136,7 @@ class Looped:
         shares = FairShares(asked.users, self._costs.of(table), seconds=self._budget_seconds)
         partial.postponed.update(postponed)
         pending = [n for n in range(len(asked)) if n not in postponed]
+        wanted = len(pending)
         is_first = True
         while True:
             now, later = shares.split(self._without_slow(subject, asked, pending, partial))
@@ -148,7 +149,11 @@ class Looped:
                 now, later = later, []
             if not now and not is_first:
                 break
-            if not is_first and asked.may_postpone and shares.is_fair_so_far:
+            # The first second is over. If the rest takes no longer than that, it is not worth
+            # another question.
+            is_half_done = 2 * len(now) <= wanted - len(later)
+            is_over = not is_first and not is_half_done
+            if is_over and asked.may_postpone and shares.is_fair_so_far:
                 partial.postponed.update(now, later)
                 break
             is_first = False

@@ -88,6 +88,18 @@ async def test_a_costly_user_is_postponed_and_the_others_are_answered(engine: En
     assert again.answer.costly == again.answer.postponed
 
 
+async def test_a_question_that_is_half_done_is_finished(engine: Engine) -> None:
+    """What is left takes no longer than what is done, and another question would cost more."""
+    await engine.admin.execute(NOTES)
+    images = await engine.insert("notes", {"id": 1, "body": "x"})
+    audience: Audience[str] = Audience(ROLE)
+    for n in range(5):
+        audience.add(f"member {n}", token(f"member {n}", n, 0.3))
+    seen = await ask(engine, audience, images)
+    assert all(seen.by(f"member {n}") == {0} for n in range(5))
+    assert not seen.answer.postponed
+
+
 async def test_what_the_time_does_not_suffice_for_is_left_to_the_next_question(
     engine: Engine,
 ) -> None:
