@@ -9,8 +9,8 @@ make a thousand failed logins.
 
 Where the URL names several hosts, all sessions are on one of them: on the first that lets us in.
 While that is not the first of the list, better ones are tried every few seconds, further apart if
-they do not last. The pool goes back to one that has replayed what the present host has, and
-replaces its sessions one by one as they are used next.
+they do not last. The pool goes back to one that has replayed what the present host has. It replaces
+its idle sessions at once, and the others when they are returned.
 """
 
 from __future__ import annotations
@@ -129,6 +129,7 @@ async def _follow(opener: _Opener, pool: _Pool) -> None:
             continue
         opener.moved.clear()
         await pool.expire_connections()
+        await pool.replace_idle()
         if time.monotonic() - moved_at > _LASTING_SECONDS:
             backoff.reset()
         moved_at = time.monotonic()
@@ -337,6 +338,18 @@ class _Pool(asyncpg.Pool):  # type: ignore[misc]  # it has no types
     def elsewhere(self) -> str | None:
         """Which host is used in place of the first, and why; None on the first."""
         return self._opener.elsewhere
+
+    async def replace_idle(self) -> None:
+        """Take all idle sessions at once, and give them back: those that have expired are replaced.
+
+        Otherwise one that is never needed again, since the others suffice, would stay where it is.
+        """
+        taking = [self.acquire() for _ in range(self.get_idle_size())]
+        for session in await asyncio.gather(*taking, return_exceptions=True):
+            if isinstance(session, asyncpg.pool.PoolConnectionProxy):
+                self.leave_as_it_is(session)
+                with contextlib.suppress(*UNAVAILABLE, asyncpg.PostgresError):
+                    await self.release(session)
 
     async def doubt(self) -> None:
         """Look whether the present host of several still lets us in, and leave it if not."""
