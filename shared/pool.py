@@ -9,8 +9,8 @@ make a thousand failed logins.
 
 Where the URL names several hosts, all sessions are on one of them: on the first that lets us in.
 While that is not the first of the list, better ones are tried every few seconds, further apart if
-they do not last. The pool goes back to one that has replayed what the present host has. It replaces
-its idle sessions at once, and the others when they are returned.
+they do not last. The pool goes back to one that has replayed what the present host has. It ends
+idle sessions elsewhere at once, and the others when they are returned.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ async def _follow(opener: _Opener, pool: _Pool) -> None:
             continue
         opener.moved.clear()
         await pool.expire_connections()
-        await pool.replace_idle()
+        pool.end_idle_elsewhere()
         if time.monotonic() - moved_at > _LASTING_SECONDS:
             backoff.reset()
         moved_at = time.monotonic()
@@ -168,7 +168,10 @@ class _Opener:
         self._on_refused = on_refused
         self._backoff = Backoff(most_seconds=_RETRY_SECONDS)
         self._retry_at = float("-inf")
-        self._sessions: weakref.WeakSet[asyncpg.Connection] = weakref.WeakSet()
+        self._sessions: weakref.WeakKeyDictionary[asyncpg.Connection, int] = (
+            weakref.WeakKeyDictionary()
+        )
+        """The sessions, with the places of their hosts."""
         self.error = ""
         """Why the last attempt failed; empty after a success."""
 
@@ -184,7 +187,7 @@ class _Opener:
             log.info("database connected")
         self.error = ""
         self._backoff.reset()
-        self._sessions.add(connection)
+        self._sessions[connection] = self._place
         return connection
 
     async def doubt(self) -> None:
@@ -208,6 +211,10 @@ class _Opener:
     def place(self) -> int:
         """The place in the list of the host that the sessions are on; 0 is the first."""
         return self._place
+
+    def is_here(self, connection: asyncpg.Connection) -> bool:
+        """Whether a session is on the present host."""
+        return self._sessions.get(connection) == self._place
 
     @property
     def elsewhere(self) -> str | None:
@@ -339,17 +346,16 @@ class _Pool(asyncpg.Pool):  # type: ignore[misc]  # it has no types
         """Which host is used in place of the first, and why; None on the first."""
         return self._opener.elsewhere
 
-    async def replace_idle(self) -> None:
-        """Take all idle sessions at once, and give them back: those that have expired are replaced.
+    def end_idle_elsewhere(self) -> None:
+        """End the idle sessions that are not on the present host.
 
-        Otherwise one that is never needed again, since the others suffice, would stay where it is.
+        asyncpg ends one that has expired when it is used next. One that is not needed again, since
+        the others suffice, would stay where it is.
         """
-        taking = [self.acquire() for _ in range(self.get_idle_size())]
-        for session in await asyncio.gather(*taking, return_exceptions=True):
-            if isinstance(session, asyncpg.pool.PoolConnectionProxy):
-                self.leave_as_it_is(session)
-                with contextlib.suppress(*UNAVAILABLE, asyncpg.PostgresError):
-                    await self.release(session)
+        for holder in self._holders:
+            connection = holder._con  # noqa: SLF001 (an idle holder has no public way to it)
+            if connection is not None and holder.is_idle() and not self._opener.is_here(connection):
+                holder.terminate()
 
     async def doubt(self) -> None:
         """Look whether the present host of several still lets us in, and leave it if not."""
