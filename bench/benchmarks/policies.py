@@ -15,25 +15,21 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
-
-import asyncpg
 
 from bench.benchmarks.policy_shapes import ROLE, SCHEMA, SHAPES, Shape, rows, settings
 from bench.benchmarks.policy_streams import measure_streams
 from bench.reports.figure import OURS
 from bench.reports.report import Report
+from bench.servers.database import gateway_database
 from bench.size import Size
-from devstack.servers import PostgresServer, free_port
 from gateway.visibility.cohorts import Audience
 from gateway.visibility.engine import EVERYBODY, Answer, Image, Visibility
-from relay.schema.migrate import migrate
-from relay.schema.roles import roles_script
-from shared.pool import open_pool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import asyncpg
 
     from bench.reports.figure import Figure
 
@@ -48,45 +44,29 @@ _MOST_SECONDS: Final = 2.0
 def run(size: Size) -> Report:
     """Measure; fails if an answer is not what a SELECT shows."""
     report = Report("policies")
-    with TemporaryDirectory(prefix="ayb-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        asyncio.run(_measure(report, folder, size))
+    asyncio.run(_measure(report, size))
     asyncio.run(measure_streams(report, size))
     report.checked = "Each answer that was compared is what a SELECT shows, and so is each stream."
     return report
 
 
-async def _measure(report: Report, folder: Path, size: Size) -> None:
-    with PostgresServer(folder / "pg", port=free_port()) as server:
-        admin = await asyncpg.connect(server.dsn())
-        await admin.execute(roles_script())
-        relay = await asyncpg.connect(server.dsn(user="ayb_relay"))
-        await migrate(relay)
-        await relay.close()
-        await admin.execute(SCHEMA)
-        async with open_pool(
-            server.dsn(user="ayb_gateway"),
-            application_name="bench",
-            most=1,
-            settings={"default_transaction_read_only": "on", "jit": "off"},
-        ) as pool:
-            figures: dict[tuple[str, int, int], tuple[str, float, float]] = {}
-            for users in size.pick(full=(1_000, 10_000), quick=(1_000,), smoke=(50,)):
-                for events in size.pick(full=(1, 20, 1_000), quick=(20,), smoke=(20,)):
-                    await admin.execute(rows(users, events))
-                    what = f"{users:,} users, {events:,} event{'s' * (events > 1)}"
-                    figure = report.figure(
-                        f"policies-{users}-{events}",
-                        f"Policies of many shapes, {what}",
-                        "ms a question",
-                        peer=_SELECT,
+async def _measure(report: Report, size: Size) -> None:
+    async with gateway_database(SCHEMA) as (admin, pool):
+        figures: dict[tuple[str, int, int], tuple[str, float, float]] = {}
+        for users in size.pick(full=(1_000, 10_000), quick=(1_000,), smoke=(50,)):
+            for events in size.pick(full=(1, 20, 1_000), quick=(20,), smoke=(20,)):
+                await admin.execute(rows(users, events))
+                what = f"{users:,} users, {events:,} event{'s' * (events > 1)}"
+                figure = report.figure(
+                    f"policies-{users}-{events}",
+                    f"Policies of many shapes, {what}",
+                    "ms a question",
+                    peer=_SELECT,
+                )
+                for shape in SHAPES[:: size.pick(full=1, quick=1, smoke=8)]:
+                    figures[shape.name, users, events] = await _case(
+                        admin, pool, report, figure, shape, users=users
                     )
-                    for shape in SHAPES[:: size.pick(full=1, quick=1, smoke=8)]:
-                        figures[shape.name, users, events] = await _case(
-                            admin, pool, report, figure, shape, users=users
-                        )
-        await admin.close()
     if size is not Size.SMOKE:
         _expect(report, figures)
 

@@ -76,7 +76,7 @@ async def _start(folder: Path, lab: Regions) -> Stack:
     await stack.create(POSTS, "posts")
     await lab.replicated(lab.b, lab.c)
     for region in (lab.b, lab.c):
-        await stack.add_gateway(region.name, **region.gateway_settings)  # type: ignore[arg-type]
+        await stack.add_gateway(region.name, **region.gateway_settings)  # type: ignore[arg-type]  # no setting is named directory
     await stack.start("gateway")
     return stack
 

@@ -14,24 +14,19 @@ import json
 import time
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, TypeVar
-
-import asyncpg
 
 from bench.reports.figure import OURS
 from bench.reports.report import Report
+from bench.servers.database import gateway_database
 from bench.size import Size
-from devstack.servers import PostgresServer, free_port
 from gateway.visibility.cohorts import Audience
 from gateway.visibility.engine import EVERYBODY, Answer, Image, Visibility
-from relay.schema.migrate import migrate
-from relay.schema.roles import roles_script
-from shared.pool import open_pool
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+
+    import asyncpg
 
     from bench.reports.figure import Figure
     from gateway.visibility.answer import Visible
@@ -80,10 +75,7 @@ _POLICIES: Final = {
 def run(size: Size) -> Report:
     """Measure; fail if the three ways to ask disagree."""
     report = Report("visibility")
-    with TemporaryDirectory(prefix="ayb-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        asyncio.run(_measure(report, folder, size))
+    asyncio.run(_measure(report, size))
     return report
 
 
@@ -117,28 +109,15 @@ class _Bench:
         return [Image(row[0].encode()) for row in rows]
 
 
-async def _measure(report: Report, folder: Path, size: Size) -> None:
-    with PostgresServer(folder / "pg", port=free_port()) as server:
-        admin = await asyncpg.connect(server.dsn())
-        await admin.execute(roles_script())
-        relay = await asyncpg.connect(server.dsn(user="ayb_relay"))
-        await migrate(relay)
-        await relay.close()
-        await admin.execute(_SCHEMA)
-        async with open_pool(
-            server.dsn(user="ayb_gateway"),
-            application_name="bench",
-            most=1,
-            settings={"default_transaction_read_only": "on", "jit": "off"},
-        ) as pool:
-            bench = _Bench(
-                admin,
-                pool,
-                Visibility(pool, loop_seconds=60),
-                Visibility(pool, loop_seconds=60, is_joining=False),
-            )
-            figures = await _cases(bench, report, size)
-        await admin.close()
+async def _measure(report: Report, size: Size) -> None:
+    async with gateway_database(_SCHEMA) as (admin, pool):
+        bench = _Bench(
+            admin,
+            pool,
+            Visibility(pool, loop_seconds=60),
+            Visibility(pool, loop_seconds=60, is_joining=False),
+        )
+        figures = await _cases(bench, report, size)
     _expect(report, figures)
 
 

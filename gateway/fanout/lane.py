@@ -113,9 +113,9 @@ class Lane:
         self._is_slow = is_slow
         self._held: Held | None = None
         self._regrouped_at = time.monotonic()
-        self._waiting: dict[Connection, None] = {}
+        # True for those that the last questions left out.
+        self._waiting: dict[Connection, bool] = {}
         self._wake = asyncio.Event()
-        self._left_out: set[Connection] = set()
         self._close: FairTurns[Connection] = FairTurns()
         self._near: FairTurns[Connection] = FairTurns()
         self._served_from = -1
@@ -135,13 +135,12 @@ class Lane:
 
     def add(self, connection: Connection) -> None:
         """Serve a connection what lies after its cursor."""
-        self._waiting[connection] = None
+        self._waiting[connection] = False
         self._wake.set()
 
     def discard(self, connection: Connection) -> None:
         """Forget a connection."""
         self._waiting.pop(connection, None)
-        self._left_out.discard(connection)
         self._wake.set()
 
     def wake(self) -> None:
@@ -213,8 +212,8 @@ class Lane:
         """
         if not self._is_slow:
             return ready
-        first = [connection for connection in ready if connection in self._left_out]
-        self._left_out.clear()
+        first = [connection for connection in ready if self._waiting[connection]]
+        self._waiting = dict.fromkeys(self._waiting, False)
         return sorted(first or ready, key=lambda connection: connection.cursor)
 
     def _groups(self, ready: Sequence[Connection]) -> list[list[Connection]]:
@@ -312,7 +311,7 @@ class Lane:
                 return True
             left_out = {c for c in group if c in self._waiting and judged.leaves_out(c)}
             moved = [self._lanes.postpone(connection, judged) for connection in left_out]
-            self._left_out.update(c for c in left_out if c in self._waiting)
+            self._waiting.update((c, True) for c in left_out if c in self._waiting)
             events = await self._delivery.write(judged)
         self._metrics.replayed.inc(events)
         if self._is_slow:

@@ -40,7 +40,7 @@ class FairShares:
 
     @property
     def is_fair_so_far(self) -> bool:
-        """Whether no one has waited for a costly user: it was known who is, or no one is."""
+        """Whether no user has waited for a costly one: all such were known, or there are none."""
         costs = {user: self._cost(user) for user in self._everyone}
         return bool(self._known) or max(costs.values(), default=0.0) <= self._most(costs)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-from typing import TYPE_CHECKING
+import socket
+import time
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from devstack.ports import HOST
 from devstack.process import Child
 from devstack.servers import free_port
 
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 
     OpenNginx = Callable[..., "Nginx"]
     StartNginx = Callable[..., str]
+
+_START_SECONDS: Final = 20
 
 PASS_ALL = "location / { proxy_pass http://gateways; }"
 
@@ -63,11 +69,23 @@ class Nginx:
             program, "-p", folder, "-c", self._config, "-e", folder / "nginx.log",
         ]  # fmt: skip
         self.child = Child("nginx", command, log=folder / "output.log")
+        self._until_it_listens()
 
     @property
     def url(self) -> str:
         """Where clients find it."""
         return f"http://127.0.0.1:{self._port}"
+
+    def _until_it_listens(self) -> None:
+        """Wait: a browser that is refused shows an error page and does not try again."""
+        end = time.monotonic() + _START_SECONDS
+        while True:
+            with contextlib.suppress(ConnectionRefusedError):
+                socket.create_connection((HOST, self._port)).close()
+                return
+            assert self.child.is_running, self.child.output()
+            assert time.monotonic() < end, "nginx does not listen"
+            time.sleep(0.01)
 
     def point_at(self, *urls: str) -> None:
         """Balance over other gateways from now on; streams that are open stay where they are."""

@@ -212,7 +212,7 @@ async def _new_token(request: _Request, token: str) -> str | None:
     """Ask for a token to take the place of one that is still good, which stays if there is none."""
     try:
         return await request.ask_for_token("expiring")
-    except Exception:
+    except Exception:  # whatever the caller's function raises
         log.warning("no new token; the present one is still good for a moment", exc_info=True)
         return token
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from gateway.visibility.joined.lexer import Token, UnreadableError
+from gateway.visibility.joined.lexer import CLOSE, OPEN, Token, UnreadableError, word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ _GROUPING: Final = frozenset(
 )  # fmt: skip
 
 
-def split(tokens: Sequence[Token], word: str) -> list[list[Token]]:
+def split(tokens: Sequence[Token], operator: str) -> list[list[Token]]:
     """Split at each top-level AND or OR, after removing parentheses around the whole."""
     tokens = unwrap(tokens)
     parts: list[list[Token]] = [[]]
@@ -48,13 +48,21 @@ def split(tokens: Sequence[Token], word: str) -> list[list[Token]]:
             depth += 1
         elif token.is_mark(")") or token.is_mark("]") or token.is_word("end"):
             depth -= 1
-        if depth == 0 and token.is_word(word):
+        if depth == 0 and token.is_word(operator):
             parts.append([])
         else:
             parts[-1].append(token)
     if depth or not all(parts):
         raise UnreadableError("its parentheses do not match")
     return parts
+
+
+def glued(operator: str, conditions: Sequence[Sequence[Token]]) -> list[Token]:
+    """Put conditions together by AND or OR."""
+    tokens: list[Token] = []
+    for condition in conditions:
+        tokens += [*([word(operator.upper())] if tokens else []), OPEN, *condition, CLOSE]
+    return tokens
 
 
 def unwrap(tokens: Sequence[Token]) -> list[Token]:

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.visibility.cohorts import KNOWN_SETTINGS
 from gateway.visibility.joined.candidates import Demand, demands
-from gateway.visibility.joined.expressions import closing, split
+from gateway.visibility.joined.expressions import closing, glued, split
 from gateway.visibility.joined.lexer import Token, UnreadableError, tokenize
 from gateway.visibility.joined.setting_expressions import (
     Builtins,
@@ -271,7 +271,7 @@ def join(
         parts = [part for policy in permissive for part in split(policy, "or")]
         limits = restrictive
     else:
-        parts = [_glue("and", [*restrictive, _glue("or", permissive[::-1])])]
+        parts = [glued("and", [*restrictive, glued("or", permissive[::-1])])]
         limits = []
     return Draft(rules, tuple(collector.found), tuple(parts), tuple(limits), names)
 
@@ -397,12 +397,3 @@ def _has_one_row(tokens: Sequence[Token], select: int) -> bool:
             has_aggregate = True
         place += 1
     return has_aggregate
-
-
-def _glue(word: str, conditions: Sequence[Sequence[Token]]) -> list[Token]:
-    glued: list[Token] = []
-    for condition in conditions:
-        if glued:
-            glued.append(Token("name", word.upper(), word))
-        glued += [Token("mark", "(", "("), *condition, Token("mark", ")", ")")]
-    return glued

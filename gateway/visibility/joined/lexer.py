@@ -50,6 +50,14 @@ class Token:
         return self.kind in ("mark", "operator") and self.text == mark
 
 
+def word(text: str) -> Token:
+    """Return the token of a keyword or an unquoted name."""
+    return Token("name", text, text.lower())
+
+
+OPEN: Final = Token("mark", "(", "(")
+CLOSE: Final = Token("mark", ")", ")")
+
 _BLANK: Final = re.compile(r"(?:[ \t\n\r\f\v]|--[^\n\r]*)+")
 _NAME: Final = re.compile(r"[^\W\d][\w$]*")
 _NUMBER: Final = re.compile(r"(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d+)?")

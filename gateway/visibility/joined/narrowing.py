@@ -22,8 +22,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from gateway.visibility.joined.expressions import closing, operand_end, split, unwrap
-from gateway.visibility.joined.lexer import Token, UnreadableError
+from gateway.visibility.joined.expressions import closing, glued, operand_end, split, unwrap
+from gateway.visibility.joined.lexer import CLOSE, OPEN, Token, UnreadableError, word
 from gateway.visibility.quoting import quote_name
 
 if TYPE_CHECKING:
@@ -33,18 +33,7 @@ if TYPE_CHECKING:
 _COMPARISONS: Final = frozenset(("=", "<>", "<", ">", "<=", ">="))
 _OTHER_CLAUSES: Final = ("group", "having", "window", "union", "intersect", "except", "distinct",
                          "offset", "fetch", "limit", "order", "with", "for")  # fmt: skip
-_OPEN: Final = Token("mark", "(", "(")
-_CLOSE: Final = Token("mark", ")", ")")
-_SELECT: Final = Token("name", "SELECT", "select")
 _DOT: Final = Token("mark", ".", ".")
-_FROM: Final = Token("name", "FROM", "from")
-_WHERE: Final = Token("name", "WHERE", "where")
-_EXISTS: Final = Token("name", "EXISTS", "exists")
-_IN: Final = Token("name", "IN", "in")
-_IS: Final = Token("name", "IS", "is")
-_TRUE: Final = Token("name", "TRUE", "true")
-_AND: Final = Token("name", "AND", "and")
-_OR: Final = Token("name", "OR", "or")
 
 
 class Narrowing:
@@ -76,11 +65,11 @@ class Narrowing:
 
     def _narrowed(self, condition: Sequence[Token]) -> list[Token]:
         if not unwrap(condition)[0].is_word("select"):
-            for word in (_OR, _AND):
-                parts = split(condition, word.value)
+            for operator in ("or", "and"):
+                parts = split(condition, operator)
                 if len(parts) > 1:
                     narrowed = [self._narrowed(part) for part in parts]
-                    return list(condition) if narrowed == parts else _glued(word, narrowed)
+                    return list(condition) if narrowed == parts else glued(operator, narrowed)
         return self._compared(condition) or self._contained(condition) or list(condition)
 
     def _compared(self, condition: Sequence[Token]) -> list[Token] | None:
@@ -103,8 +92,8 @@ class Narrowing:
                         row = row or _row_of(query)
         if row is None or not any(token.kind == "setting" for token in row):
             return None
-        exists = [_EXISTS, _OPEN, _SELECT, *row, _CLOSE]
-        return _glued(_AND, [exists, condition])
+        exists = [word("EXISTS"), OPEN, word("SELECT"), *row, CLOSE]
+        return glued("and", [exists, condition])
 
     def _contained(self, condition: Sequence[Token]) -> list[Token] | None:
         """Narrow the set, out of several tables, that a column of the row is to be in."""
@@ -124,13 +113,13 @@ class Narrowing:
         value = query[1:begin]
         if len(value) != 3 or not value[1].is_mark("."):
             return None
-        images = Token("name", self._images, self._images)
+        images = word(self._images)
         name = Token("quoted", quote_name(column), column)
-        values = [_OPEN, _SELECT, images, _DOT, name, _FROM, images, _CLOSE]
-        wanted = [_OPEN, *value, _IN, *values, _CLOSE, _IS, _TRUE]
+        values = [OPEN, word("SELECT"), images, _DOT, name, word("FROM"), images, CLOSE]
+        wanted = [OPEN, *value, word("IN"), *values, CLOSE, word("IS"), word("TRUE")]
         conditions = [query[end + 1 :], wanted] if end < len(query) else [wanted]
-        narrowed = [*query[:end], _WHERE, *_glued(_AND, conditions)]
-        return [*tokens[: start + 1], *narrowed, _CLOSE]
+        narrowed = [*query[:end], word("WHERE"), *glued("and", conditions)]
+        return [*tokens[: start + 1], *narrowed, CLOSE]
 
     def _column(self, tokens: Sequence[Token]) -> str | None:
         if len(tokens) == 3 and tokens[0].value == self._table and tokens[1].is_mark("."):
@@ -160,10 +149,3 @@ def _clauses(query: Sequence[Token]) -> tuple[int, int] | None:
     if not query[0].is_word("select") or "from" not in places:
         return None
     return places["from"], places.get("where", len(query))
-
-
-def _glued(word: Token, conditions: Sequence[Sequence[Token]]) -> list[Token]:
-    glued: list[Token] = []
-    for condition in conditions:
-        glued += [*([word] if glued else []), _OPEN, *condition, _CLOSE]
-    return glued

@@ -6,17 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.visibility.joined.closed_expressions import ClosedExpression, read_closed
 from gateway.visibility.joined.expressions import closing, operand_end, split, unwrap
-from gateway.visibility.joined.lexer import Token, UnreadableError
+from gateway.visibility.joined.lexer import CLOSE, OPEN, Token, UnreadableError, word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_OPEN: Final = Token("mark", "(", "(")
-_CLOSE: Final = Token("mark", ")", ")")
-_SELECT: Final = Token("name", "SELECT", "select")
-_WHERE: Final = Token("name", "WHERE", "where")
-_AND: Final = Token("name", "AND", "and")
-_TRUE: Final = Token("name", "true", "true")
 _OTHER_CLAUSES: Final = ("group", "having", "limit", "offset", "union", "intersect", "except",
                          "distinct")  # fmt: skip
 
@@ -34,7 +28,19 @@ def read_semijoin(tokens: Sequence[Token], table: str) -> tuple[ClosedExpression
     equation: tuple[list[Token], str] | None = None
     for condition in conditions:
         try:
-            read_closed([_OPEN, _SELECT, _TRUE, *source, _WHERE, _OPEN, *condition, _CLOSE, _CLOSE])
+            read_closed(
+                [
+                    OPEN,
+                    word("SELECT"),
+                    word("true"),
+                    *source,
+                    word("WHERE"),
+                    OPEN,
+                    *condition,
+                    CLOSE,
+                    CLOSE,
+                ]
+            )
         except UnreadableError:
             if equation is not None:
                 return None
@@ -42,12 +48,12 @@ def read_semijoin(tokens: Sequence[Token], table: str) -> tuple[ClosedExpression
             if equation is None:
                 return None
         else:
-            closed += [_AND, _OPEN, *condition, _CLOSE]
+            closed += [word("AND"), OPEN, *condition, CLOSE]
     if equation is None:
         return None
     inner, column = equation
-    where = [_WHERE, _OPEN, _TRUE, *closed, _CLOSE]
-    return read_closed([_OPEN, _SELECT, *inner, *source, *where, _CLOSE]), column
+    where = [word("WHERE"), OPEN, word("true"), *closed, CLOSE]
+    return read_closed([OPEN, word("SELECT"), *inner, *source, *where, CLOSE]), column
 
 
 def _clauses(tokens: Sequence[Token]) -> tuple[list[Token], list[list[Token]]]:
